@@ -1,0 +1,232 @@
+"""The definitions both sides use: throughput, warm-up, intervals, efficiency, verdict. Written once, here.
+
+A "steps" frame holds rows of steps.parquet (bnn.records.steps). A step's wall time is that of its slowest rank:
+synchronous training goes on when the last rank is done.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WARMUP = "warmup"
+STEADY = "steady"
+# Below this many repeats an interval is a t-interval on the logarithm; from it on, a bootstrap.
+FEW_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A central value with its 95% interval; `low` and `high` are NaN where one value allows none."""
+
+    value: float
+    low: float
+    high: float
+    method: str
+
+
+def per_step(steps: pd.DataFrame) -> pd.DataFrame:
+    """One row per (attempt, step): samples summed over ranks, seconds of the slowest rank and of rank 0, mean losses.
+
+    A step that a resumed attempt ran again counts once, with its latest attempt.
+    """
+    latest = steps.groupby("step")["attempt"].transform("max")
+    kept = steps[steps["attempt"] == latest]
+    groups = kept.groupby(["attempt", "step"], sort=True)
+    frame = groups.agg(
+        epoch=("epoch", "first"),
+        phase=("phase", "first"),
+        ranks=("rank", "nunique"),
+        samples=("samples", "sum"),
+        started_at=("started_at", "min"),
+        seconds=("seconds", "max"),
+        seconds_exchange=("seconds_exchange", "max"),
+        loss=("loss", "mean"),
+        nll=("nll", "mean"),
+        kl=("kl", "mean"),
+        accuracy=("accuracy", "mean"),
+        accuracy_running=("accuracy_running", "mean"),
+    ).reset_index()
+    rank0 = kept[kept["rank"] == 0].set_index(["attempt", "step"])["seconds"].rename("seconds_rank0")
+    return frame.merge(rank0, on=["attempt", "step"], how="left")
+
+
+def steady(steps: pd.DataFrame) -> pd.DataFrame:
+    """Steps after warm-up of the attempt with the most of them: rates are taken within one attempt."""
+    rows = per_step(steps)
+    rows = rows[rows["phase"] == STEADY]
+    if rows.empty:
+        return rows
+    best = rows["attempt"].value_counts().sort_index().idxmax()
+    return rows[rows["attempt"] == best]
+
+
+def throughput_steady(steps: pd.DataFrame) -> float | None:
+    """Samples per second after warm-up: total samples / total seconds within one attempt. The headline."""
+    rows = steady(steps)
+    return None if rows.empty else float(rows["samples"].sum() / rows["seconds"].sum())
+
+
+def throughput_steady_std(steps: pd.DataFrame) -> float | None:
+    """Standard deviation of the per-step rates after warm-up (the error bar the paper draws), samples/s."""
+    rows = steady(steps)
+    return None if len(rows) < 2 else float((rows["samples"] / rows["seconds"]).std(ddof=1))
+
+
+def throughput_all(steps: pd.DataFrame) -> float | None:
+    """Samples per second over every step, warm-up included."""
+    rows = per_step(steps)
+    return None if rows.empty else float(rows["samples"].sum() / rows["seconds"].sum())
+
+
+def throughput_paper(steps: pd.DataFrame) -> tuple[float | None, float | None]:
+    """Mean and standard deviation over all steps of (all ranks' samples / rank 0's step time): the paper's figure."""
+    rows = per_step(steps)
+    rates = rows["samples"] / rows["seconds_rank0"]
+    mean = float(rates.mean()) if len(rates) else None
+    return mean, float(rates.std(ddof=1)) if len(rates) > 1 else None
+
+
+def coefficient_of_variation(steps: pd.DataFrame) -> float | None:
+    """Standard deviation / mean of the steady step times."""
+    rows = steady(steps)
+    return None if len(rows) < 2 else float(rows["seconds"].std(ddof=1) / rows["seconds"].mean())
+
+
+def unsettled_warmup(steps: pd.DataFrame, tolerance: float = 0.15) -> bool:
+    """Whether the first third of the steady steps is slower than the last third by more than `tolerance` (medians)."""
+    seconds = steady(steps)["seconds"].to_numpy()
+    third = len(seconds) // 3
+    if third < 2:
+        return False
+    return bool(np.median(seconds[:third]) > (1 + tolerance) * np.median(seconds[-third:]))
+
+
+def scaling_efficiency(seconds_one: float, seconds_n: float, n: float) -> float:
+    """T1 / (N * TN) for equal total work, N relative to the baseline (the paper, section 4.2)."""
+    return seconds_one / (n * seconds_n)
+
+
+def epoch_seconds(throughput: float, train_size: int) -> float:
+    """Seconds for one pass over the training set at a steady throughput (samples/s over all ranks)."""
+    return train_size / throughput
+
+
+def time_to_accuracy(steps: pd.DataFrame, target: float, column: str) -> float | None:
+    """Seconds of training until `column` first reaches `target`; None when it never does.
+
+    `accuracy_running` is the paper's running mean since step 0. `accuracy` is judged per epoch: the mean over the
+    epoch's steps, reached at the epoch's end.
+    """
+    rows = per_step(steps).sort_values("step")
+    elapsed = rows["seconds"].cumsum().to_numpy()
+    if column == "accuracy":
+        by_epoch = rows.groupby("epoch")["accuracy"].mean()
+        reached = by_epoch.index[by_epoch >= target]
+        if reached.empty:
+            return None
+        return float(elapsed[(rows["epoch"] <= reached[0]).to_numpy()][-1])
+    hits = np.flatnonzero(rows[column].to_numpy() >= target)
+    return float(elapsed[hits[0]]) if len(hits) else None
+
+
+def repeats_interval(values: Sequence[float], seed: int = 0) -> Interval:
+    """Geometric centre of positive repeated measurements with its 95% interval.
+
+    With fewer than FEW_REPEATS values a t-interval on the logarithm (one value: no interval); else the median with a
+    percentile bootstrap. Raises ValueError without values or with one that is not positive.
+    """
+    from scipy import stats
+
+    data = np.asarray(values, dtype=float)
+    if data.size == 0 or not np.all(data > 0):
+        raise ValueError("an interval needs positive values")
+    logs = np.log(data)
+    if data.size == 1:
+        return Interval(float(data[0]), math.nan, math.nan, "single value")
+    if data.size < FEW_REPEATS:
+        centre = logs.mean()
+        half = stats.t.ppf(0.975, data.size - 1) * logs.std(ddof=1) / math.sqrt(data.size)
+        return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half), "t-interval on log")
+    generator = np.random.default_rng(seed)
+    medians = np.median(generator.choice(data, size=(4000, data.size)), axis=1)
+    low, high = np.quantile(medians, (0.025, 0.975))
+    return Interval(float(np.median(data)), float(low), float(high), "bootstrap of the median")
+
+
+def block_bootstrap(rates: Sequence[float], seed: int = 0) -> Interval:
+    """Mean of correlated per-step values with its 95% interval from a moving-block bootstrap (blocks of n^(1/3))."""
+    data = np.asarray(rates, dtype=float)
+    if data.size < 2:
+        return Interval(float(data.mean()) if data.size else math.nan, math.nan, math.nan, "too few steps")
+    length = max(1, round(data.size ** (1 / 3)))
+    blocks = np.lib.stride_tricks.sliding_window_view(data, length)
+    count = math.ceil(data.size / length)
+    generator = np.random.default_rng(seed)
+    picks = generator.integers(len(blocks), size=(2000, count))
+    means = blocks[picks].reshape(2000, -1)[:, : data.size].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(float(data.mean()), float(low), float(high), "moving-block bootstrap")
+
+
+def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
+    """Ratio of two sets of repeats, paired by repeat: the interval is that of the pairs' ratios.
+
+    Raises ValueError when the sets are not of one length: unpaired repeats have no paired ratio.
+    """
+    if len(numerators) != len(denominators):
+        raise ValueError("a paired ratio needs as many numerators as denominators")
+    return repeats_interval([a / b for a, b in zip(numerators, denominators, strict=True)])
+
+
+def verdict(
+    steps: pd.DataFrame,
+    ranks: int,
+    *,
+    cv_limit: float,
+    attempts: int,
+    mixed_hardware: Sequence[str] = (),
+    dirty: bool | None = False,
+    sigma_median: float | None = None,
+    sigma_median_start: float | None = None,
+) -> tuple[str, list[str]]:
+    """Judge a run: ('OK' | 'WARN' | 'INVALID', reasons). Drawn and marked, never dropped.
+
+    A posterior is degenerate when the median sigma is within 5% of its start: the noise has not been learnt.
+    """
+    invalid, warn = [], []
+    present = sorted(int(rank) for rank in steps["rank"].unique())
+    missing = [rank for rank in range(ranks) if rank not in present]
+    if missing:
+        invalid.append(f"no rows of rank {', '.join(map(str, missing))}")
+    last = steps[steps["attempt"] == steps["attempt"].max()]
+    counts = last.groupby("rank")["step"].count()
+    if len(counts) and counts.nunique() > 1:
+        invalid.append(f"unequal steps: {int(counts.min())} on rank {counts.idxmin()}, {int(counts.max())} elsewhere")
+    bad = steps[~np.isfinite(steps["loss"])]
+    if len(bad):
+        row = bad.sort_values(["step", "rank"]).iloc[0]
+        invalid.append(f"non-finite loss at step {int(row['step'])} on rank {int(row['rank'])}")
+    if mixed_hardware:
+        invalid.append(f"mixed hardware: {'; '.join(mixed_hardware)}")
+    variation = coefficient_of_variation(steps)
+    if variation is None:
+        warn.append("fewer than 2 steady steps")
+    elif variation > cv_limit:
+        warn.append(f"step times vary by {variation:.0%} (limit {cv_limit:.0%})")
+    if unsettled_warmup(steps):
+        warn.append("warm-up not settled: step times still fall")
+    if attempts > 1:
+        warn.append(f"resumed: {attempts} attempts")
+    if dirty:
+        warn.append("the working tree had uncommitted changes")
+    if sigma_median is not None and sigma_median_start and abs(sigma_median / sigma_median_start - 1) < 0.05:
+        warn.append(f"degenerate posterior: median sigma {sigma_median:.3g} has not moved from its start")
+    return ("INVALID" if invalid else "WARN" if warn else "OK"), invalid + warn

@@ -1,0 +1,94 @@
+"""Parquet tables with a schema version, a unit and a meaning per column."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnn.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type by name (`int64`, `float64`, `string`, `bool`), unit (empty if it has none), meaning."""
+
+    name: str
+    type: str
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """A Parquet table: name, version (raised when a column changes its meaning) and columns."""
+
+    name: str
+    version: int
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def unit(self, column: str) -> str:
+        """Unit of a column, for axis labels. Raises KeyError for a column the table does not have."""
+        for candidate in self.columns:
+            if candidate.name == column:
+                return candidate.unit
+        raise KeyError(f"table {self.name} has no column {column}")
+
+    def arrow(self) -> pa.Schema:
+        import pyarrow as pa
+
+        fields = [
+            pa.field(c.name, pa.type_for_alias(c.type), metadata={"unit": c.unit, "meaning": c.meaning})
+            for c in self.columns
+        ]
+        return pa.schema(fields, metadata={"schema": self.name, "schema_version": str(self.version)})
+
+
+def write_table(frame: pd.DataFrame, path: Path, schema: TableSchema) -> None:
+    """Write `frame` with exactly the schema's columns, atomically (aside, then renamed).
+
+    Raises ValueError when a column is missing or unknown, or does not fit its type: both are bugs of the caller.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if set(frame.columns) != set(schema.names):
+        missing, unknown = set(schema.names) - set(frame.columns), set(frame.columns) - set(schema.names)
+        raise ValueError(f"table {schema.name}: missing columns {sorted(missing)}, unknown columns {sorted(unknown)}")
+    table = pa.Table.from_pandas(frame[schema.names], schema=schema.arrow(), preserve_index=False)
+    # from_pandas adds pandas' own metadata; ours is put back so that a file says what it is
+    table = table.replace_schema_metadata(schema.arrow().metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, aside)
+    os.replace(aside, path)
+
+
+def read_table(path: Path, schema: TableSchema) -> pd.DataFrame:
+    """Read a table written by `write_table`.
+
+    Raises UserError naming the file when it is absent, damaged, another table or another version.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error})") from None
+    metadata = table.schema.metadata or {}
+    name, version = metadata.get(b"schema", b"?").decode(), metadata.get(b"schema_version", b"?").decode()
+    if (name, version) != (schema.name, str(schema.version)):
+        raise UserError(f"{path}: holds table {name} version {version}, expected {schema.name} version {schema.version}")
+    return table.to_pandas()

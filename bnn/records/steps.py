@@ -1,0 +1,32 @@
+"""steps.parquet: one row per optimizer step and rank."""
+
+from bnn.records.columns import Column, TableSchema
+
+STEPS = TableSchema(
+    name="steps",
+    version=1,
+    columns=(
+        Column("attempt", "int32", "", "attempt of the job that made this row, from 1"),
+        Column("step", "int64", "", "optimizer step since the start of training, from 0"),
+        Column("epoch", "int32", "", "epoch this step belongs to, from 0"),
+        Column("phase", "string", "", "warmup or steady (the first steps of every attempt are warm-up)"),
+        Column("engine", "string", "", "what reduced the gradients: horovod, torch or single"),
+        Column("implementation", "string", "", "bnn-<estimator> or the CNN baseline's name"),
+        Column("rank", "int32", "", "rank that measured this row"),
+        Column("ranks", "int32", "", "number of ranks"),
+        Column("started_at", "float64", "s", "start of the step on this rank's clock, seconds since 1970"),
+        Column("samples", "int64", "samples", "training examples this rank processed in the step"),
+        Column("seconds", "float64", "s", "wall time of the whole step on this rank"),
+        Column("seconds_data", "float64", "s", "of these: fetching the batch"),
+        Column("seconds_forward", "float64", "s", "of these: noise, forward pass and loss"),
+        Column("seconds_backward", "float64", "s", "of these: backward pass (overlaps the gradient exchange)"),
+        Column("seconds_exchange", "float64", "s", "of these: waiting for gradients after the backward pass"),
+        Column("seconds_optimizer", "float64", "s", "of these: the parameter update"),
+        Column("loss", "float64", "nats", "mean negative log likelihood + beta * KL / N on this rank's batch"),
+        Column("nll", "float64", "nats", "mean negative log likelihood of this rank's batch, one draw"),
+        Column("kl", "float64", "nats", "KL(posterior || prior), summed over all weights; 0 for a CNN"),
+        Column("beta", "float64", "", "weight of the KL term in this step"),
+        Column("accuracy", "float64", "fraction", "training accuracy on this rank's batch, one draw"),
+        Column("accuracy_running", "float64", "fraction", "mean of `accuracy` since step 0, never reset (the paper's)"),
+    ),
+)

@@ -1,0 +1,91 @@
+"""summary.json: written last of all; a run without it is not finished."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Throughput(BaseModel):
+    """Samples per second over all ranks, in the three definitions of bnn.metrics; None = could not be computed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steady: float | None
+    steady_std: float | None
+    all_steps: float | None
+    paper: float | None
+    paper_std: float | None
+    steady_steps: int
+    coefficient_of_variation: float | None
+
+
+class Verdict(BaseModel):
+    """OK, WARN (drawn and marked) or INVALID (drawn and marked, never counted), with the reasons."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["OK", "WARN", "INVALID"]
+    reasons: list[str]
+
+
+class Evaluation(BaseModel):
+    """Held-out metrics after `step` steps. `accuracy` is of the Monte-Carlo mean over `draws` draws."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int
+    epoch: int
+    draws: int
+    images: int
+    accuracy: float
+    accuracy_single_draw: float
+    nll: float
+    seconds: float
+
+
+class FileEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    sha256: str
+    bytes: int
+
+
+class Summary(BaseModel):
+    """Totals of one run. Seconds are wall time on rank 0; memory is the largest rank's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = 1
+    hash: str
+    labels: dict[str, str]
+    engine: str
+    implementation: str
+    ranks: int
+    attempts: int
+    verdict: Verdict
+    throughput: Throughput
+    steps: int
+    steps_per_epoch: int
+    epochs_completed: int
+    train_size: int
+    samples: int
+    seconds_total: float
+    seconds_startup: float
+    seconds_training: float
+    seconds_warmup: float
+    seconds_steady: float
+    parameters_total: int
+    parameters_trainable: int
+    macs_forward_per_image: int | None
+    peak_memory_bytes: int
+    loss: float | None
+    nll: float | None
+    kl: float | None
+    accuracy_running: float | None
+    accuracy_last_epoch: float | None
+    sigma_median: float | None
+    sigma_median_start: float | None
+    evaluations: list[Evaluation]
+    manifest: dict[str, FileEntry]

@@ -1,0 +1,117 @@
+"""Everything that can be asked of a training run: one field per setting, validated in one place.
+
+The command line (`bnn train --help`) and the campaign's JSON files are both made from this model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bnn.errors import UserError
+
+# Fields that say where and how a run is kept, not what it computes: they do not change a run's hash.
+NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit"})
+
+
+class TrainSettings(BaseModel):
+    """Settings of one training run. Sizes are per rank unless they say otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str = Field("synthetic", description="cifar10, mnist, mnist-sample, infinite-mnist or synthetic")
+    dataset_options: dict[str, Any] = Field(default_factory=dict, description="options of the dataset, e.g. size, shape")
+    data_dir: Path | None = Field(None, description="folder of the data sets (default: BNN_DATA_DIR, else results/data)")
+    model: str = Field("vgg16", description="vgg16, resnet18, conv, fc or package.module:function")
+    width: float = Field(1.0, gt=0, description="factor on every hidden layer's channels; 1 is the paper's model")
+    kind: Literal["bnn", "cnn"] = Field("bnn", description="bnn (Bayesian layers) or cnn (conventional layers)")
+    estimator: Literal["flipout", "flipout-reference", "reparameterization"] = Field(
+        "flipout", description="how a bnn's gradient is estimated"
+    )
+    baseline: Literal["cnn-plain", "cnn"] = Field(
+        "cnn", description="how a cnn is run: cnn-plain (NCHW, default Adam) or cnn (channels_last, fused Adam)"
+    )
+    prior_scale: float = Field(1.0, gt=0, description="standard deviation s of the prior N(0, s^2)")
+    mu_init_std: float = Field(0.1, gt=0, description="standard deviation of the posterior means' start")
+    rho_init: float = Field(-9.0, description="mean of the start of rho; sigma = softplus(rho)")
+    rho_init_std: float = Field(0.1, ge=0, description="standard deviation of the start of rho")
+    beta: float = Field(1.0, ge=0, description="final weight of the KL term (the paper's eq. 2)")
+    beta_anneal_epochs: float = Field(0.0, ge=0, description="epochs over which beta rises linearly from 0; 0: constant")
+    batch_size: int = Field(128, gt=0, description="training examples per rank and step")
+    epochs: int = Field(1, gt=0, description="passes over the training set")
+    max_steps: int | None = Field(None, gt=0, description="stop after this many steps, whatever the epochs")
+    warmup_steps: int = Field(2, ge=0, description="first steps of every attempt, measured apart")
+    optimizer: Literal["adam", "rmsprop"] = Field("adam", description="optimizer")
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate for one rank")
+    lr_scaling: Literal["ranks", "none"] = Field("ranks", description="ranks: learning rate x number of ranks")
+    sharding: Literal["disjoint", "unsharded"] = Field(
+        "disjoint", description="disjoint: ranks share one shuffle; unsharded: each shuffles the whole set (the paper)"
+    )
+    batchnorm_statistics: Literal["average", "rank0"] = Field(
+        "average", description="running statistics used to evaluate and save: mean over ranks, or rank 0's (the paper)"
+    )
+    engine: Literal["horovod", "torch", "single"] = Field("horovod", description="what reduces the gradients")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="device of every rank")
+    threads: int = Field(1, gt=0, description="threads per rank")
+    precision: Literal["float32", "float64"] = Field("float32", description="floating point type")
+    cycle_time_ms: float = Field(5.0, gt=0, description="Horovod's cycle time, milliseconds (the paper: 5)")
+    fusion_buffer_mb: float = Field(64.0, ge=0, description="Horovod's fusion buffer, MiB (the paper: 64)")
+    seed: int = Field(0, ge=0, description="seed of initialisation, shuffling and noise")
+    evaluate: Literal["none", "final", "epoch"] = Field("none", description="when to measure held-out accuracy")
+    evaluate_draws: int = Field(10, gt=0, description="Monte-Carlo draws of an evaluation")
+    checkpoint_epochs: int = Field(0, ge=0, description="epochs between checkpoints; 0: none")
+    save_posterior: bool = Field(True, description="write the trained posterior at the end")
+    cv_limit: float = Field(0.1, gt=0, description="coefficient of variation of step times above which a run is WARN")
+    labels: dict[str, str] = Field(default_factory=dict, description="free labels, copied into the summary")
+
+    @property
+    def implementation(self) -> str:
+        """Name of what was run, recorded in every row: bnn-<estimator>, or the CNN baseline."""
+        return f"bnn-{self.estimator}" if self.kind == "bnn" else self.baseline
+
+    @property
+    def tuned(self) -> bool:
+        """Whether tensors are channels_last and the optimizer fused (not so in what the paper's ratios are judged by)."""
+        return self.implementation not in ("bnn-flipout-reference", "cnn-plain")
+
+    def science(self) -> dict[str, Any]:
+        """The settings that change the result; those that do not apply to this kind are left out."""
+        idle = {"cnn": {"estimator", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs"}}
+        skip = NOT_SCIENCE | idle.get(self.kind, {"baseline"})
+        return {key: value for key, value in self.model_dump(mode="json").items() if key not in skip}
+
+    def fingerprint(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of `science()` as canonical JSON."""
+        text = json.dumps(self.science(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_settings(values: dict[str, Any], origin: str) -> TrainSettings:
+    """Validate settings; `origin` (a file or the command line) is named in the error.
+
+    Raises UserError with one line that names the key and what is wrong with it.
+    """
+    try:
+        return TrainSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        hint = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
+        raise UserError(f"{origin}: {key}: {hint}") from None
+
+
+def read_settings(path: Path) -> TrainSettings:
+    """Read settings from a JSON file. Raises UserError naming the file."""
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected an object of settings")
+    return parse_settings(values, str(path))

@@ -1,0 +1,1 @@
+"""The campaign: grid, job scripts, tables, figures and report. Never imports torch."""

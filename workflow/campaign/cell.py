@@ -1,0 +1,76 @@
+"""A cell's identity and its folder: the only place where a cell's paths are made and parsed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from bnn.errors import UserError
+from bnn.records.files import SUMMARY
+
+
+def _text(value: str) -> str:
+    """A value as one path component and file-name-safe word (user models are 'package.module:function')."""
+    return quote(value, safe="-_.")
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One training run of the campaign. Batch size is per rank; repeats count from 1."""
+
+    site: str
+    dataset: str
+    model: str
+    kind: str
+    nodes: int
+    batch_size: int
+    variant: str
+    repeat: int
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its records, relative to the results folder."""
+        return (
+            Path(self.site) / "cells" / _text(self.dataset) / _text(self.model) / self.kind
+            / f"nodes={self.nodes}" / f"batch={self.batch_size}" / f"variant={_text(self.variant)}"
+            / f"repeat={self.repeat}"
+        )  # fmt: skip
+
+    @property
+    def summary(self) -> Path:
+        """Its summary.json, relative to the results folder: the file that says the cell is finished."""
+        return self.folder / SUMMARY
+
+    @property
+    def name(self) -> str:
+        """A name without spaces or slashes, unique within the site: dataset_model_kind_nN_bB_variant_rR."""
+        words = (self.dataset, self.model, self.kind, f"n{self.nodes}", f"b{self.batch_size}", self.variant, f"r{self.repeat}")
+        return "_".join(_text(word) for word in words)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that identify the cell to a scheduler."""
+        return hashlib.sha256(self.folder.as_posix().encode()).hexdigest()[:12]
+
+    def labels(self) -> dict[str, str]:
+        """Identity as text, for the records."""
+        return {key: str(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Cell:
+        """Inverse of `folder`. Raises UserError for a path that is not a cell's."""
+        parts = folder.parts
+        try:
+            site, cells, dataset, model, kind, nodes, batch, variant, repeat = parts[-9:]
+            keys = [part.split("=", 1) for part in (nodes, batch, variant, repeat)]
+            if cells != "cells" or [key for key, _ in keys] != ["nodes", "batch", "variant", "repeat"]:
+                raise ValueError
+            n, b, v, r = (value for _, value in keys)
+            return cls(site, unquote(dataset), unquote(model), kind, int(n), int(b), unquote(v), int(r))
+        except ValueError:
+            raise UserError(f"{folder}: not the folder of a cell") from None
+
+
+IDENTITY = tuple(field.name for field in fields(Cell))
