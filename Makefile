@@ -1,0 +1,63 @@
+# `make help` explains the targets. Variables: PROFILE (which profiles/<PROFILE> runs), PYTHON (a Python 3.11).
+PROFILE ?= local
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+BNN_MPICC ?=
+
+SNAKEMAKE = snakemake --profile "profiles/$(PROFILE)"
+REPORT = results/$(notdir $(PROFILE))/report.html
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export BNN_MPICC
+# Another Python's packages must not come before those of .venv.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling report plan test lint clean
+MAKEFLAGS += --no-print-directory
+
+help: ## explain the targets
+	@echo "make TARGET [PROFILE=name of a folder of profiles/, default: local]"
+	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
+	@echo "Variables of the set-up (more in envs/README.md):"
+	@echo "  PYTHON=/path/to/python3.11     the Python to set up with"
+	@echo "  BNN_MPICC=/path/to/mpicc       build Horovod against the site's MPI, not the bundled MPICH"
+	@echo "  TMPDIR=, XDG_CACHE_HOME=       where Horovod is built, where its wheel is kept"
+
+setup: ## make .venv: pinned packages, Horovod (built once), bnn and campaign
+	@"$(PYTHON)" envs/setup.py
+
+setup-dev:
+	@"$(PYTHON)" envs/setup.py --dev
+
+all_figures: setup ## run the whole campaign, draw the figures, write the report; prints its path last
+	@$(SNAKEMAKE) all_figures
+	@echo "$(REPORT)"
+
+cpu_scaling: setup ## the scaling runs on CPUs and their figures
+	@$(SNAKEMAKE) cpu_scaling
+
+gpu_scaling: setup ## the scaling runs on GPUs and their figures
+	@$(SNAKEMAKE) gpu_scaling
+
+report: setup ## the report of what has been measured so far; prints its path last
+	@$(SNAKEMAKE) report
+	@echo "$(REPORT)"
+
+plan: setup ## the campaign's cells, node-hours and job scripts; runs nothing
+	@$(SNAKEMAKE) plan
+
+lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow
+	$(SNAKEMAKE) --lint
+	lint-imports
+
+test: lint ## the linters, then the whole test suite (set up from nothing too)
+	python -m pytest
+
+clean: ## remove .venv and what tools left; keeps results/ and the cached Horovod wheel
+	rm -rf .venv .venv.lock .setup.log .setup-horovod.log build *.egg-info \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find bnn workflow envs tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,138 @@
+"""Sets up everything that the project needs in `.venv`: `make setup` calls it, and so may you: python3 envs/setup.py.
+
+    --dev    also what tests and linters need
+
+Environment: BNN_MPICC (build Horovod against this MPI instead of the bundled MPICH), CXX, TMPDIR, XDG_CACHE_HOME, and
+pip's own settings. It can be interrupted and run again at any time. Exit codes: 0 done, 2 something is missing (one
+line each on what to do), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+if sys.version_info < (3, 8):  # noqa: UP036 - to say so is the point: older ones cannot read what is imported below
+    sys.exit("setup: Python 3.11 is needed, %s is %s" % (sys.executable, sys.version.split()[0]))  # noqa: UP031
+
+from bootstrap import checks, horovod
+from bootstrap.console import SetupError, end_all, run, say
+from bootstrap.lock import locked
+from bootstrap.venv import clean_environment, fingerprint, prepare, stamp, stamped
+
+ENVS = Path(__file__).resolve().parent
+ROOT = ENVS.parent
+VENV = ROOT / ".venv"
+LOG = ROOT / ".setup.log"
+HOROVOD_LOG = ROOT / ".setup-horovod.log"
+# What Horovod's build needs in the environment: the framework and its own requirements.
+BUILD_PACKAGES = ("torch", "mpich", "cffi", "cloudpickle", "psutil", "pyyaml")
+TWO_RANKS = (
+    "import torch, horovod.torch as hvd; hvd.init(); "
+    "assert hvd.size() == 2 and hvd.allreduce(torch.ones(3), op=hvd.Sum).tolist() == [2.0] * 3"
+)
+
+
+def wanted_stamp(dev: bool) -> dict[str, str]:
+    """The fingerprints of the parts that this call is to set up."""
+    facts = {
+        "python": sys.version,
+        "prefix": sys.base_prefix,
+        "venv": str(VENV),
+        "mpi": os.environ.get("BNN_MPICC", ""),
+    }
+    common = [*(ENVS / "bootstrap").glob("*.py"), ENVS / "setup.py", ENVS / "build.txt", ROOT / "pyproject.toml"]
+    wanted = {"runtime": fingerprint([*common, ENVS / "requirements.txt"], facts)}
+    if dev:
+        wanted["dev"] = fingerprint([ENVS / "requirements-dev.txt"], wanted)
+    return wanted
+
+
+def requirements(with_mpich: bool) -> Path:
+    """The pinned requirements; for a site's own MPI a copy without the bundled MPICH, whose mpiexec would hide it."""
+    pinned = ENVS / "requirements.txt"
+    if with_mpich:
+        return pinned
+    copy = VENV / "requirements.txt"
+    copy.write_text("".join(line for line in pinned.open() if not line.startswith("mpich==")))
+    return copy
+
+
+def install(dev: bool, lock: int) -> None:
+    """Fill `.venv`. While Horovod compiles, everything else is downloaded and installed. Raises SetupError."""
+    mpicc = os.environ.get("BNN_MPICC", "")
+    python = VENV / "bin" / "python"
+    env = clean_environment()
+
+    def pip(title: str, *words: str | Path) -> None:
+        run(title, [python, "-m", "pip", *words], LOG, env, holds=[lock])
+
+    prepare(VENV, LOG)
+    pinned = requirements(with_mpich=not mpicc)
+    if mpicc:
+        pip("removing the bundled MPI, if it is there", "uninstall", "--yes", "mpich")
+    first = [package for package in BUILD_PACKAGES if package != "mpich" or not mpicc]
+    pip("installing build tools, torch and MPI", "install", "-r", ENVS / "build.txt", "-c", pinned, *first)
+    mpi = horovod.site_mpi(mpicc) if mpicc else horovod.bundled_mpi(VENV)
+    with ThreadPoolExecutor(max_workers=1) as background:
+        wheel = background.submit(horovod.ensure_wheel, VENV, mpi, HOROVOD_LOG)
+        try:
+            lists = [ENVS / "build.txt", pinned, *([ENVS / "requirements-dev.txt"] if dev else [])]
+            pip("installing everything else", "install", *(word for file in lists for word in ("-r", file)))
+            built = wheel.result()
+        except BaseException:
+            end_all()
+            raise
+    pip("installing Horovod", "install", "--no-deps", "--force-reinstall", built)
+    pip("installing bnn and campaign", "install", "--no-deps", "--no-build-isolation", "-e", ROOT)
+    if mpicc:  # a site's MPI may not start on the node where this runs
+        run("loading Horovod", [python, "-c", "import horovod.torch"], LOG, env)
+    else:
+        run("trying Horovod on 2 ranks", [VENV / "bin" / "mpiexec", "-n", "2", python, "-c", TWO_RANKS], LOG, env)
+
+
+def main() -> int:
+    """Check, then set up what is not there yet; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dev", action="store_true", help="also what tests and linters need")
+    dev = parser.parse_args().dev
+    wanted = wanted_stamp(dev)
+    if stamped(VENV, wanted):
+        return 0
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
+    missing = list(checks.problems(VENV, horovod.cache_folder()))
+    for line in missing:
+        print(f"setup: {line}", file=sys.stderr)
+    if missing:
+        return 2
+    try:
+        with locked(ROOT / ".venv.lock", "the same set-up") as lock:
+            if not stamped(VENV, wanted):
+                for log in (LOG, HOROVOD_LOG):
+                    log.unlink(missing_ok=True)
+                install(dev, lock)
+                stamp(VENV, wanted)
+                say(f"done: {VENV} is ready (activate it: . .venv/bin/activate)")
+    except SetupError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"setup: the disk is full ({error.filename}): free some space and run it again", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        end_all()
+        print("setup: interrupted; run it again to go on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
