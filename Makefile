@@ -1,6 +1,7 @@
 # `make help` explains the targets. Variables: PROFILE (which profiles/<PROFILE> runs), PYTHON (a Python 3.11).
 PROFILE ?= local
-PYTHON ?= $(shell command -v python3.11 || echo python3)
+# The first that starts: a version manager's python3.11 may be there and refuse.
+PYTHON ?= $(shell for p in python3.11 python3; do $$p -c "" 2>/dev/null && echo $$p && exit; done; echo python3)
 BNN_MPICC ?=
 
 SNAKEMAKE = snakemake --profile "profiles/$(PROFILE)"

@@ -29,6 +29,7 @@ ENVS = Path(__file__).resolve().parent
 ROOT = ENVS.parent
 VENV = ROOT / ".venv"
 LOG = ROOT / ".setup.log"
+MPI_CHOICE = "mpicc.txt"
 HOROVOD_LOG = ROOT / ".setup-horovod.log"
 # What Horovod's build needs in the environment: the framework and its own requirements.
 BUILD_PACKAGES = ("torch", "mpich", "cffi", "cloudpickle", "psutil", "pyyaml")
@@ -38,14 +39,18 @@ TWO_RANKS = (
 )
 
 
-def wanted_stamp(dev: bool) -> dict[str, str]:
+def chosen_mpi() -> str:
+    """The site's mpicc: BNN_MPICC, else the one that this environment was set up with; empty for the bundled MPICH."""
+    try:
+        remembered = (VENV / MPI_CHOICE).read_text()
+    except OSError:
+        remembered = ""
+    return os.environ.get("BNN_MPICC") or remembered
+
+
+def wanted_stamp(dev: bool, mpicc: str) -> dict[str, str]:
     """The fingerprints of the parts that this call is to set up."""
-    facts = {
-        "python": sys.version,
-        "prefix": sys.base_prefix,
-        "venv": str(VENV),
-        "mpi": os.environ.get("BNN_MPICC", ""),
-    }
+    facts = {"python": sys.version, "prefix": sys.base_prefix, "venv": str(VENV), "mpi": mpicc}
     common = [*(ENVS / "bootstrap").glob("*.py"), ENVS / "setup.py", ENVS / "build.txt", ROOT / "pyproject.toml"]
     wanted = {"runtime": fingerprint([*common, ENVS / "requirements.txt"], facts)}
     if dev:
@@ -63,9 +68,8 @@ def requirements(with_mpich: bool) -> Path:
     return copy
 
 
-def install(dev: bool, lock: int) -> None:
+def install(dev: bool, mpicc: str, lock: int) -> None:
     """Fill `.venv`. While Horovod compiles, everything else is downloaded and installed. Raises SetupError."""
-    mpicc = os.environ.get("BNN_MPICC", "")
     python = VENV / "bin" / "python"
     env = clean_environment()
 
@@ -73,6 +77,7 @@ def install(dev: bool, lock: int) -> None:
         run(title, [python, "-m", "pip", *words], LOG, env, holds=[lock])
 
     prepare(VENV, LOG)
+    (VENV / MPI_CHOICE).write_text(mpicc)
     pinned = requirements(with_mpich=not mpicc)
     if mpicc:
         pip("removing the bundled MPI, if it is there", "uninstall", "--yes", "mpich")
@@ -101,7 +106,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dev", action="store_true", help="also what tests and linters need")
     dev = parser.parse_args().dev
-    wanted = wanted_stamp(dev)
+    mpicc = chosen_mpi()
+    wanted = wanted_stamp(dev, mpicc)
     if stamped(VENV, wanted):
         return 0
     for ending in (signal.SIGTERM, signal.SIGHUP):
@@ -116,7 +122,7 @@ def main() -> int:
             if not stamped(VENV, wanted):
                 for log in (LOG, HOROVOD_LOG):
                     log.unlink(missing_ok=True)
-                install(dev, lock)
+                install(dev, mpicc, lock)
                 stamp(VENV, wanted)
                 say(f"done: {VENV} is ready (activate it: . .venv/bin/activate)")
     except SetupError as error:

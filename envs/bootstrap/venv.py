@@ -49,7 +49,9 @@ def prepare(venv: Path, log: Path) -> None:
             raise SetupError(f"{venv} is not a folder: remove it")
         if venv.exists():
             say(f"{venv} is incomplete or was moved: making it anew")
-        run("making the virtual environment", [sys.executable, "-m", "venv", "--clear", venv], log, clean_environment())
+        # Not sys.executable: that is the one to be cleared when the environment is active.
+        python = getattr(sys, "_base_executable", sys.executable)
+        run("making the virtual environment", [python, "-m", "venv", "--clear", venv], log, clean_environment())
 
 
 def _works(venv: Path) -> bool:
