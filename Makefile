@@ -4,8 +4,9 @@ PROFILE ?= local
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c "" 2>/dev/null && echo $$p && exit; done; echo python3)
 BNN_MPICC ?=
 
-FIND_PYTHON = command -v "$(PYTHON)" >/dev/null || { echo "setup: Python 3.11 is missing ($(PYTHON)):" \
-	"apt-get install python3 python3-dev python3-venv, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+CHECK_PYTHON = "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	{ echo "setup: Python 3.11 is needed, $(PYTHON) is not: apt-get install python3 python3-dev python3-venv," \
+	"or name another one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 SNAKEMAKE = snakemake --profile "profiles/$(PROFILE)"
 REPORT = results/$(notdir $(PROFILE))/report.html
 
@@ -27,10 +28,10 @@ help: ## explain the targets
 	@echo "  TMPDIR=, XDG_CACHE_HOME=       where Horovod is built, where its wheel is kept"
 
 setup: ## make .venv: pinned packages, Horovod (built once), bnn and campaign
-	@$(FIND_PYTHON); "$(PYTHON)" envs/setup.py
+	@$(CHECK_PYTHON); "$(PYTHON)" envs/setup.py
 
 setup-dev:
-	@$(FIND_PYTHON); "$(PYTHON)" envs/setup.py --dev
+	@$(CHECK_PYTHON); "$(PYTHON)" envs/setup.py --dev
 
 all_figures: setup ## run the whole campaign, draw the figures, write the report; prints its path last
 	@$(SNAKEMAKE) all_figures

@@ -17,9 +17,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-if sys.version_info < (3, 8):  # noqa: UP036 - to say so is the point: older ones cannot read what is imported below
-    sys.exit("setup: Python 3.11 is needed, %s is %s" % (sys.executable, sys.version.split()[0]))  # noqa: UP031
-
 from bootstrap import checks, horovod
 from bootstrap.console import SetupError, end_all, run, say
 from bootstrap.lock import locked
