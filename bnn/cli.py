@@ -1,0 +1,154 @@
+"""The command line of the package: `bnn train`, `bnn models`, `bnn data`. Heavy imports happen inside commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnn import __version__
+from bnn.errors import UserError
+from bnn.settings import TrainSettings, parse_settings, read_settings
+
+
+def _setting_options(command: Any) -> Any:
+    """One option per setting, made from the model that validates them: a setting is declared once."""
+    for name, field in reversed(TrainSettings.model_fields.items()):
+        flag = f"--{name.replace('_', '-')}"
+        default = field.get_default(call_default_factory=True)
+        text = f"{field.description} [default: {default}]"
+        command = click.option(flag, name, default=None, help=text, metavar="VALUE")(command)
+    return command
+
+
+def _given(values: dict[str, str | None]) -> dict[str, Any]:
+    """Options the user gave; mappings are written as JSON."""
+    given: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
+    for key in ("dataset_options", "labels"):
+        if key in given:
+            given[key] = _json_object(given[key], f"--{key.replace('_', '-')}")
+    return given
+
+
+def _json_object(text: str, origin: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{origin}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{origin}: expected a JSON object")
+    return value
+
+
+def _process_start() -> float:
+    """When this process began, seconds since 1970: imports are part of a run's start-up."""
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__)
+def cli() -> None:
+    """Train Bayesian and conventional networks, alone or on many ranks, and keep records of every step."""
+
+
+@cli.command()
+@click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the run's records")
+@_setting_options
+def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
+    """Train one model; options override the settings file. Start it with mpiexec, srun or aprun for several ranks."""
+    given = _given(options)
+    base = read_settings(settings_file).model_dump(exclude_unset=True) if settings_file else {}
+    settings = parse_settings({**base, **given}, "command line" if given else str(settings_file))
+    os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch starts its thread pool
+    from bnn.engine import start_engine
+    from bnn.training import train as run
+
+    engine = start_engine(settings)
+    try:
+        summary = run(settings, out, engine, _process_start())
+        if summary and summary.verdict.status == "INVALID":
+            raise UserError(f"{out}: {'; '.join(summary.verdict.reasons)}")
+    except UserError as error:
+        if engine.size > 1:
+            print(f"bnn: rank {engine.rank}: {error}", file=sys.stderr, flush=True)
+            engine.abort(2)
+        raise
+    except Exception:
+        if engine.size > 1:
+            import traceback
+
+            traceback.print_exc()
+            engine.abort(1)
+        raise
+    if summary:
+        rate = summary.throughput.steady
+        speed = f"{rate:.1f} samples/s" if rate else "no steady steps"
+        click.echo(f"{summary.verdict.status}  {speed}  {summary.seconds_total:.1f} s  {out}")
+    engine.close()
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+@click.option("--kind", type=click.Choice(["bnn", "cnn"]), help="only this kind")
+@click.option("--width", type=float, default=1.0, show_default=True, help="factor on hidden channels")
+def models(names: tuple[str, ...], kind: str | None, width: float) -> None:
+    """Print the models layer by layer: output shapes, parameters, multiply-adds (the paper's tables 1 to 6)."""
+    from rich.console import Console
+
+    from bnn.models.tables import print_models
+
+    print_models(list(names) or None, kind, width=width, console=Console())
+
+
+@cli.group()
+def data() -> None:
+    """List data sets, and download or generate them."""
+
+
+@data.command("list")
+def list_datasets() -> None:
+    """The data sets and what each needs."""
+    from rich.console import Console
+
+    from bnn.data.commands import describe_datasets
+
+    describe_datasets(Console())
+
+
+@data.command("prepare")
+@click.argument("name")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="folder (default: BNN_DATA_DIR, else results/data)")
+@click.option("--options", default="{}", help="options of the data set, as JSON")
+@click.option("--record", type=click.Path(path_type=Path), help="write what was prepared to this JSON file")
+def prepare_data(name: str, data_dir: Path | None, options: str, record: Path | None) -> None:
+    """Download or generate a data set, check it, and say what it is."""
+    from bnn.data.commands import prepare
+
+    prepare(name, data_dir, _json_object(options, "--options"), record)
+
+
+def main() -> None:
+    """Entry point: an error a user can cause is one line and exit code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except UserError as error:
+        print(f"bnn: {error}", file=sys.stderr)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        print("bnn: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

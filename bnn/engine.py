@@ -1,0 +1,229 @@
+"""The one seam between a training loop and what reduces its gradients: Horovod, torch.distributed or nothing.
+
+Gradients leave as they are produced: a hook on every parameter starts its allreduce during the backward pass, and
+`wait` returns when all of them have been averaged. With one rank nothing is exchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bnn.errors import UserError
+from bnn.settings import TrainSettings
+
+# Where launchers say which rank this process is (MPICH and Cray PALS, Open MPI, Slurm, torchrun).
+RANK_VARIABLES = (("RANK", "WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+                  ("SLURM_PROCID", "SLURM_NTASKS"))  # fmt: skip
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """A dense tensor's memory as a vector that shares it.
+
+    The libraries want contiguous tensors; a channels_last one is, seen as a vector. Parameters are dense, and autograd
+    gives gradients their parameter's strides, so that a vector means the same on every rank.
+    """
+    return tensor.as_strided((tensor.numel(),), (1,))
+
+
+class Engine(ABC):
+    """A few verbs on the ranks of one run. Every rank calls each of them in the same order."""
+
+    name: str
+    rank = 0
+    size = 1
+    local_rank = 0
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[Any, Tensor]] = []
+
+    def reduce_gradients(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """From now on average each parameter's gradient over the ranks, starting as soon as it is complete."""
+        if self.size == 1:
+            return
+        for name, parameter in parameters:
+            parameter.register_post_accumulate_grad_hook(self._hook(name))
+
+    def _hook(self, name: str) -> Any:
+        def start(parameter: Tensor) -> None:
+            gradient = cast(Tensor, parameter.grad)
+            self._pending.append((self._start_average(gradient, f"gradient.{name}"), gradient))
+
+        return start
+
+    def wait(self) -> None:
+        """Return when the gradients of this step have been averaged."""
+        for handle, tensor in self._pending:
+            self._finish_average(handle, tensor)
+        self._pending.clear()
+
+    def average_(self, tensors: Iterable[Tensor], label: str) -> None:
+        """Replace floating-point tensors by their mean over the ranks."""
+        if self.size == 1:
+            return
+        started = [(self._start_average(t, f"{label}.{i}"), t) for i, t in enumerate(tensors) if t.is_floating_point()]
+        for handle, tensor in started:
+            self._finish_average(handle, tensor)
+
+    @abstractmethod
+    def _start_average(self, tensor: Tensor, name: str) -> Any: ...
+
+    @abstractmethod
+    def _finish_average(self, handle: Any, tensor: Tensor) -> None: ...
+
+    @abstractmethod
+    def broadcast_(self, tensors: Iterable[Tensor], label: str) -> None:
+        """Replace tensors by those of rank 0."""
+
+    @abstractmethod
+    def gather(self, value: Any, label: str) -> list[Any]:
+        """The JSON-serialisable `value` of every rank, in rank order, on every rank."""
+
+    def barrier(self, label: str) -> None:
+        """Return when every rank has called it."""
+        self.gather(None, f"barrier.{label}")
+
+    def close(self) -> None:
+        """Leave the run in good order."""
+
+    def abort(self, code: int) -> None:
+        """End this process at once: the launcher then ends the other ranks, which may wait in a collective."""
+        if self.size > 1:
+            os._exit(code)
+        raise SystemExit(code)
+
+
+class SingleEngine(Engine):
+    """One process, no communication library."""
+
+    name = "single"
+
+    def _start_average(self, tensor: Tensor, name: str) -> None:
+        return None
+
+    def _finish_average(self, handle: Any, tensor: Tensor) -> None:
+        return None
+
+    def broadcast_(self, tensors: Iterable[Tensor], label: str) -> None:
+        return None
+
+    def gather(self, value: Any, label: str) -> list[Any]:
+        return [value]
+
+
+class HorovodEngine(Engine):
+    """Horovod: MPI on CPUs, NCCL on GPUs. Cycle time and fusion buffer are set before it starts."""
+
+    name = "horovod"
+
+    def __init__(self, settings: TrainSettings) -> None:
+        super().__init__()
+        os.environ["HOROVOD_CYCLE_TIME"] = str(settings.cycle_time_ms)
+        os.environ["HOROVOD_FUSION_THRESHOLD"] = str(int(settings.fusion_buffer_mb * 2**20))
+        try:
+            import horovod.torch as hvd
+        except ImportError as error:
+            raise UserError(f"engine horovod: Horovod cannot be loaded ({error}); 'make setup' builds it") from None
+        hvd.init()
+        if settings.device == "cuda" and hvd.size() > 1 and not hvd.nccl_built():
+            raise UserError("engine horovod: this Horovod was built without NCCL; use engine torch on GPUs")
+        self._hvd = hvd
+        self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
+
+    def _start_average(self, tensor: Tensor, name: str) -> Any:
+        return self._hvd.allreduce_async_(flat(tensor), name=name, op=self._hvd.Average)
+
+    def _finish_average(self, handle: Any, tensor: Tensor) -> None:
+        self._hvd.synchronize(handle)
+
+    def broadcast_(self, tensors: Iterable[Tensor], label: str) -> None:
+        if self.size == 1:
+            return
+        handles = [self._hvd.broadcast_async_(flat(t), 0, name=f"{label}.{i}") for i, t in enumerate(tensors)]
+        for handle in handles:
+            self._hvd.synchronize(handle)
+
+    def gather(self, value: Any, label: str) -> list[Any]:
+        # Horovod's own object gather pickles; JSON bytes do not run code on the receiving rank
+        data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        sizes = self._hvd.allgather(torch.tensor([len(data)]), name=f"{label}.sizes").tolist()
+        raw = bytes(self._hvd.allgather(data, name=label).tolist())
+        ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+        return [json.loads(raw[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+
+    def close(self) -> None:
+        self._hvd.shutdown()
+
+
+class TorchEngine(Engine):
+    """torch.distributed: gloo on CPUs, NCCL on GPUs; started by torchrun, mpiexec or srun."""
+
+    name = "torch"
+
+    def __init__(self, settings: TrainSettings) -> None:
+        super().__init__()
+        import torch.distributed as dist
+
+        self.rank, self.size = launched_rank()
+        self.local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("MPI_LOCALRANKID", self.rank)))
+        if self.size > 1 and "MASTER_ADDR" not in os.environ:
+            raise UserError("engine torch: MASTER_ADDR and MASTER_PORT must name rank 0's host and a free port")
+        self._dist = dist
+        if self.size > 1:
+            backend = "nccl" if settings.device == "cuda" else "gloo"
+            dist.init_process_group(backend, init_method="env://", rank=self.rank, world_size=self.size)
+
+    def _start_average(self, tensor: Tensor, name: str) -> Any:
+        return self._dist.all_reduce(flat(tensor), async_op=True)
+
+    def _finish_average(self, handle: Any, tensor: Tensor) -> None:
+        handle.wait()
+        tensor.div_(self.size)
+
+    def broadcast_(self, tensors: Iterable[Tensor], label: str) -> None:
+        if self.size > 1:
+            for tensor in tensors:
+                self._dist.broadcast(flat(tensor), src=0)
+
+    def gather(self, value: Any, label: str) -> list[Any]:
+        if self.size == 1:
+            return [value]
+        device = "cuda" if self._dist.get_backend() == "nccl" else "cpu"
+        data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)
+        sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.size)]
+        self._dist.all_gather(sizes, torch.tensor([len(data)], device=device))
+        lengths = [int(size) for size in sizes]
+        padded = torch.zeros(max(lengths), dtype=torch.uint8, device=device)
+        padded[: len(data)] = data
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        self._dist.all_gather(parts, padded)
+        return [json.loads(bytes(p[:n].tolist())) for p, n in zip(parts, lengths, strict=True)]
+
+    def close(self) -> None:
+        if self.size > 1:
+            self._dist.destroy_process_group()
+
+
+def launched_rank() -> tuple[int, int]:
+    """(rank, size) as the launcher states them in the environment; (0, 1) when nothing launched this process."""
+    for rank, size in RANK_VARIABLES:
+        if rank in os.environ and size in os.environ:
+            return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1
+
+
+def start_engine(settings: TrainSettings) -> Engine:
+    """Start the engine the settings ask for. Raises UserError when it cannot be had or does not fit the launch."""
+    if settings.engine == "horovod":
+        return HorovodEngine(settings)
+    if settings.engine == "torch":
+        return TorchEngine(settings)
+    if launched_rank()[1] > 1:
+        raise UserError("engine single: started on several ranks; choose engine horovod or torch")
+    return SingleEngine()

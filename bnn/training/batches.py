@@ -1,0 +1,41 @@
+"""Batches as tensors on the run's device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnn.data.base import Split
+from bnn.data.pipeline import epoch_indices
+from bnn.engine import Engine
+from bnn.settings import TrainSettings
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def to_tensors(split: Split, indices: np.ndarray, settings: TrainSettings) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) scaled to [0, 1] and labels (N,) on the run's device, in the run's memory format."""
+    layout = torch.channels_last if settings.tuned else torch.contiguous_format
+    images = torch.from_numpy(np.ascontiguousarray(split.images[indices])).to(settings.device, non_blocking=True)
+    scaled = images.to(DTYPES[settings.precision]).div_(255).contiguous(memory_format=layout)
+    return scaled, torch.from_numpy(split.labels[indices]).to(settings.device, non_blocking=True)
+
+
+def batches(
+    split: Split, settings: TrainSettings, engine: Engine, steps_per_epoch: int, first: int, stop: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This rank's batches of the steps first, ..., stop - 1; which images they hold depends on the step alone."""
+    order, epoch_of_order = np.empty((0, 0), dtype=np.int64), -1
+    for step in range(first, stop):
+        epoch = step // steps_per_epoch
+        if epoch != epoch_of_order:
+            order, epoch_of_order = (
+                epoch_indices(
+                    len(split), settings.batch_size, engine.size, engine.rank, epoch, settings.seed, settings.sharding
+                ),
+                epoch,
+            )
+        yield to_tensors(split, order[step % steps_per_epoch], settings)

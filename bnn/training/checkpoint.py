@@ -1,0 +1,106 @@
+"""Checkpoints: written whole or not at all, without pickle, and read back bit for bit.
+
+Rank 0 keeps parameters and optimizer state, every rank its own buffers (running statistics differ between ranks)
+and its rows so far. `checkpoint.json`, renamed into place last, says that the folder is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bnn.engine import Engine
+from bnn.errors import UserError
+from bnn.records import STEPS, read_table, write_table
+from bnn.records.files import CHECKPOINT
+
+MARKER = "checkpoint.json"
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that safetensors accepts: contiguous and sharing no memory."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = tensor
+    layout = optimizer.state_dict()
+    optimizer.load_state_dict({"state": state, "param_groups": layout["param_groups"]})
+    # load_state_dict keeps the file's memory format; moments must lie as their parameters do
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                if torch.is_tensor(value) and value.shape == parameter.shape:
+                    optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
+
+
+def save_checkpoint(
+    out: Path, fingerprint: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, rows: pd.DataFrame,
+    engine: Engine,
+) -> None:  # fmt: skip
+    """Keep the state after `step` steps; older checkpoints go once this one is complete."""
+    folder = out / CHECKPOINT / f"step-{step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(_plain(dict(model.named_buffers())), folder / f"rank-{engine.rank}.safetensors")
+    write_table(rows, folder / f"rank-{engine.rank}.parquet", STEPS)
+    if engine.rank == 0:
+        shared = {**dict(model.named_parameters()), **_optimizer_tensors(optimizer)}
+        save_file(_plain(shared), folder / "shared.safetensors")
+    engine.barrier("checkpoint")
+    if engine.rank == 0:
+        aside = folder / f".{MARKER}"
+        aside.write_text(json.dumps({"step": step, "ranks": engine.size, "hash": fingerprint}))
+        os.replace(aside, folder / MARKER)
+        for other in (out / CHECKPOINT).iterdir():
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def find_checkpoint(out: Path, fingerprint: str, ranks: int) -> tuple[int, Path] | None:
+    """(step, folder) of the latest complete checkpoint of the same settings; None when there is none.
+
+    Raises UserError when it was written by another number of ranks: its noise and shards would not be continued.
+    """
+    found = []
+    for marker in (out / CHECKPOINT).glob(f"step-*/{MARKER}"):
+        content = json.loads(marker.read_text())
+        if content["hash"] != fingerprint:
+            continue
+        if content["ranks"] != ranks:
+            raise UserError(
+                f"{marker.parent}: written by {content['ranks']} ranks, cannot be resumed by {ranks}: "
+                f"use {content['ranks']} ranks, or delete {out / CHECKPOINT} to start again"
+            )
+        found.append((content["step"], marker.parent))
+    return max(found, default=None)
+
+
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, engine: Engine, device: str
+) -> pd.DataFrame:
+    """Restore parameters, buffers and optimizer state in place; returns this rank's rows so far."""
+    shared = load_file(folder / "shared.safetensors", device=device)
+    buffers = load_file(folder / f"rank-{engine.rank}.safetensors", device=device)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(shared[name])
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+    _restore_optimizer(optimizer, shared)
+    return read_table(folder / f"rank-{engine.rank}.parquet", STEPS)

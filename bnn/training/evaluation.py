@@ -1,0 +1,58 @@
+"""Held-out metrics during training: the Monte-Carlo mean over a few draws."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from bnn.data.base import Split
+from bnn.engine import Engine
+from bnn.layers import NoiseKey, set_noise
+from bnn.records import Evaluation
+from bnn.settings import TrainSettings
+from bnn.training.batches import to_tensors
+
+# Noise of evaluations is keyed apart from that of training steps, which use the ranks 0, 1, ...
+EVALUATION_RANK = 1 << 20
+IMAGES_AT_ONCE = 256
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, split: Split, settings: TrainSettings, engine: Engine, step: int, epoch: int
+) -> Evaluation:
+    """Accuracy and mean negative log likelihood (nats) of the mean predictive distribution (the paper's eq. 4).
+
+    The images are divided over the ranks. `accuracy_single_draw` is the mean accuracy of the draws taken one by one.
+    """
+    start, training = time.perf_counter(), model.training
+    model.eval()
+    draws = settings.evaluate_draws if settings.kind == "bnn" else 1
+    mine = np.arange(engine.rank, len(split), engine.size)
+    correct, correct_single, nll = 0, 0.0, 0.0
+    for low in range(0, len(mine), IMAGES_AT_ONCE):
+        images, labels = to_tensors(split, mine[low : low + IMAGES_AT_ONCE], settings)
+        mean = torch.zeros((), device=images.device)
+        for draw in range(draws):
+            set_noise(model, NoiseKey(settings.seed, draw, EVALUATION_RANK + engine.rank))
+            probability = functional.softmax(model(images).double(), dim=1)
+            correct_single += float((probability.argmax(1) == labels).sum()) / draws
+            mean = mean + probability / draws
+        correct += int((mean.argmax(1) == labels).sum())
+        nll -= float(mean.gather(1, labels[:, None]).clamp_min(1e-300).log().sum())
+    model.train(training)
+    totals = np.sum(engine.gather([correct, correct_single, nll], f"evaluation.{step}"), axis=0)
+    return Evaluation(
+        step=step,
+        epoch=epoch,
+        draws=draws,
+        images=len(split),
+        accuracy=totals[0] / len(split),
+        accuracy_single_draw=totals[1] / len(split),
+        nll=totals[2] / len(split),
+        seconds=time.perf_counter() - start,
+    )

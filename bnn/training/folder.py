@@ -1,0 +1,100 @@
+"""A run's folder: staging, attempts, and records that appear whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from bnn.engine import Engine
+from bnn.errors import UserError
+from bnn.records import CELL, POSTERIOR, PROVENANCE, STEPS_FILE, SUMMARY, CellRecord, Evaluation, FileEntry
+from bnn.records.files import CHECKPOINT, staging
+from bnn.settings import TrainSettings
+
+# In the order in which they are renamed into place: the summary says that the rest is there, so it comes last.
+RECORDS = (CELL, STEPS_FILE, PROVENANCE, POSTERIOR)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file aside and rename it into place."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text)
+    os.replace(aside, path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """Folder of one run on one rank. Only rank 0 writes records; the others wait for it."""
+
+    def __init__(self, out: Path, attempt: int) -> None:
+        self.out = out
+        self.attempt = attempt
+        self.staging = out / staging(attempt)
+
+    def keep_evaluations(self, evaluations: list[Evaluation]) -> None:
+        """Keep held-out metrics beside a checkpoint, so that a resumed run still has them."""
+        folder = self.out / CHECKPOINT
+        folder.mkdir(exist_ok=True)
+        write_text(folder / "evaluations.json", json.dumps([e.model_dump() for e in evaluations]))
+
+    def evaluations(self, first_step: int) -> list[Evaluation]:
+        """Held-out metrics up to `first_step` that an earlier attempt kept."""
+        path = self.out / CHECKPOINT / "evaluations.json"
+        if first_step == 0 or not path.exists():
+            return []
+        kept = [Evaluation.model_validate(item) for item in json.loads(path.read_text())]
+        return [e for e in kept if e.step <= first_step]
+
+    def write_cell(self, settings: TrainSettings) -> None:
+        record = CellRecord(settings=settings, hash=settings.fingerprint())
+        write_text(self.staging / CELL, record.model_dump_json(indent=2))
+
+    def manifest(self) -> dict[str, FileEntry]:
+        """Size and SHA-256 of every staged file but the summary, by path relative to the folder."""
+        entries = {}
+        for path in sorted(p for p in self.staging.rglob("*") if p.is_file() and p.name != SUMMARY):
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            entries[path.relative_to(self.staging).as_posix()] = FileEntry(sha256=digest, bytes=path.stat().st_size)
+        return entries
+
+    def publish(self) -> None:
+        """Rename the staged records into place, the summary last, and remove what only an unfinished run needs."""
+        for name in (*RECORDS, SUMMARY):
+            if (self.staging / name).exists():
+                os.replace(self.staging / name, self.out / name)
+        for leftover in (*self.out.glob(".partial-*"), self.out / CHECKPOINT):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
+    """Make the folder ready for a new attempt; what an earlier run with other settings left there is removed.
+
+    Raises UserError when the folder cannot be written.
+    """
+    attempt = 1
+    if engine.rank == 0:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for name in (SUMMARY, *reversed(RECORDS)):
+                _remove(out / name)
+            if not _same_settings(out / CHECKPOINT, fingerprint):
+                shutil.rmtree(out / CHECKPOINT, ignore_errors=True)
+            attempt = 1 + max((int(p.name.rsplit("-", 1)[1]) for p in out.glob(".partial-*")), default=0)
+            (out / staging(attempt)).mkdir()
+        except OSError as error:
+            raise UserError(f"{out}: {error.strerror}") from None
+    attempt = engine.gather(attempt, "attempt")[0]
+    return RunFolder(out, attempt)
+
+
+def _same_settings(folder: Path, fingerprint: str) -> bool:
+    """Whether a checkpoint folder belongs to a run with this fingerprint."""
+    markers = list(folder.glob("step-*/checkpoint.json"))
+    return all(json.loads(marker.read_text())["hash"] == fingerprint for marker in markers)
