@@ -1,0 +1,119 @@
+"""What every data set is made of, where its files lie, and how its options are read."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bnn.errors import UserError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+DATA_DIR_VARIABLE = "BNN_DATA_DIR"
+DEFAULT_DATA_DIR = Path("results/data")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their classes, in a fixed order.
+
+    `images`: uint8, shape (N, C, H, W), values 0..255; a memory map or a read-only view where that saves memory.
+    `labels`: int64, shape (N,), values 0..classes-1.
+    """
+
+    images: Images
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images must be uint8 (N, C, H, W), not {self.images.dtype} {self.images.shape}")
+        if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"labels must be int64 ({len(self.images)},), not {self.labels.dtype} {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A loaded data set.
+
+    `source` says where the images came from, in words for a report; `checksum` ("md5:..." or "sha256:...") identifies
+    the training images and labels; `synthetic` marks data without meaning, fit to measure throughput only.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    source: str
+    checksum: str | None
+    synthetic: bool = False
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of one image: (C, H, W)."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What a model and a plan must know of a data set before anything is loaded."""
+
+    input_shape: tuple[int, int, int]
+    classes: int
+    train_size: int
+
+
+class Options(BaseModel):
+    """Options of a data set; one that takes none uses this class itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def parse_options(dataset: str, model: type[AnyOptions], options: dict[str, Any]) -> AnyOptions:
+    """Validate a data set's options. Raises UserError naming the data set, the option and what is wrong with it."""
+    try:
+        return model.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else "options"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(model.model_fields) or "none"
+            raise UserError(f"{dataset}: unknown option {key!r} (options: {known})") from None
+        raise UserError(f"{dataset}: option {key}={options.get(key)!r}: {first['msg']}") from None
+
+
+def resolve_data_dir(path: Path | str | None = None) -> Path:
+    """Folder of the data sets: the one given, else environment variable BNN_DATA_DIR, else results/data."""
+    if path is not None:
+        return Path(path)
+    return Path(os.environ.get(DATA_DIR_VARIABLE) or DEFAULT_DATA_DIR)
+
+
+def prepare_command(dataset: str, data_dir: Path, options: dict[str, Any] | None = None) -> str:
+    """The shell command that makes a data set's files, to be named in errors."""
+    words = ["bnn", "data", "prepare", dataset, "--data-dir", str(data_dir)]
+    for key, value in (options or {}).items():
+        words += ["--option", f"{key}={value}"]
+    return shlex.join(words)
+
+
+def not_found(dataset: str, name: str, folder: Path) -> UserError:
+    """The error for a file that must be downloaded or staged; loading never downloads."""
+    command = prepare_command(dataset, folder.parent)
+    return UserError(
+        f"{dataset}: {name} not found in {folder}: run '{command}' where there is a network, or copy the file there"
+    )

@@ -1,0 +1,59 @@
+"""What `bnn data ...` does, as plain functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bnn.data import DATASETS, dataset_facts, dataset_recipe, load_dataset, prepare_dataset, resolve_data_dir
+from bnn.data.base import DatasetFacts
+from bnn.errors import UserError
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
+    """Options given as "key=value" words. Raises UserError naming a word without "=" or a key given twice."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UserError(f"option {pair!r}: expected key=value")
+        if key in options:
+            raise UserError(f"option {key!r} is given twice")
+        options[key] = value
+    return options
+
+
+def describe_datasets(console: Console) -> None:
+    """Print a table of the data sets: what they are, their images, and their options with defaults."""
+    table = Table("dataset", "what", "images", "classes", "training images", "options")
+    for name in DATASETS:
+        recipe, facts = dataset_recipe(name), dataset_facts(name)
+        defaults = "\n".join(f"{key}={_shown(value)}" for key, value in recipe.options().model_dump().items())
+        row = (name, recipe.title, _shape(facts), str(facts.classes), f"{facts.train_size:,}", defaults or "none")
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def prepare(name: str, data_dir: Path | None, options: dict[str, Any], console: Console | None = None) -> None:
+    """Download or generate a data set, then load it and print where it is and what it was made from."""
+    console = console or Console()
+    prepare_dataset(name, data_dir, **options)
+    dataset = load_dataset(name, data_dir, **options)
+    console.print(
+        f"{name} is ready in {resolve_data_dir(data_dir)}: {len(dataset.train):,} training and "
+        f"{len(dataset.test):,} test images ({dataset.source})",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _shape(facts: DatasetFacts) -> str:
+    return "x".join(map(str, facts.input_shape))
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

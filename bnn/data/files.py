@@ -1,0 +1,132 @@
+"""Files on disk: locks, hashes, downloads. Only `prepare` functions write or download."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from bnn.errors import UserError
+
+CONNECT_SECONDS = 30  # a mirror silent for longer is given up
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Hexadecimal digest of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def refuse_os_error(dataset: str, folder: Path, error: OSError) -> NoReturn:
+    """Turn a full disk, a missing permission and the like into a UserError that names the file."""
+    raise UserError(f"{dataset}: {error.filename or folder}: {error.strerror or error}") from None
+
+
+@contextmanager
+def locked(folder: Path, console: Console) -> Iterator[None]:
+    """Hold the folder's lock, making the folder first; wait while another process holds it, saying so.
+
+    The kernel releases the lock of a process that dies.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print(f"waiting for another process that prepares {folder}", markup=False)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def progress_bar(
+    console: Console, title: str, total: int | None, *, in_bytes: bool
+) -> Iterator[tuple[Progress, TaskID]]:
+    """A progress bar; on a console that is no terminal only its last state is printed."""
+    amount = DownloadColumn() if in_bytes else TextColumn("{task.completed:,.0f}/{task.total:,.0f}")
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), amount, TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        yield progress, progress.add_task(title, total=total)
+
+
+class _DownloadBar:
+    """What pooch calls while it downloads: the interface of tqdm, drawn by rich."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    @property
+    def total(self) -> int | None:
+        return None
+
+    @total.setter
+    def total(self, value: int) -> None:
+        self._progress.update(self._task, total=value or None)
+
+    def update(self, amount: int) -> None:
+        self._progress.advance(self._task, amount)
+
+    def reset(self) -> None:
+        self._progress.update(self._task, completed=0)
+
+    def close(self) -> None:
+        """The enclosing `progress_bar` ends the drawing."""
+
+
+def download(dataset: str, urls: Sequence[str], path: Path, md5: str, console: Console) -> None:
+    """Download `path` from the first of `urls` that delivers the content with this MD5 (pooch; written atomically).
+
+    Raises UserError naming every address that failed and why.
+    """
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+    failures = []
+    for url in urls:
+        with progress_bar(console, path.name, None, in_bytes=True) as (progress, task):
+            bar = _DownloadBar(progress, task)
+            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=CONNECT_SECONDS)
+            try:
+                pooch.retrieve(url, f"md5:{md5}", fname=path.name, path=path.parent, downloader=downloader)
+                return
+            except requests.RequestException as error:
+                failures.append(f"{url}: {_reason(error)}")
+            except ValueError:  # pooch's word for a digest that does not match
+                failures.append(f"{url}: damaged or another file (MD5 differs)")
+    raise UserError(f"{dataset}: cannot download {path.name} ({'; '.join(failures)}): copy it to {path.parent}")
+
+
+def _reason(error: Exception) -> str:
+    """A few words on why a request failed; the libraries' own texts run over several lines."""
+    response = getattr(error, "response", None)
+    return f"HTTP {response.status_code}" if response is not None else type(error).__name__
+
+
+def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
+    """Make folder `target` whole or not at all: `fill` writes into a folder aside, which is then renamed.
+
+    The caller holds the lock of the parent folder; what a killed process left aside is removed.
+    """
+    aside = target.with_name(f".partial-{target.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        fill(aside)
+        if target.exists():
+            shutil.rmtree(target)
+        aside.replace(target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise

@@ -1,0 +1,61 @@
+"""Random pixels of any shape: for measuring throughput only, and named as synthetic wherever they are used.
+
+Every image is a window into one short tape of random bytes, image i starting at byte i * STEP: images differ, take no
+memory of their own and need no time to make. Windows overlap, which a measurement of throughput cannot tell.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from bnn.data.base import Dataset, DatasetFacts, Options, Split
+from bnn.data.recipe import Recipe
+
+NAME = "synthetic"
+STEP = 16
+TRAIN_KEY, TEST_KEY = 1, 2
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class SyntheticOptions(Options):
+    """`shape` is (C, H, W); `size` counts training images, as many as CIFAR-10's unless told otherwise."""
+
+    shape: tuple[Positive, Positive, Positive] = (3, 32, 32)
+    classes: int = Field(10, ge=2)
+    size: int = Field(50_000, gt=0)
+    test_size: int = Field(1_000, gt=0)
+
+    @field_validator("shape", mode="before")
+    @classmethod
+    def _from_command_line(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+
+def make_split(size: int, shape: tuple[int, int, int], classes: int, key: int) -> Split:
+    """`size` images and labels, the same for the same arguments; the images are a read-only view."""
+    random = np.random.Generator(np.random.Philox(key=key))
+    pixels = math.prod(shape)
+    tape = random.integers(0, 256, size=(size - 1) * STEP + pixels, dtype=np.uint8)
+    images = np.lib.stride_tricks.sliding_window_view(tape, pixels)[::STEP].reshape(size, *shape)
+    return Split(images, random.integers(0, classes, size=size, dtype=np.int64))
+
+
+def _facts(options: SyntheticOptions) -> DatasetFacts:
+    return DatasetFacts(options.shape, options.classes, options.size)
+
+
+def _load(_data_dir: Path, options: SyntheticOptions) -> Dataset:
+    train = make_split(options.size, options.shape, options.classes, TRAIN_KEY)
+    test = make_split(options.test_size, options.shape, options.classes, TEST_KEY)
+    shape = "x".join(map(str, options.shape))
+    source = f"{NAME}: {options.size:,} images of random pixels, {shape}, for throughput only"
+    return Dataset(NAME, train, test, options.classes, source, checksum=None, synthetic=True)
+
+
+RECIPE = Recipe("random pixels of any shape, for throughput only", SyntheticOptions, _facts, _load)
