@@ -48,7 +48,7 @@ report: setup ## the report of what has been measured so far; prints its path la
 	@echo "$(REPORT)"
 
 plan: setup ## the campaign's cells, node-hours and job scripts; runs nothing
-	@$(SNAKEMAKE) plan
+	@campaign plan --profile "profiles/$(PROFILE)"
 
 lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 	ruff check .
