@@ -1,0 +1,143 @@
+"""What all Bayesian layers share: a mean-field Gaussian posterior over the kernel and its KL from the prior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class PosteriorInit:
+    """Prior N(0, prior_scale^2) and start of the posterior, mu ~ N(0, mu_init_std^2), rho ~ N(rho_init, rho_init_std^2)
+
+    The defaults are the paper's (appendix A): sigma = softplus(rho) starts near 1.23e-4. Biases start at zero.
+    """
+
+    prior_scale: float = 1.0
+    mu_init_std: float = 0.1
+    rho_init: float = -9.0
+    rho_init_std: float = 0.1
+
+
+class BayesianLayer(nn.Module):
+    """A layer y = f(x; w) + bias whose kernel w has the posterior N(mu, sigma^2), independent element by element.
+
+    sigma = softplus(rho). The bias, if any, is an ordinary parameter without prior and KL term. A subclass says what f
+    is (`affine`) and how w is sampled (`sample`). Layers sample in training and evaluation alike, as Monte-Carlo
+    inference needs; inside `mean_only(model)` they use w = mu.
+    """
+
+    channel_dim: int  # which dimension of inputs and outputs counts the channels
+
+    def __init__(
+        self,
+        kernel_shape: Sequence[int],
+        bias: bool,
+        init: PosteriorInit | None,
+        layer_index: int,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        init = init or PosteriorInit()
+        self.prior_scale = init.prior_scale
+        self.layer_index = layer_index
+        self.mean_only = False
+        self.generator: torch.Generator | None = None  # None: torch's default generator; see bnn.layers.noise.set_noise
+        self.mu = nn.Parameter(torch.empty(*kernel_shape, device=device, dtype=dtype))
+        self.rho = nn.Parameter(torch.empty(*kernel_shape, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(kernel_shape[0], device=device, dtype=dtype)) if bias else None
+        self.reset_parameters(init)
+
+    def reset_parameters(self, init: PosteriorInit) -> None:
+        """Draw a new start of the posterior from torch's default generator."""
+        nn.init.normal_(self.mu, 0.0, init.mu_init_std)
+        nn.init.normal_(self.rho, init.rho_init, init.rho_init_std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviation of the posterior, of the kernel's shape."""
+        return functional.softplus(self.rho)
+
+    def kl(self) -> Tensor:
+        """KL(posterior || prior) in nats, summed over the kernel: a 0-dim tensor (closed form for two Gaussians)."""
+        sigma = self.sigma
+        ratio = (sigma.square() + self.mu.square()) / (2 * self.prior_scale**2)
+        return (ratio - sigma.log() + (math.log(self.prior_scale) - 0.5)).sum()
+
+    def affine(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+        """The conventional layer, with this kernel."""
+        raise NotImplementedError
+
+    def sample(self, x: Tensor) -> Tensor:
+        """The output for a fresh sample of the kernel."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.check_input(x)
+        return self.affine(x, self.mu, self.bias) if self.mean_only else self.sample(x)
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise ValueError unless the first dimension of `x` can be that of the examples."""
+
+    def standard_normal(self) -> Tensor:
+        """N(0, 1) noise of the kernel's shape from this layer's generator."""
+        like = self.mu
+        return torch.randn(like.shape, generator=self.generator, device=like.device, dtype=like.dtype)
+
+    def random_signs(self, x: Tensor) -> Tensor:
+        """Independent signs +1 or -1 for every (example, channel) of `x`, shaped to multiply it."""
+        shape = [1] * x.dim()
+        shape[0], shape[self.channel_dim] = x.shape[0], x.shape[self.channel_dim]
+        bits = torch.empty(shape, device=x.device, dtype=x.dtype).bernoulli_(0.5, generator=self.generator)
+        return bits.mul_(2).sub_(1)
+
+
+def bayesian_layers(model: nn.Module) -> Iterator[BayesianLayer]:
+    """The Bayesian layers of `model` in module order; a shared layer comes once."""
+    return (module for module in model.modules() if isinstance(module, BayesianLayer))
+
+
+def number_layers(model: nn.Module) -> None:
+    """Give the Bayesian layers of `model` their `layer_index`, 0, 1, 2, ... in module order."""
+    for index, layer in enumerate(bayesian_layers(model)):
+        layer.layer_index = index
+
+
+def kl_divergence(model: nn.Module) -> Tensor:
+    """Sum of the layers' KL divergences in nats, a 0-dim tensor; zero for a model without Bayesian layers."""
+    terms = [layer.kl() for layer in bayesian_layers(model)]
+    if terms:
+        return torch.stack(terms).sum()
+    first = next(model.parameters(), None)
+    return torch.zeros(()) if first is None else first.new_zeros(())
+
+
+def sigma_median(model: nn.Module) -> float | None:
+    """Median of sigma over all kernel weights of `model`; None if it has no Bayesian layer."""
+    with torch.no_grad():
+        values: list[Any] = [layer.sigma.flatten() for layer in bayesian_layers(model)]
+        return float(torch.cat(values).median()) if values else None
+
+
+@contextmanager
+def mean_only(model: nn.Module) -> Iterator[None]:
+    """Within this context the Bayesian layers of `model` use their posterior mean instead of sampling."""
+    layers = list(bayesian_layers(model))
+    before = [layer.mean_only for layer in layers]
+    try:
+        for layer in layers:
+            layer.mean_only = True
+        yield
+    finally:
+        for layer, flag in zip(layers, before, strict=True):
+            layer.mean_only = flag

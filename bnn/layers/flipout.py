@@ -1,0 +1,34 @@
+"""Flipout (Wen, Vicol, Ba, Tran, Grosse 2018, eq. 4) in plain torch: the reference for every faster implementation.
+
+One perturbation sigma * eps is shared by the batch and decorrelated between examples by random signs r, s:
+
+    y_n = f(x_n; mu) + s_n * f(x_n * r_n; sigma * eps) + bias
+
+with one sign per (example, channel), constant over space. The noise is drawn in this order: eps, r (of the
+inputs), s (of the outputs).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bnn.layers.affine import BayesianConv2d, BayesianLinear
+from bnn.layers.base import BayesianLayer
+
+
+class Flipout(BayesianLayer):
+    """How a Flipout layer samples, whatever its f is."""
+
+    def sample(self, x: Tensor) -> Tensor:
+        perturbation = self.sigma * self.standard_normal()
+        flipped = x * self.random_signs(x)
+        mean = self.affine(x, self.mu, self.bias)
+        return mean + self.random_signs(mean) * self.affine(flipped, perturbation, None)
+
+
+class FlipoutConv2d(Flipout, BayesianConv2d):
+    """Convolution by Flipout. With `groups`, too, every example's kernel is mu + sigma * eps * (s_n r_n^T)."""
+
+
+class FlipoutLinear(Flipout, BayesianLinear):
+    """Dense layer by Flipout. Further dimensions of the input, (N, *, features), share their example's signs."""

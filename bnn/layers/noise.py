@@ -1,0 +1,51 @@
+"""Which noise a Bayesian layer draws: keyed by (seed, step, layer, rank), so that a run can be repeated and resumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from bnn.layers.base import bayesian_layers
+
+MASK = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class NoiseKey:
+    """Names the noise of one step on one rank. For Monte-Carlo inference `step` is the index of the draw."""
+
+    seed: int
+    step: int = 0
+    rank: int = 0
+
+
+def splitmix64(state: int) -> int:
+    """One step of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64-bit integers that mixes every bit."""
+    state = (state + 0x9E3779B97F4A7C15) & MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
+    return state ^ (state >> 31)
+
+
+def layer_seed(key: NoiseKey, layer_index: int) -> int:
+    """64-bit seed of one layer's generator. (torch's CPU generator uses the low 32 bits, which are as well mixed.)"""
+    state = 0
+    for part in (key.seed, key.step, layer_index, key.rank):
+        state = splitmix64(state ^ (part & MASK))
+    return state
+
+
+def set_noise(model: nn.Module, key: NoiseKey) -> None:
+    """Make the next forward pass of `model` draw the noise named by `key`; call it once before every forward pass.
+
+    Every Bayesian layer keeps one generator on its own device, seeded anew here; nothing is copied from or to a GPU.
+    A second forward pass without a new key goes on from where the first stopped. Layers that never got a key draw from
+    torch's default generator, which `torch.manual_seed` seeds.
+    """
+    for layer in bayesian_layers(model):
+        device = layer.mu.device
+        if layer.generator is None or layer.generator.device != device:
+            layer.generator = torch.Generator(device=device)
+        layer.generator.manual_seed(layer_seed(key, layer.layer_index))

@@ -1,0 +1,1 @@
+"""The paper's models, described once (`architectures`), from that shown (`describe`, `tables`) or built (`build`)."""

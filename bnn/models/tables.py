@@ -1,0 +1,58 @@
+"""`bnn models`: prints the models as the paper's tables 1-6 do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from bnn.models.architectures import ARCHITECTURES, PAPER_INPUT
+from bnn.models.describe import KINDS, Description, describe
+from bnn.models.ops import Shape
+
+
+def model_table(description: Description) -> Table:
+    """One model as a table with a row per layer and its totals below."""
+    shape = "x".join(str(size) for size in (*description.input_shape[1:], description.input_shape[0]))
+    wide = "" if description.width == 1 else f", width {description.width:g}"
+    table = Table(
+        title=f"{description.model} {description.kind}, {shape}, {description.classes} classes{wide}",
+        title_justify="left",
+        caption=(
+            f"Total params: {description.parameters:,}\nTrainable params: {description.trainable:,}\n"
+            f"Non-trainable params: {description.parameters - description.trainable:,}\n"
+            f"Multiply-adds per image (conventional forward pass): {description.macs:,}"
+        ),
+        caption_justify="left",
+    )
+    for heading, justify in (("Layer (type)", "left"), ("Output shape", "left"), ("Param #", "right")):
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # a literal, as rich wants
+    table.add_column("Connected to")
+    for row in description.rows:
+        shape = f"({', '.join(str(size) for size in row.output_shape)})"
+        table.add_row(f"{row.name} ({row.type})", shape, f"{row.parameters:,}", ", ".join(row.connected_to))
+    return table
+
+
+def print_models(
+    names: Sequence[str] | None = None,
+    kind: str | None = None,
+    input_shape: Shape | None = None,
+    classes: int = 10,
+    width: float = 1.0,
+    console: Console | None = None,
+) -> None:
+    """Print models (default: all four, both kinds, at the paper's input shapes) to `console` (default: stdout).
+
+    Raises UserError for an unknown model or kind and for impossible sizes, before anything is printed.
+    """
+    console = console or Console()
+    descriptions = [
+        describe(name, each, input_shape or PAPER_INPUT.get(name, (3, 32, 32)), classes, width)
+        for name in (names or ARCHITECTURES)
+        for each in ([kind] if kind else KINDS)
+    ]
+    for description in descriptions:
+        console.print(model_table(description))
+        console.print()

@@ -1,0 +1,81 @@
+"""The whitelist of layers a posterior's graph may consist of, and how they are written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from bnn.errors import UserError
+from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, PosteriorInit
+from bnn.posterior.schema import plain
+
+CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")
+LINEAR = ("in_features", "out_features", "bias")
+NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
+BAYESIAN: dict[str, type[BayesianLayer]] = {layer.__name__: layer for pair in ESTIMATORS.values() for layer in pair}
+
+# Conventional layers: class and the constructor's arguments, which the layer keeps as attributes.
+STANDARD: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+    "Conv2d": (nn.Conv2d, (*CONV, "padding_mode")),
+    "Linear": (nn.Linear, LINEAR),
+    "BatchNorm1d": (nn.BatchNorm1d, NORM),
+    "BatchNorm2d": (nn.BatchNorm2d, NORM),
+    "LayerNorm": (nn.LayerNorm, ("normalized_shape", "eps", "elementwise_affine", "bias")),
+    "GroupNorm": (nn.GroupNorm, ("num_groups", "num_channels", "eps", "affine")),
+    "MaxPool2d": (nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "ceil_mode")),
+    "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")),
+    "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d, ("output_size",)),
+    "AdaptiveMaxPool2d": (nn.AdaptiveMaxPool2d, ("output_size",)),
+    "Flatten": (nn.Flatten, ("start_dim", "end_dim")),
+    "Identity": (nn.Identity, ()),
+    "Dropout": (nn.Dropout, ("p", "inplace")),
+    "ReLU": (nn.ReLU, ("inplace",)),
+    "ReLU6": (nn.ReLU6, ("inplace",)),
+    "LeakyReLU": (nn.LeakyReLU, ("negative_slope", "inplace")),
+    "ELU": (nn.ELU, ("alpha", "inplace")),
+    "SiLU": (nn.SiLU, ("inplace",)),
+    "GELU": (nn.GELU, ("approximate",)),
+    "Hardswish": (nn.Hardswish, ("inplace",)),
+    "Sigmoid": (nn.Sigmoid, ()),
+    "Tanh": (nn.Tanh, ()),
+    "Softplus": (nn.Softplus, ("beta", "threshold")),
+    "Softmax": (nn.Softmax, ("dim",)),
+    "LogSoftmax": (nn.LogSoftmax, ("dim",)),
+}
+
+
+def layer_arguments(name: str, layer: nn.Module) -> tuple[str, dict[str, Any]]:
+    """A layer's type and arguments as they are written. Raises UserError for a type that is not in the whitelist."""
+    kind = type(layer).__name__
+    if isinstance(layer, BayesianLayer) and BAYESIAN.get(kind) is type(layer):
+        names = (*(CONV if isinstance(layer, BayesianConv2d) else LINEAR), "prior_scale", "layer_index")
+    elif STANDARD.get(kind, (None,))[0] is type(layer):
+        names = STANDARD[kind][1]
+    else:
+        raise UserError(f"operation {kind} (layer {name}): a posterior cannot hold it")
+    values = {key: getattr(layer, key, None) for key in names}
+    if "bias" in values:
+        values["bias"] = values["bias"] is not None
+    return kind, {key: plain(value) for key, value in values.items()}
+
+
+def make_layer(kind: str, arguments: dict[str, Any]) -> nn.Module:
+    """The layer of that type on the meta device (shapes without memory).
+
+    Raises UserError for an unknown type or arguments that do not fit it.
+    """
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
+    }
+    try:
+        if kind in BAYESIAN:
+            init = PosteriorInit(prior_scale=float(values.pop("prior_scale")))
+            return BAYESIAN[kind](**values, init=init, device="meta")
+        if kind in STANDARD and set(values) <= set(STANDARD[kind][1]):
+            with torch.device("meta"):
+                return STANDARD[kind][0](**values)
+    except (TypeError, ValueError, KeyError, RuntimeError, ZeroDivisionError, OverflowError) as error:
+        raise UserError(f"operation {kind}: arguments do not fit: {' '.join(str(error).split())}") from None
+    raise UserError(f"operation {kind}: unknown, or with unknown arguments {sorted(arguments)}")

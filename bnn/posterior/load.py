@@ -1,0 +1,89 @@
+"""Reads a posterior and makes it runnable. Runs no code from it and unpickles nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bnn.errors import UserError
+from bnn.layers import mean_only
+from bnn.posterior.layer_types import make_layer
+from bnn.posterior.network import GraphNetwork
+from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE, Graph, GraphNode, read_graph
+
+
+def load_posterior(folder: Path | str) -> GraphNetwork:
+    """The model saved in `folder`, on the CPU and in evaluation mode; its graph, step and notes are `.graph`.
+
+    Raises UserError naming the file if one is missing, damaged or of another version, if an operation is not in the
+    whitelist, or if the tensors are not those of the graph's layers (missing, left over, of another shape, NaN).
+    """
+    folder = Path(folder)
+    graph = read_graph(folder)
+    try:
+        network = GraphNetwork(graph, make_layers(graph)).eval()
+        check_shapes(network)
+    except UserError as error:
+        raise UserError(f"{folder / GRAPH_FILE}: {error}") from None
+    path = folder / TENSORS_FILE
+    try:
+        tensors = load_file(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: damaged or no safetensors file ({error})") from None
+    check_tensors(path, network.state_dict(), tensors)
+    network.load_state_dict(tensors, assign=True)
+    return network
+
+
+def make_layers(graph: Graph) -> dict[str, nn.Module]:
+    """The graph's layers by name, without memory. Raises UserError for one that is unknown or described in two ways."""
+    layers: dict[str, nn.Module] = {}
+    described = {}
+    for node in graph.nodes:
+        if node.op != "layer":
+            continue
+        if not node.layer:
+            raise UserError(f"node {node.name}: a layer without a name")
+        if node.layer not in layers:
+            layers[node.layer] = make_layer(node.type, node.arguments)
+            described[node.layer] = (node.type, node.arguments)
+        elif described[node.layer] != (node.type, node.arguments):
+            raise UserError(f"layer {node.layer}: described in two ways")
+    return layers
+
+
+def check_shapes(network: GraphNetwork) -> None:
+    """Run the graph on shapes alone. Raises UserError if its operations do not fit together as it says."""
+
+    def observe(node: GraphNode, value: object) -> None:
+        shape = [None, *value.shape[1:]] if isinstance(value, Tensor) else None
+        if shape != node.output_shape:
+            raise UserError(f"node {node.name}: output shape {shape}, recorded as {node.output_shape}")
+
+    try:
+        with torch.no_grad(), mean_only(network):
+            network(torch.empty(2, *network.graph.input_shape, device="meta"), observe)
+    except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise UserError(f"the operations do not fit together: {' '.join(str(error).split())}") from None
+
+
+def check_tensors(path: Path, expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    """Raise UserError unless `tensors` has exactly the expected names, shapes and kinds of numbers, and no NaN."""
+    if missing := expected.keys() - tensors.keys():
+        raise UserError(f"{path}: no tensor {min(missing)}")
+    if unexpected := tensors.keys() - expected.keys():
+        raise UserError(f"{path}: unexpected tensor {min(unexpected)}")
+    for name, tensor in tensors.items():
+        want = expected[name]
+        if tensor.shape != want.shape:
+            raise UserError(f"{path}: {name} has shape {list(tensor.shape)}, expected {list(want.shape)}")
+        if tensor.is_floating_point() != want.is_floating_point():
+            raise UserError(f"{path}: {name} is {tensor.dtype}, expected {want.dtype}")
+        if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
+            raise UserError(f"{path}: {name} contains NaN")

@@ -1,0 +1,50 @@
+"""Writes a posterior."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bnn.posterior.names import layer_names, ops_names
+from bnn.posterior.schema import GRAPH_FILE, LAYER_NAMES_FILE, OPS_NAMES_FILE, TENSORS_FILE
+from bnn.posterior.trace import trace
+
+
+def save_posterior(
+    model: nn.Module, folder: Path | str, *, example_input: Tensor, step: int, extra: dict[str, Any] | None = None
+) -> None:
+    """Write `model` as a POSTERIOR to `folder`, which appears whole or not at all; an older one there is replaced.
+
+    `example_input` (N, C, H, W), on the model's device, gives the shapes. `step` counts the training steps done,
+    `extra` (JSON values) is kept in graph.json. The model itself is left as it is.
+
+    Raises UserError for a model that cannot be traced or uses an operation that is not in the whitelist, naming it.
+    """
+    folder = Path(folder)
+    graph, network = trace(model, example_input, step, extra or {})
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+    aside = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        save_file(tensors, aside / TENSORS_FILE)
+        (aside / GRAPH_FILE).write_text(graph.model_dump_json(indent=1) + "\n")
+        (aside / LAYER_NAMES_FILE).write_text(layer_names(graph, network))
+        (aside / OPS_NAMES_FILE).write_text(ops_names(graph, network))
+        put_in_place(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_in_place(aside: Path, folder: Path) -> None:
+    """Rename `aside` to `folder`; what was there before is moved out of the way first and removed last."""
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    if folder.exists():
+        folder.rename(old)
+    aside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""graph.json: the schema, its reader and the file names of a posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bnn.errors import UserError
+
+GRAPH_FILE = "graph.json"
+TENSORS_FILE = "posterior.safetensors"
+LAYER_NAMES_FILE = "LayerNames.txt"
+OPS_NAMES_FILE = "OpsNames.txt"
+
+
+class GraphNode(BaseModel):
+    """One operation. An argument is a JSON value in which {"node": NAME} stands for another node's output.
+
+    op: input (the images), layer (`type` from the whitelist of layers, `layer` the name its tensors are saved under,
+    `arguments` its constructor's), function (`type` from the whitelist of functions) or output (the logits).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    op: Literal["input", "layer", "function", "output"]
+    type: str = ""
+    layer: str | None = None
+    arguments: dict[str, Any] = {}
+    inputs: list[str] = []
+    output_shape: list[int | None] | None = None  # of a batch: the first entry is None; null for what is no tensor
+
+
+class Graph(BaseModel):
+    """A traced model. `input_shape` is that of one example, (C, H, W); `extra` is whatever the writer noted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    step: int
+    input_shape: list[int]
+    nodes: list[GraphNode]
+    extra: dict[str, Any] = {}
+
+    def check(self) -> None:
+        """Raise ValueError unless every node reads earlier nodes only, from one input first to one output last."""
+        ops = [node.op for node in self.nodes]
+        if len(ops) < 2 or ops[0] != "input" or ops[-1] != "output" or {"input", "output"} & set(ops[1:-1]):
+            raise ValueError("nodes must begin with the only input and end with the only output")
+        known: set[str] = set()
+        for node in self.nodes:
+            if node.name in known:
+                raise ValueError(f"node {node.name}: the name is used twice")
+            references = [*node.inputs, *node_references(node.arguments)]
+            unknown = [name for name in references if name not in known]
+            if unknown:
+                raise ValueError(f"node {node.name}: reads {unknown[0]}, which is no earlier node")
+            if node.op in ("layer", "output") and len(node.inputs) != 1:
+                raise ValueError(f"node {node.name}: must have one input")
+            known.add(node.name)
+
+
+def node_references(value: Any) -> Iterator[str]:
+    """Names of the nodes an argument refers to."""
+    if isinstance(value, dict) and set(value) == {"node"}:
+        yield str(value["node"])
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from node_references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from node_references(item)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it. Raises UserError for anything but numbers, text, None and lists of them."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    raise UserError(f"argument {value!r} of an operation: a posterior cannot hold a {type(value).__name__}")
+
+
+def read_graph(folder: Path) -> Graph:
+    """Read a posterior's graph.json. Raises UserError naming the file and what is wrong with it."""
+    path = Path(folder) / GRAPH_FILE
+    try:
+        graph = Graph.model_validate_json(path.read_bytes())
+        graph.check()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "file"
+        raise UserError(f"{path}: {key}: {first['msg']}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    return graph
