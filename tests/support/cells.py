@@ -1,0 +1,261 @@
+"""Records of made-up cells, written with bnn.records exactly as a run of `bnn train` leaves them.
+
+For tests of what is computed from records: known step times in, known tables and figures out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bnn import metrics
+from bnn.models.describe import describe
+from bnn.records import (
+    CELL,
+    PROVENANCE,
+    STEPS,
+    STEPS_FILE,
+    SUMMARY,
+    CellRecord,
+    Evaluation,
+    Provenance,
+    RankProvenance,
+    Summary,
+    Throughput,
+    Verdict,
+    write_table,
+)
+from bnn.settings import TrainSettings
+from campaign.cell import Cell
+
+SITE = {"name": "toy", "title": "Toy machine, 2 cores", "node_label": "ranks on one machine"}
+START = 1_700_000_000.0
+
+
+def entry(
+    dataset: str = "synthetic",
+    model: str = "vgg16",
+    kind: str = "bnn",
+    nodes: int = 1,
+    batch_size: int = 16,
+    variant: str = "base",
+    repeat: int = 1,
+    roles: tuple[str, ...] = ("scaling",),
+    study: str = "study",
+    **settings: Any,
+) -> dict[str, Any]:
+    """One cell of plan.json; further keywords are settings of the run."""
+    run = TrainSettings(
+        dataset=dataset, model=model, kind=kind, batch_size=batch_size, **({"epochs": 64, "max_steps": 12} | settings)
+    )
+    identity = {
+        "site": SITE["name"], "dataset": dataset, "model": model, "kind": kind, "nodes": nodes,
+        "batch_size": batch_size, "variant": variant, "repeat": repeat,
+    }  # fmt: skip
+    more = {"study": study, "roles": list(roles), "ranks": nodes, "fingerprint": run.fingerprint()}
+    return identity | more | {"settings": run.model_dump(mode="json")}
+
+
+def plan(cells: list[dict[str, Any]], **site: str) -> dict[str, Any]:
+    """A plan of these cells."""
+    return {"campaign": "toy campaign", "site": SITE | site, "accuracy_targets": [0.4, 0.6], "cells": cells}
+
+
+def write_cell(
+    results: Path,
+    cell: dict[str, Any],
+    *,
+    seconds: float = 0.5,
+    jitter: float = 0.02,
+    steps: int | None = None,
+    train_size: int = 50_000,
+    startup: float = 3.0,
+    accuracy: Callable[[int], float] = lambda step: 0.1,
+    attempts: int = 1,
+    status: str | None = None,
+    reasons: tuple[str, ...] = (),
+    host: str = "node-{rank}",
+    seed: int = 0,
+    **summary: Any,
+) -> Summary:
+    """Write the four records of a finished cell whose steady steps take `seconds` on average (exactly if jitter is 0).
+
+    `steps` defaults to the settings' max_steps, or else to all epochs. `summary` overrides fields of the summary.
+    """
+    settings = TrainSettings.model_validate(cell["settings"])
+    identity = Cell(**{key: cell[key] for key in Cell.__dataclass_fields__})
+    folder = results / identity.folder
+    folder.mkdir(parents=True)
+    ranks = cell["ranks"]
+    per_epoch = max(1, train_size // (settings.batch_size * ranks))
+    count = steps or settings.max_steps or per_epoch * settings.epochs
+    frame = _steps(settings, ranks, count, per_epoch, seconds, jitter, accuracy, seed)
+    mean, std = metrics.throughput_paper(frame)
+    rows = metrics.per_step(frame)
+    judged, why = metrics.verdict(frame, ranks, cv_limit=settings.cv_limit, attempts=attempts)
+    training = float(rows["seconds"].sum())
+    shape = (1, 28, 28) if "mnist" in settings.dataset else (3, 32, 32)
+    model = describe(settings.model, settings.kind, shape, 10, settings.width)
+    bayesian = settings.kind == "bnn"
+    fields: dict[str, Any] = {
+        "hash": settings.fingerprint(),
+        "labels": identity.labels(),
+        "engine": settings.engine,
+        "implementation": settings.implementation,
+        "ranks": ranks,
+        "attempts": attempts,
+        "verdict": Verdict(status=status or judged, reasons=[*reasons, *why]),
+        "throughput": Throughput(
+            steady=metrics.throughput_steady(frame),
+            steady_std=metrics.throughput_steady_std(frame),
+            all_steps=metrics.throughput_all(frame),
+            paper=mean,
+            paper_std=std,
+            steady_steps=len(metrics.steady(frame)),
+            coefficient_of_variation=metrics.coefficient_of_variation(frame),
+        ),
+        "steps": count,
+        "steps_per_epoch": per_epoch,
+        "epochs_completed": count // per_epoch,
+        "train_size": train_size,
+        "samples": int(rows["samples"].sum()),
+        "seconds_total": startup + training,
+        "seconds_startup": startup,
+        "seconds_training": training,
+        "seconds_warmup": float(rows.loc[rows["phase"] == "warmup", "seconds"].sum()),
+        "seconds_steady": float(rows.loc[rows["phase"] == "steady", "seconds"].sum()),
+        "parameters_total": model.parameters,
+        "parameters_trainable": model.trainable,
+        "macs_forward_per_image": model.macs * (2 if bayesian else 1),
+        "peak_memory_bytes": 600_000_000,
+        "loss": 2.3,
+        "nll": 2.2,
+        "kl": 1000.0 if bayesian else 0.0,
+        "accuracy_running": float(rows["accuracy_running"].iloc[-1]),
+        "accuracy_last_epoch": float(rows["accuracy"].iloc[-1]),
+        "sigma_median": 0.019 if bayesian else None,
+        "sigma_median_start": 0.018 if bayesian else None,
+        "evaluations": [_evaluation(count)] if settings.evaluate != "none" else [],
+        "manifest": {},
+    }
+    record = Summary(**(fields | summary))
+    write_table(frame, folder / STEPS_FILE, STEPS)
+    (folder / CELL).write_text(CellRecord(settings=settings, hash=settings.fingerprint()).model_dump_json())
+    (folder / PROVENANCE).write_text(_provenance(ranks, settings.threads, host, training).model_dump_json())
+    (folder / SUMMARY).write_text(record.model_dump_json())
+    return record
+
+
+def _steps(
+    settings: TrainSettings,
+    ranks: int,
+    count: int,
+    per_epoch: int,
+    seconds: float,
+    jitter: float,
+    accuracy: Callable[[int], float],
+    seed: int,
+) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    rows = []
+    for rank in range(ranks):
+        clock, total = START, 0.0
+        for step in range(count):
+            warmup = step < settings.warmup_steps
+            took = seconds * (4.0 if warmup else 1.0 + jitter * generator.standard_normal())
+            total += accuracy(step)
+            rows.append(
+                {
+                    "attempt": 1, "step": step, "epoch": step // per_epoch, "phase": "warmup" if warmup else "steady",
+                    "engine": settings.engine, "implementation": settings.implementation, "rank": rank, "ranks": ranks,
+                    "started_at": clock, "samples": settings.batch_size, "seconds": took, "seconds_data": 0.02 * took,
+                    "seconds_forward": 0.30 * took, "seconds_backward": 0.50 * took, "seconds_exchange": 0.08 * took,
+                    "seconds_optimizer": 0.10 * took, "loss": 2.3, "nll": 2.2, "kl": 1.0, "beta": settings.beta,
+                    "accuracy": accuracy(step), "accuracy_running": total / (step + 1),
+                }
+            )  # fmt: skip
+            clock += took
+    return pd.DataFrame(rows)
+
+
+def _evaluation(step: int) -> Evaluation:
+    return Evaluation(
+        step=step, epoch=1, draws=10, images=1000, accuracy=0.91, accuracy_single_draw=0.9, nll=0.3, seconds=1.0
+    )
+
+
+def _provenance(ranks: int, threads: int, host: str, seconds: float) -> Provenance:
+    shared = {
+        "cpu_model": "Toy CPU @ 2.0 GHz", "cores": 2, "threads": threads, "memory_bytes": 8 * 2**30, "gpu": None,
+        "python": "3.11.2", "platform": "Linux-6.1", "versions": {"torch": "2.13.0", "horovod": "0.28.1"},
+        "mpi_library": "MPICH 5.0.2", "environment": {"OMP_NUM_THREADS": str(threads)}, "modules": [],
+        "started_at": START, "stopped_at": START + seconds,
+    }  # fmt: skip
+    each = [
+        RankProvenance(
+            rank=r, local_rank=r, hostname=host.format(rank=r), pid=100 + r, affinity=[r], **shared  # type: ignore[arg-type]
+        )
+        for r in range(ranks)
+    ]  # fmt: skip
+    return Provenance(command=["bnn", "train"], git_revision="0123456789abcdef", git_dirty=False, ranks=each)
+
+
+def small_campaign(results: Path) -> dict[str, Any]:
+    """The shape of a local campaign: 1 and 2 ranks, every role, both kinds, a reference variant, 3 repeats.
+
+    One repeat is INVALID, one warns, one is missing, and one CNN is never accurate enough.
+    """
+    cells: list[dict[str, Any]] = []
+    number = 0
+
+    def add(seconds: float, write: bool = True, accuracy: Any = None, run: Any = None, **identity: Any) -> None:
+        nonlocal number
+        number += 1
+        cells.append(entry(**identity))
+        drift = 1 + 0.03 * np.sin(number)
+        if write:
+            more = {"accuracy": accuracy} if accuracy else {}
+            write_cell(results, cells[-1], seconds=seconds * drift, seed=number, **(more | (run or {})))
+
+    for repeat in (1, 2, 3):
+        for model, pace in (("vgg16", 1.0), ("resnet18", 1.25)):
+            for nodes, loss in ((1, 1.0), (2, 1.15)):
+                for batch in (16, 32):
+                    last = nodes == 2 and repeat == 3 and model == "vgg16"
+                    bad = {"status": "INVALID", "reasons": ("non-finite loss at step 7 on rank 1",)} if last else {}
+                    warn = {"jitter": 0.2} if repeat == 2 and model == "resnet18" else {}
+                    unit = pace * loss * batch / 16
+                    place = {"model": model, "nodes": nodes, "batch_size": batch, "repeat": repeat}
+                    add(0.9 * unit, kind="bnn", run=(bad if batch == 16 else {}) | warn, **place)
+                    add(0.4 * unit, kind="cnn", run=warn, **place)
+                    if batch == 16:
+                        reference = {"variant": "reference", **place}
+                        add(1.3 * unit, kind="bnn", estimator="flipout-reference", **reference)
+                        add(0.5 * unit, kind="cnn", baseline="cnn-plain", **reference)
+        for nodes in (1, 2):
+            for kind, seconds, speed in (("bnn", 0.08, 12), ("cnn", 0.03, 5)):
+                trained = {"dataset": "mnist-sample", "width": 0.25, "rho_init": -4.0, "epochs": 3, "max_steps": None}
+                top = 0.55 if kind == "bnn" and nodes == 2 else 0.9
+                add(
+                    seconds,
+                    accuracy=lambda step, speed=speed, top=top: min(top, 0.1 + step / speed * 0.2),
+                    run={"train_size": 1280},
+                    write=not (repeat == 3 and nodes == 2 and kind == "cnn"),
+                    kind=kind, nodes=nodes, batch_size=32, variant="trained", repeat=repeat, roles=("accuracy",),
+                    evaluate="final", **trained,
+                )  # fmt: skip
+                for batch in (64, 128):
+                    add(
+                        seconds * batch / 16 * (0.9 if batch == 128 else 1) * (1.2 if nodes == 2 else 1),
+                        run={"train_size": 100_000}, dataset="infinite-mnist", kind=kind, nodes=nodes, epochs=12,
+                        batch_size=batch, variant="narrow", repeat=repeat, roles=("large-batch",), width=0.25,
+                        rho_init=-4.0,
+                    )  # fmt: skip
+    made = plan(cells)
+    (results / SITE["name"] / "plan.json").write_text(json.dumps(made))
+    return made

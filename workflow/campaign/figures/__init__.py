@@ -1,0 +1,1 @@
+"""Figures of a campaign: pure functions of its tables. `catalogue` names them all without importing matplotlib."""

@@ -1,0 +1,92 @@
+"""All figures by name: what they show, which tables they need, and whether a plan can have them.
+
+Light on purpose: the workflow reads it whenever its graph is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SCALING, ACCURACY, LARGE_BATCH = "scaling", "accuracy", "large-batch"
+PERFORMANCE, LEARNING, NETWORKS = "Performance", "Learning", "Networks"
+PREDICTION, PRUNING = "Prediction", "Pruning"
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """One figure. `reason` says why this campaign has no data for it at all; empty for figures that can be drawn."""
+
+    name: str
+    title: str
+    category: str
+    tables: tuple[str, ...] = ()
+    role: str = ""
+    model: str = ""
+    batch: int = 0  # which of the role's batch sizes, in ascending order, it needs to exist
+    reason: str = ""
+
+    @property
+    def caption(self) -> str:
+        """File of its caption, in workflow/report/."""
+        return f"{self.name}.rst"
+
+
+RATES = ("cells", "throughput")
+EFFICIENCY = ("cells", "scaling")
+MPI = "it needs profiles of the MPI calls of a run, which this campaign does not record"
+INFERENCE = "it needs Monte-Carlo predictions of trained models, which this campaign does not make"
+GPUS = "it needs the records of a site with GPUs beside those of a site without"
+PRUNED = "it needs models pruned after training, which this campaign does not make"
+
+_ALL = (
+    FigureSpec("fig1", "Network architectures", NETWORKS),
+    FigureSpec("fig2a", "Throughput of VGG-16", PERFORMANCE, RATES, SCALING, "vgg16"),
+    FigureSpec("fig2b", "Throughput of ResNet-18", PERFORMANCE, RATES, SCALING, "resnet18"),
+    FigureSpec("fig2c", "Training time", PERFORMANCE, RATES, SCALING),
+    FigureSpec("fig2d", "MPI routines", PERFORMANCE, reason=MPI),
+    FigureSpec("fig3a", "Scaling efficiency of VGG-16", PERFORMANCE, EFFICIENCY, SCALING, "vgg16"),
+    FigureSpec("fig3b", "Scaling efficiency of ResNet-18", PERFORMANCE, EFFICIENCY, SCALING, "resnet18"),
+    FigureSpec("fig3c", "Time to training accuracy", LEARNING, ("cells", "accuracy"), ACCURACY),
+    FigureSpec("fig4a", "Predictions against Monte-Carlo draws, trained on 1 node", PREDICTION, reason=INFERENCE),
+    FigureSpec("fig4b", "Predictions against Monte-Carlo draws, trained on 16 nodes", PREDICTION, reason=INFERENCE),
+    FigureSpec("fig5a", "Predictive distributions by class, VGG-16", PREDICTION, reason=INFERENCE),
+    FigureSpec("fig5b", "Predictive distributions by class, ResNet-18", PREDICTION, reason=INFERENCE),
+    FigureSpec("fig6a", "Throughput at the smaller large batch", PERFORMANCE, RATES, LARGE_BATCH),
+    FigureSpec("fig6b", "Throughput at the larger large batch", PERFORMANCE, RATES, LARGE_BATCH, batch=1),
+    FigureSpec("fig6c", "Training time at large batches", PERFORMANCE, RATES, LARGE_BATCH),
+    FigureSpec("fig6d", "Scaling efficiency at large batches", PERFORMANCE, EFFICIENCY, LARGE_BATCH),
+    FigureSpec("fig7a", "Throughput on GPUs", PERFORMANCE, reason=GPUS),
+    FigureSpec("fig7b", "GPU against CPU throughput", PERFORMANCE, reason=GPUS),
+    FigureSpec("fig7c", "Training time on GPUs and CPUs", PERFORMANCE, reason=GPUS),
+    FigureSpec("fig7d", "Scaling efficiency on GPUs and CPUs", PERFORMANCE, reason=GPUS),
+    FigureSpec("fig8", "Accuracy against pruning", PRUNING, reason=PRUNED),
+    FigureSpec("fig9a", "Predictive distributions of the pruned convolutional model", PRUNING, reason=PRUNED),
+    FigureSpec("fig9b", "Predictive distributions of the pruned fully connected model", PRUNING, reason=PRUNED),
+)
+FIGURES: dict[str, FigureSpec] = {spec.name: spec for spec in _ALL}
+
+
+def available(plan: dict[str, Any]) -> list[str]:
+    """Names of the figures that the plan's cells provide data for, in order."""
+    return [name for name, spec in FIGURES.items() if not _missing(spec, plan)]
+
+
+def not_measured(plan: dict[str, Any]) -> dict[str, str]:
+    """The other figures, each with the reason, in a reader's words."""
+    reasons = {name: _missing(spec, plan) for name, spec in FIGURES.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _missing(spec: FigureSpec, plan: dict[str, Any]) -> str:
+    """Why the plan cannot have the figure; empty when it can."""
+    if spec.reason or not spec.role:
+        return spec.reason
+    cells = [cell for cell in plan["cells"] if spec.role in cell["roles"]]
+    if not cells:
+        return f"no cell of this campaign serves {spec.role}"
+    if spec.model and not any(cell["model"] == spec.model for cell in cells):
+        return f"this campaign does not run {spec.model} for {spec.role}"
+    if spec.batch >= len({cell["batch_size"] for cell in cells}):
+        return "this campaign has a single large batch size"
+    return ""

@@ -1,0 +1,33 @@
+"""Every figure's drawing function by name, and the one way in which a figure file is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from campaign.figures.accuracy import accuracy_figure
+from campaign.figures.architecture import architecture_figure
+from campaign.figures.catalogue import ACCURACY, LARGE_BATCH, SCALING
+from campaign.figures.context import Context
+from campaign.figures.efficiency import efficiency_figure
+from campaign.figures.runtime import runtime_figure
+from campaign.figures.select import Tables
+from campaign.figures.throughput import throughput_figure
+
+Draw = Callable[[Tables, Context], Figure]
+
+DRAW: dict[str, Draw] = {
+    "fig1": architecture_figure,
+    "fig2a": partial(throughput_figure, role=SCALING, model="vgg16"),
+    "fig2b": partial(throughput_figure, role=SCALING, model="resnet18"),
+    "fig2c": partial(runtime_figure, role=SCALING, every_batch=False),
+    "fig3a": partial(efficiency_figure, role=SCALING, model="vgg16"),
+    "fig3b": partial(efficiency_figure, role=SCALING, model="resnet18"),
+    "fig3c": partial(accuracy_figure, role=ACCURACY),
+    "fig6a": partial(throughput_figure, role=LARGE_BATCH, batch_index=0),
+    "fig6b": partial(throughput_figure, role=LARGE_BATCH, batch_index=1),
+    "fig6c": partial(runtime_figure, role=LARGE_BATCH, every_batch=True),
+    "fig6d": partial(efficiency_figure, role=LARGE_BATCH, one_panel=True),
+}

@@ -1,0 +1,110 @@
+"""The report: report.html, self-contained, from the plan, the tables and the figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from campaign.figures.catalogue import FIGURES, available, not_measured
+from campaign.report import headline, published
+from campaign.report.captions import FOLDER, caption_html
+from campaign.report.origin import facts, header
+from campaign.report.svg import inline_svg
+from campaign.tables.schemas import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+
+
+def write_report(
+    plan: dict[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Path],
+    out: Path,
+    *,
+    captions: Path = FOLDER,
+    templates: Path = TEMPLATES,
+) -> None:
+    """Write the page atomically.
+
+    `tables` are all of campaign.tables.TABLES; `figures` maps names to SVG files. A figure that the plan provides for
+    but that is not among them is named as not drawn. Raises UserError naming a caption or figure that cannot be used.
+    """
+    text = render(plan, tables, figures, captions=captions, templates=templates)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, out)
+
+
+def render(
+    plan: dict[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Path],
+    *,
+    captions: Path = FOLDER,
+    templates: Path = TEMPLATES,
+) -> str:
+    """The page's text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        autoescape=True,  # host names, settings and labels come from logs
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    cells = tables["cells"]
+    shared, different = facts(tables["provenance"])
+    rows = headline.cell_rows(tables)
+    absent = {name: "it could not be drawn in this run" for name in available(plan) if name not in figures}
+    return environment.get_template("report.html.j2").render(
+        head=header(plan, cells, tables["provenance"]),
+        introduction=caption_html("workflow.rst", captions),
+        node_label=str(plan["site"].get("node_label") or "nodes"),
+        cards=headline.cards(tables),
+        ratios=headline.ratio_rows(tables),
+        efficiencies=headline.efficiency_rows(tables),
+        gaps=headline.gaps(tables),
+        accuracies=headline.accuracy_rows(tables),
+        parameters=headline.parameter_rows(tables),
+        figures=[_figure(name, figures[name], captions) for name in FIGURES if name in figures],
+        absent=[
+            {"name": name, "number": _number(name), "title": FIGURES[name].title, "reason": reason}
+            for name, reason in sorted(
+                (not_measured(plan) | absent).items(), key=lambda item: list(FIGURES).index(item[0])
+            )
+        ],
+        cells=rows,
+        troubled=[row for row in rows if row["verdict"] in ("INVALID", "MISSING")],
+        synthetic=bool(cells["synthetic"].any()),
+        shared=shared,
+        different=different,
+        tables=[
+            {"name": name, "rows": len(tables[name]), "version": schema.version} for name, schema in TABLES.items()
+        ],
+        site=plan["site"]["name"],
+        published=published,
+    )
+
+
+def _figure(name: str, path: Path, captions: Path) -> dict[str, Any]:
+    spec = FIGURES[name]
+    return {
+        "name": name,
+        "number": _number(name),
+        "title": spec.title,
+        "category": spec.category,
+        "svg": inline_svg(path, name, f"Figure {_number(name)}: {spec.title}"),
+        "caption": caption_html(spec.caption, captions),
+    }
+
+
+def _number(name: str) -> str:
+    """fig2a -> 2a."""
+    return name.removeprefix("fig")

@@ -1,0 +1,18 @@
+"""The workflow's step that writes the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from campaign.report.page import write_report
+from campaign.script_support import one_line_errors, read_plan, read_tables
+
+
+@one_line_errors
+def main(snakemake: Any) -> None:
+    """Inputs `plan`, `tables`, `figures` (SVG files called after figures); output `html`."""
+    paths = snakemake.input.get("figures", [])
+    figures = {Path(path).stem: Path(path) for path in ([paths] if isinstance(paths, str) else paths)}
+    tables = read_tables(snakemake.input.tables)
+    write_report(read_plan(Path(snakemake.input.plan)), tables, figures, Path(snakemake.output.html))

@@ -1,0 +1,47 @@
+"""All tables of a campaign from its plan and its cells' records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnn.records.columns import TableSchema
+from campaign.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
+from campaign.tables.compare import accuracy_rows, ratio_rows
+from campaign.tables.points import throughput_rows
+from campaign.tables.scaling import scaling_rows
+from campaign.tables.schemas import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# nullable types, so that a missing cell's integers stay empty instead of turning into floats
+PANDAS_TYPES = {"int64": "Int64", "float64": "float64", "bool": "boolean", "string": "object"}
+
+
+def build_tables(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:
+    """Every table of TABLES for a plan (the content of plan.json), from the records below the folder `results`.
+
+    A cell without summary.json is listed as MISSING. Raises UserError naming the file when a record is damaged.
+    """
+    loaded = [LoadedCell(entry, results) for entry in plan["cells"]]
+    cells = frame([cell_row(cell) for cell in loaded], TABLES["cells"])
+    throughput = frame(throughput_rows(cells), TABLES["throughput"])
+    targets = plan.get("accuracy_targets", [])
+    rows = {
+        "steps": [row for cell in loaded for row in step_rows(cell)],
+        "scaling": scaling_rows(cells, throughput),
+        "accuracy": [row for cell in loaded for row in accuracy_rows(cell, targets)],
+        "ratios": ratio_rows(cells),
+        "provenance": [row for cell in loaded for row in provenance_rows(cell)],
+    }
+    built = {name: frame(found, TABLES[name]) for name, found in rows.items()}
+    return {"cells": cells, "throughput": throughput} | built
+
+
+def frame(rows: list[dict[str, Any]], schema: TableSchema) -> pd.DataFrame:
+    """A DataFrame with exactly the schema's columns and types, also when there are no rows."""
+    import pandas as pd
+
+    columns = {c.name: pd.Series([row[c.name] for row in rows], dtype=PANDAS_TYPES[c.type]) for c in schema.columns}
+    return pd.DataFrame(columns)

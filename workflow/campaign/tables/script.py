@@ -1,0 +1,19 @@
+"""The workflow's step that makes all tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bnn.records.columns import write_table
+from campaign.script_support import one_line_errors, read_plan
+from campaign.tables.build import build_tables
+from campaign.tables.schemas import TABLES
+
+
+@one_line_errors
+def main(snakemake: Any) -> None:
+    """Input `plan`, parameter `results` (the folder above the site's); outputs: Parquet files called after tables."""
+    built = build_tables(read_plan(Path(snakemake.input.plan)), Path(snakemake.params.results))
+    for path in map(Path, snakemake.output):
+        write_table(built[path.stem], path, TABLES[path.stem])

@@ -1,0 +1,3 @@
+from campaign.report.script import main
+
+main(snakemake)  # noqa: F821  # Snakemake defines it
