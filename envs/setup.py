@@ -30,6 +30,8 @@ MPI_CHOICE = "mpicc.txt"
 HOROVOD_LOG = ROOT / ".setup-horovod.log"
 # What Horovod's build needs in the environment: the framework and its own requirements.
 BUILD_PACKAGES = ("torch", "mpich", "cffi", "cloudpickle", "psutil", "pyyaml")
+# On all cores, where pip would use one. Templates among the packages are no Python and do not count as failures.
+COMPILE = "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, workers=0)"
 TWO_RANKS = (
     "import torch, horovod.torch as hvd; hvd.init(); "
     "assert hvd.size() == 2 and hvd.allreduce(torch.ones(3), op=hvd.Sum).tolist() == [2.0] * 3"
@@ -78,14 +80,16 @@ def install(dev: bool, mpicc: str, lock: int) -> None:
     pinned = requirements(with_mpich=not mpicc)
     if mpicc:
         pip("removing the bundled MPI, if it is there", "uninstall", "--yes", "mpich")
+    files = [ENVS / "build.txt", pinned, *([ENVS / "requirements-dev.txt"] if dev else [])]
+    lists = [word for file in files for word in ("-r", file)]
     first = [package for package in BUILD_PACKAGES if package != "mpich" or not mpicc]
-    pip("installing build tools, torch and MPI", "install", "-r", ENVS / "build.txt", "-c", pinned, *first)
+    pip("installing build tools, torch and MPI", "install", "--no-compile", *lists[:2], "-c", pinned, *first)
     mpi = horovod.site_mpi(mpicc) if mpicc else horovod.bundled_mpi(VENV)
     with ThreadPoolExecutor(max_workers=1) as background:
         wheel = background.submit(horovod.ensure_wheel, VENV, mpi, HOROVOD_LOG)
         try:
-            lists = [ENVS / "build.txt", pinned, *([ENVS / "requirements-dev.txt"] if dev else [])]
-            pip("installing everything else", "install", *(word for file in lists for word in ("-r", file)))
+            pip("installing everything else", "install", "--no-compile", *lists)
+            run("compiling Python modules", [python, "-c", COMPILE], LOG, env, holds=[lock])
             built = wheel.result()
         except BaseException:
             end_all()
