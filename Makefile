@@ -62,6 +62,6 @@ test: lint ## the linters, then the whole test suite (set up from nothing too)
 	python -m pytest
 
 clean: ## remove .venv and what tools left; keeps results/ and the cached Horovod wheel
-	rm -rf .venv .venv.lock .setup.log .setup-horovod.log build *.egg-info \
+	rm -rf .venv .venv.lock .setup*.log build *.egg-info \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find bnn workflow envs tests -name __pycache__ -type d -prune -exec rm -rf {} +
