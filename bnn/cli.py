@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +125,17 @@ def list_datasets() -> None:
 @data.command("prepare")
 @click.argument("name")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="folder (default: BNN_DATA_DIR, else results/data)")
-@click.option("--options", default="{}", help="options of the data set, as JSON")
+@click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="an option of the data set; repeatable")
+@click.option("--options", "text", help="all options of the data set, as JSON")
 @click.option("--record", type=click.Path(path_type=Path), help="write what was prepared to this JSON file")
-def prepare_data(name: str, data_dir: Path | None, options: str, record: Path | None) -> None:
+def prepare_data(
+    name: str, data_dir: Path | None, pairs: tuple[str, ...], text: str | None, record: Path | None
+) -> None:
     """Download or generate a data set, check it, and say what it is."""
-    from bnn.data.commands import prepare
+    from bnn.data.commands import parse_pairs, prepare
 
-    prepare(name, data_dir, _json_object(options, "--options"), record)
+    options = _json_object(text, "--options") if text else {}
+    prepare(name, data_dir, {**options, **parse_pairs(pairs)}, record)
 
 
 def main() -> None:

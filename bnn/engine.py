@@ -89,6 +89,7 @@ class Engine(ABC):
         """Return when every rank has called it."""
         self.gather(None, f"barrier.{label}")
 
+    @abstractmethod
     def close(self) -> None:
         """Leave the run in good order."""
 
@@ -115,6 +116,9 @@ class SingleEngine(Engine):
 
     def gather(self, value: Any, label: str) -> list[Any]:
         return [value]
+
+    def close(self) -> None:
+        return None
 
 
 class HorovodEngine(Engine):

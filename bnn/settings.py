@@ -24,8 +24,12 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str = Field("synthetic", description="cifar10, mnist, mnist-sample, infinite-mnist or synthetic")
-    dataset_options: dict[str, Any] = Field(default_factory=dict, description="options of the dataset, e.g. size, shape")
-    data_dir: Path | None = Field(None, description="folder of the data sets (default: BNN_DATA_DIR, else results/data)")
+    dataset_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the dataset, e.g. size, shape"
+    )
+    data_dir: Path | None = Field(
+        None, description="folder of the data sets (default: BNN_DATA_DIR, else results/data)"
+    )
     model: str = Field("vgg16", description="vgg16, resnet18, conv, fc or package.module:function")
     width: float = Field(1.0, gt=0, description="factor on every hidden layer's channels; 1 is the paper's model")
     kind: Literal["bnn", "cnn"] = Field("bnn", description="bnn (Bayesian layers) or cnn (conventional layers)")
@@ -40,7 +44,9 @@ class TrainSettings(BaseModel):
     rho_init: float = Field(-9.0, description="mean of the start of rho; sigma = softplus(rho)")
     rho_init_std: float = Field(0.1, ge=0, description="standard deviation of the start of rho")
     beta: float = Field(1.0, ge=0, description="final weight of the KL term (the paper's eq. 2)")
-    beta_anneal_epochs: float = Field(0.0, ge=0, description="epochs over which beta rises linearly from 0; 0: constant")
+    beta_anneal_epochs: float = Field(
+        0.0, ge=0, description="epochs over which beta rises linearly from 0; 0: constant"
+    )
     batch_size: int = Field(128, gt=0, description="training examples per rank and step")
     epochs: int = Field(1, gt=0, description="passes over the training set")
     max_steps: int | None = Field(None, gt=0, description="stop after this many steps, whatever the epochs")
@@ -75,7 +81,7 @@ class TrainSettings(BaseModel):
 
     @property
     def tuned(self) -> bool:
-        """Whether tensors are channels_last and the optimizer fused (not so in what the paper's ratios are judged by)."""
+        """Whether tensors are channels_last and the optimizer fused, unlike what the paper's ratios are judged by."""
         return self.implementation not in ("bnn-flipout-reference", "cnn-plain")
 
     def science(self) -> dict[str, Any]:

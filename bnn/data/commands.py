@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.text import Text
 from bnn.data import DATASETS, dataset_facts, dataset_recipe, load_dataset, prepare_dataset, resolve_data_dir
 from bnn.data.base import DatasetFacts
 from bnn.errors import UserError
+from bnn.records.files import write_text
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
@@ -39,8 +41,17 @@ def describe_datasets(console: Console) -> None:
     console.print(table)
 
 
-def prepare(name: str, data_dir: Path | None, options: dict[str, Any], console: Console | None = None) -> None:
-    """Download or generate a data set, then load it and print where it is and what it was made from."""
+def prepare(
+    name: str,
+    data_dir: Path | None,
+    options: dict[str, Any],
+    record: Path | None = None,
+    console: Console | None = None,
+) -> None:
+    """Download or generate a data set, then load it and print where it is and what it was made from.
+
+    `record`, if given, is a JSON file for the same facts, which appears once all of it has been checked.
+    """
     console = console or Console()
     prepare_dataset(name, data_dir, **options)
     dataset = load_dataset(name, data_dir, **options)
@@ -49,6 +60,14 @@ def prepare(name: str, data_dir: Path | None, options: dict[str, Any], console: 
         f"{len(dataset.test):,} test images ({dataset.source})",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
+    if record:
+        facts = {
+            "dataset": name, "options": options, "source": dataset.source, "checksum": dataset.checksum,
+            "input_shape": dataset.input_shape, "classes": dataset.classes, "train_size": len(dataset.train),
+            "test_size": len(dataset.test), "synthetic": dataset.synthetic,
+        }  # fmt: skip
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_text(record, json.dumps(facts, indent=2))
 
 
 def _shape(facts: DatasetFacts) -> str:

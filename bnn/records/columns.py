@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its Arrow type by name (`int64`, `float64`, `string`, `bool`), unit (empty if it has none), meaning."""
+    """One column: Arrow type by name (`int64`, `float64`, `string`, `bool`), unit (empty if it has none), meaning."""
 
     name: str
     type: str
@@ -90,5 +90,7 @@ def read_table(path: Path, schema: TableSchema) -> pd.DataFrame:
     metadata = table.schema.metadata or {}
     name, version = metadata.get(b"schema", b"?").decode(), metadata.get(b"schema_version", b"?").decode()
     if (name, version) != (schema.name, str(schema.version)):
-        raise UserError(f"{path}: holds table {name} version {version}, expected {schema.name} version {schema.version}")
+        raise UserError(
+            f"{path}: holds table {name} version {version}, expected {schema.name} version {schema.version}"
+        )
     return table.to_pandas()

@@ -1,4 +1,9 @@
-"""Names of the files in a cell's folder: the only place where they are spelled."""
+"""Names of the files in a cell's folder: the only place where they are spelled. And how a small file is written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
 
 CELL = "cell.json"
 JOB_LOG = "job.log"
@@ -13,3 +18,10 @@ LOCK = ".lock"
 def staging(attempt: int) -> str:
     """Folder in which attempt number `attempt` collects its records before they are renamed into place."""
     return f".partial-{attempt}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file aside and rename it into place: it appears whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text)
+    os.replace(aside, path)

@@ -67,7 +67,7 @@ class Summary(BaseModel):
     verdict: Verdict
     throughput: Throughput
     steps: int
-    steps_per_epoch: int
+    steps_per_epoch: float
     epochs_completed: int
     train_size: int
     samples: int

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from bnn.data.base import Split
-from bnn.data.pipeline import epoch_indices
-from bnn.engine import Engine
+from bnn.data.pipeline import Schedule
 from bnn.settings import TrainSettings
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -25,17 +24,8 @@ def to_tensors(split: Split, indices: np.ndarray, settings: TrainSettings) -> tu
 
 
 def batches(
-    split: Split, settings: TrainSettings, engine: Engine, steps_per_epoch: int, first: int, stop: int
+    split: Split, settings: TrainSettings, schedule: Schedule, rank: int, first: int, stop: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This rank's batches of the steps first, ..., stop - 1; which images they hold depends on the step alone."""
-    order, epoch_of_order = np.empty((0, 0), dtype=np.int64), -1
+    """One rank's batches of the steps first, ..., stop - 1; which images they hold depends on the step alone."""
     for step in range(first, stop):
-        epoch = step // steps_per_epoch
-        if epoch != epoch_of_order:
-            order, epoch_of_order = (
-                epoch_indices(
-                    len(split), settings.batch_size, engine.size, engine.rank, epoch, settings.seed, settings.sharding
-                ),
-                epoch,
-            )
-        yield to_tensors(split, order[step % steps_per_epoch], settings)
+        yield to_tensors(split, schedule.indices(step, rank), settings)

@@ -7,19 +7,21 @@ and its rows so far. `checkpoint.json`, renamed into place last, says that the f
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.records import STEPS, read_table, write_table
-from bnn.records.files import CHECKPOINT
+from bnn.records.files import CHECKPOINT, write_text
+
+if TYPE_CHECKING:
+    from bnn.training.run import Run
 
 MARKER = "checkpoint.json"
 
@@ -50,23 +52,20 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
                     optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
 
 
-def save_checkpoint(
-    out: Path, fingerprint: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, rows: pd.DataFrame,
-    engine: Engine,
-) -> None:  # fmt: skip
+def save_checkpoint(run: Run, step: int) -> None:
     """Keep the state after `step` steps; older checkpoints go once this one is complete."""
+    model, engine, out = run.model, run.engine, run.folder.out
     folder = out / CHECKPOINT / f"step-{step}"
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_plain(dict(model.named_buffers())), folder / f"rank-{engine.rank}.safetensors")
-    write_table(rows, folder / f"rank-{engine.rank}.parquet", STEPS)
+    write_table(run.recorder.frame(), folder / f"rank-{engine.rank}.parquet", STEPS)
     if engine.rank == 0:
-        shared = {**dict(model.named_parameters()), **_optimizer_tensors(optimizer)}
+        shared = {**dict(model.named_parameters()), **_optimizer_tensors(run.optimizer)}
         save_file(_plain(shared), folder / "shared.safetensors")
     engine.barrier("checkpoint")
     if engine.rank == 0:
-        aside = folder / f".{MARKER}"
-        aside.write_text(json.dumps({"step": step, "ranks": engine.size, "hash": fingerprint}))
-        os.replace(aside, folder / MARKER)
+        marker = {"step": step, "ranks": engine.size, "hash": run.settings.fingerprint()}
+        write_text(folder / MARKER, json.dumps(marker))
         for other in (out / CHECKPOINT).iterdir():
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
@@ -92,15 +91,15 @@ def find_checkpoint(out: Path, fingerprint: str, ranks: int) -> tuple[int, Path]
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, engine: Engine, device: str
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int, device: str
 ) -> pd.DataFrame:
-    """Restore parameters, buffers and optimizer state in place; returns this rank's rows so far."""
+    """Restore parameters, buffers and optimizer state in place; returns the rank's rows so far."""
     shared = load_file(folder / "shared.safetensors", device=device)
-    buffers = load_file(folder / f"rank-{engine.rank}.safetensors", device=device)
+    buffers = load_file(folder / f"rank-{rank}.safetensors", device=device)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(shared[name])
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
     _restore_optimizer(optimizer, shared)
-    return read_table(folder / f"rank-{engine.rank}.parquet", STEPS)
+    return read_table(folder / f"rank-{rank}.parquet", STEPS)

@@ -6,15 +6,12 @@ import time
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
-from bnn.data.base import Split
-from bnn.engine import Engine
 from bnn.layers import NoiseKey, set_noise
 from bnn.records import Evaluation
-from bnn.settings import TrainSettings
 from bnn.training.batches import to_tensors
+from bnn.training.run import Run
 
 # Noise of evaluations is keyed apart from that of training steps, which use the ranks 0, 1, ...
 EVALUATION_RANK = 1 << 20
@@ -22,14 +19,13 @@ IMAGES_AT_ONCE = 256
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, split: Split, settings: TrainSettings, engine: Engine, step: int, epoch: int
-) -> Evaluation:
-    """Accuracy and mean negative log likelihood (nats) of the mean predictive distribution (the paper's eq. 4).
+def evaluate(run: Run, step: int) -> Evaluation:
+    """Accuracy and mean NLL (nats) of the mean predictive distribution (the paper's eq. 4) after `step` steps.
 
     The images are divided over the ranks. `accuracy_single_draw` is the mean accuracy of the draws taken one by one.
     """
-    start, training = time.perf_counter(), model.training
+    model, settings, engine, split = run.model, run.settings, run.engine, run.dataset.test
+    start = time.perf_counter()
     model.eval()
     draws = settings.evaluate_draws if settings.kind == "bnn" else 1
     mine = np.arange(engine.rank, len(split), engine.size)
@@ -44,11 +40,11 @@ def evaluate(
             mean = mean + probability / draws
         correct += int((mean.argmax(1) == labels).sum())
         nll -= float(mean.gather(1, labels[:, None]).clamp_min(1e-300).log().sum())
-    model.train(training)
+    model.train()
     totals = np.sum(engine.gather([correct, correct_single, nll], f"evaluation.{step}"), axis=0)
     return Evaluation(
         step=step,
-        epoch=epoch,
+        epoch=run.schedule.epoch(step),
         draws=draws,
         images=len(split),
         accuracy=totals[0] / len(split),

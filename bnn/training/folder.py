@@ -11,18 +11,11 @@ from pathlib import Path
 from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.records import CELL, POSTERIOR, PROVENANCE, STEPS_FILE, SUMMARY, CellRecord, Evaluation, FileEntry
-from bnn.records.files import CHECKPOINT, staging
+from bnn.records.files import CHECKPOINT, staging, write_text
 from bnn.settings import TrainSettings
 
 # In the order in which they are renamed into place: the summary says that the rest is there, so it comes last.
 RECORDS = (CELL, STEPS_FILE, PROVENANCE, POSTERIOR)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file aside and rename it into place."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    os.replace(aside, path)
 
 
 def _remove(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ class RunFacts:
     attempt: int
     first_step: int
     steps: int
-    steps_per_epoch: int
     warmup_steps: int
     engine: str
     implementation: str
@@ -46,20 +44,20 @@ class Recorder:
         self.failed_step: int | None = None
         self._earlier = earlier
         self._cuda = device == "cuda"
-        self._pending: deque[tuple[int, float, Timing, Tensor]] = deque()
+        self._pending: deque[tuple[int, int, float, Timing, Tensor]] = deque()
         accuracies = [] if earlier is None else earlier.sort_values("step")["accuracy"].tolist()
         self._accuracy_sum, self._accuracy_count = 0.0, 0
         for accuracy in accuracies:
             self._count(accuracy)
         self._last_line = time.monotonic()
 
-    def add(self, step: int, beta: float, timing: Timing, metrics: Tensor) -> None:
+    def add(self, step: int, epoch: int, beta: float, timing: Timing, metrics: Tensor) -> None:
         """Take a step's timing and its device tensor [nll, kl, loss, accuracy, finite on all ranks]."""
         if self._cuda:
             host = torch.empty(metrics.shape, dtype=metrics.dtype, pin_memory=True)
             host.copy_(metrics, non_blocking=True)
             metrics = host
-        self._pending.append((step, beta, timing, metrics))
+        self._pending.append((step, epoch, beta, timing, metrics))
         while len(self._pending) > (GPU_LAG if self._cuda else 0):
             self._settle()
 
@@ -73,7 +71,7 @@ class Recorder:
         self._accuracy_count += 1
 
     def _settle(self) -> None:
-        step, beta, timing, metrics = self._pending.popleft()
+        step, epoch, beta, timing, metrics = self._pending.popleft()
         seconds = timing.seconds()  # waits for the step's last event, hence before its metrics are read
         nll, kl, loss, accuracy, finite = metrics.tolist()
         if finite < 1 and self.failed_step is None:
@@ -83,7 +81,7 @@ class Recorder:
         self.rows.append({
             "attempt": facts.attempt,
             "step": step,
-            "epoch": step // facts.steps_per_epoch,
+            "epoch": epoch,
             "phase": WARMUP if step - facts.first_step < facts.warmup_steps else STEADY,
             "engine": facts.engine,
             "implementation": facts.implementation,
@@ -122,7 +120,3 @@ class Recorder:
         """All rows so far of this rank, those of earlier attempts first."""
         mine = pd.DataFrame(self.rows, columns=STEPS.names)
         return mine if self._earlier is None else pd.concat([self._earlier, mine], ignore_index=True)
-
-    @property
-    def last_loss_finite(self) -> bool:
-        return not self.rows or math.isfinite(self.rows[-1]["loss"])

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from bnn.records import PROVENANCE, STEPS, STEPS_FILE, SUMMARY, CellRecord, Provenance, Summary, read_table
 from safetensors.numpy import load_file
 
+from bnn.records import PROVENANCE, STEPS, STEPS_FILE, SUMMARY, CellRecord, Provenance, Summary, read_table
 from tests.support.ranks import need_horovod, run_train, run_until
 
 
@@ -84,7 +84,12 @@ def test_both_distributed_engines_compute_the_same(tmp_path):
 def test_a_killed_run_resumes_bit_for_bit(tmp_path, ranks):
     if ranks > 1:
         need_horovod()
-    settings = {"engine": "horovod" if ranks > 1 else "single", "epochs": 6, "checkpoint_epochs": 1, "evaluate": "epoch"}
+    settings = {
+        "engine": "horovod" if ranks > 1 else "single",
+        "epochs": 6,
+        "checkpoint_epochs": 1,
+        "evaluate": "epoch",
+    }
     whole = run_train(tmp_path / "whole", ranks, **settings)
     assert whole.returncode == 0, whole.stderr
     run_until(".checkpoint/step-*/checkpoint.json", tmp_path / "killed", ranks, **settings)
@@ -150,7 +155,7 @@ def test_a_run_with_other_settings_replaces_the_records(tmp_path):
     [
         ({"dataset": "mnist", "data_dir": "nowhere"}, "mnist"),
         ({"model": "vgg61"}, "model vgg61: unknown"),
-        ({"batch_size": 4096}, "4096"),
+        ({"batch_size": 4096}, "no step in 2 epochs for batch 4096"),
         ({"device": "cuda"}, "device cuda: rank 0 sees no GPU"),
         ({"dataset": "mnist5"}, "mnist5"),
     ],

@@ -174,7 +174,7 @@ def test_the_commands_print_what_there_is(tmp_path):
     text = console.export_text(clear=True)
     assert all(name in text for name in DATASETS)
     assert "shape=3,32,32" in text
-    prepare("infinite-mnist", tmp_path, parse_pairs(["size=60", "alpha=0.5"]), console)
+    prepare("infinite-mnist", tmp_path, parse_pairs(["size=60", "alpha=0.5"]), tmp_path / "r.json", console)
     assert "60 training and 1,000 test images" in console.export_text()
 
 

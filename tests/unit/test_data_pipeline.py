@@ -1,92 +1,112 @@
-"""Sharding: who trains on what. And the synthetic data set, made for any shape."""
+"""Sharding: who trains on what. And how pixels become numbers."""
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bnn.data.pipeline import epoch_indices, normalise, steps_per_epoch
+from bnn.data.pipeline import Schedule, normalise
 from bnn.errors import UserError
 
-sizes = st.integers(1, 500)
-batches = st.integers(1, 20)
-rank_counts = st.integers(1, 8)
-seeds = st.integers(0, 2**64 - 1)
-epochs = st.integers(0, 2**32 - 1)
-shardings = st.sampled_from(["disjoint", "unsharded"])
+SHARDINGS = ["disjoint", "unsharded"]
 
 
-def all_ranks(n, batch, ranks, epoch, seed, sharding):
-    assume(n >= batch * ranks)
-    return [epoch_indices(n, batch, ranks, rank, epoch, seed, sharding) for rank in range(ranks)]
+@st.composite
+def schedules(draw, sharding=None):
+    n, batch, ranks = draw(st.integers(1, 300)), draw(st.integers(1, 20)), draw(st.integers(1, 6))
+    epochs, seed = draw(st.integers(1, 4)), draw(st.integers(0, 2**64 - 1))
+    sharding = sharding or draw(st.sampled_from(SHARDINGS))
+    samples = n if sharding == "disjoint" else n // batch * batch
+    assume(epochs * samples >= batch * ranks)
+    return Schedule(n, batch, ranks, epochs, seed, sharding)
 
 
-@given(sizes, batches, rank_counts, epochs, seeds, shardings)
-def test_every_rank_has_equal_steps_and_no_example_twice(n, batch, ranks, epoch, seed, sharding):
-    shards = all_ranks(n, batch, ranks, epoch, seed, sharding)
-    steps = steps_per_epoch(n, batch, ranks, sharding)
-    for shard in shards:
-        assert shard.shape == (steps, batch)
-        assert np.unique(shard).size == shard.size
-        assert 0 <= shard.min() <= shard.max() < n
+def stream(schedule):
+    """Indices of all ranks, step after step: (steps, ranks, batch)."""
+    return np.stack([[schedule.indices(s, r) for r in range(schedule.ranks)] for s in range(schedule.steps)])
 
 
-@given(sizes, batches, rank_counts, epochs, seeds)
-def test_disjoint_shards_cover_all_but_less_than_one_step(n, batch, ranks, epoch, seed):
-    together = np.concatenate([s.ravel() for s in all_ranks(n, batch, ranks, epoch, seed, "disjoint")])
-    assert np.unique(together).size == together.size > n - batch * ranks
+@given(schedules("disjoint"))
+def test_disjoint_epochs_hold_every_example_once_and_drop_less_than_a_step(schedule):
+    flat = stream(schedule).ravel()
+    assert schedule.epochs * schedule.n - flat.size < schedule.step_samples
+    for start in range(0, flat.size, schedule.n):
+        part = flat[start : start + schedule.n]
+        assert np.unique(part).size == part.size
+        assert 0 <= part.min() <= part.max() < schedule.n
 
 
-@given(sizes, batches, rank_counts, epochs, seeds)
-def test_a_step_of_several_ranks_sees_what_a_step_of_one_does(n, batch, ranks, epoch, seed):
-    shards = all_ranks(n, batch, ranks, epoch, seed, "disjoint")
-    alone = epoch_indices(n, batch * ranks, 1, 0, epoch, seed)
-    np.testing.assert_array_equal(np.concatenate(shards, axis=1), alone)
+@given(schedules("disjoint"))
+def test_a_step_of_several_ranks_sees_what_a_step_of_one_does(schedule):
+    alone = Schedule(schedule.n, schedule.step_samples, 1, schedule.epochs, schedule.seed)
+    np.testing.assert_array_equal(stream(schedule).reshape(alone.steps, -1), stream(alone)[:, 0])
 
 
-@given(sizes, batches, rank_counts, epochs, seeds, shardings)
-def test_indices_are_repeatable(n, batch, ranks, epoch, seed, sharding):
-    for first, again in zip(*(all_ranks(n, batch, ranks, epoch, seed, sharding) for _ in range(2)), strict=True):
-        np.testing.assert_array_equal(first, again)
+@given(schedules("unsharded"))
+def test_unsharded_ranks_see_no_example_twice_within_their_own_pass(schedule):
+    mine = stream(schedule)[:, 0].ravel()
+    for start in range(0, mine.size, schedule.epoch_samples):
+        part = mine[start : start + schedule.epoch_samples]
+        assert np.unique(part).size == part.size
 
 
-@given(st.integers(0, 2**20), st.integers(0, 2**20), st.integers(0, 2**20), shardings)
-def test_epochs_and_seeds_differ(epoch, other, seed, sharding):
-    assume(epoch != other)
-    first, later = (epoch_indices(200, 10, 2, 0, number, seed, sharding) for number in (epoch, other))
-    assert not np.array_equal(first, later)
-    reseeded = epoch_indices(200, 10, 2, 0, epoch, seed + 1, sharding)
-    assert not np.array_equal(first, reseeded)
+@given(schedules())
+def test_epochs_follow_one_another_and_the_last_step_ends_the_last(schedule):
+    epochs = [schedule.epoch(step) for step in range(schedule.steps)]
+    assert epochs == sorted(epochs)
+    assert epochs[-1] < schedule.epochs
+    assert epochs[-1] == schedule.epochs - 1 or schedule.step_samples > schedule.epoch_samples
+    assert schedule.epoch(schedule.steps) >= schedule.epochs
+    assert schedule.ends_epoch(schedule.steps - 1)
+    done = sum(schedule.ends_epoch(step) for step in range(schedule.steps))
+    assert done <= schedule.epochs
 
 
-@given(st.integers(0, 2**20), seeds)
-def test_unsharded_ranks_shuffle_for_themselves(epoch, seed):
-    first, second = (epoch_indices(400, 10, 2, rank, epoch, seed, "unsharded") for rank in range(2))
-    assert not np.array_equal(first, second)
-    assert np.intersect1d(first, second).size > 0  # halves drawn from the whole: 2^-390 that they do not meet
+@given(schedules())
+def test_indices_do_not_depend_on_the_order_of_asking(schedule):
+    last = schedule.indices(schedule.steps - 1, schedule.ranks - 1)
+    stream(schedule)
+    np.testing.assert_array_equal(schedule.indices(schedule.steps - 1, schedule.ranks - 1), last)
 
 
-def test_the_paper_s_largest_runs_have_few_steps_an_epoch():
-    # 128 nodes, batch 256, 50,000 images: 1 step; batch 128: 3.
-    assert steps_per_epoch(50_000, 256, 128, "unsharded") == 1
-    assert steps_per_epoch(50_000, 128, 128, "unsharded") == 3
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_epochs_seeds_and_unsharded_ranks_differ(sharding):
+    base, reseeded = Schedule(200, 10, 2, 3, 0, sharding), Schedule(200, 10, 2, 3, 1, sharding)
+    per_pass = base.steps // 3 if sharding == "disjoint" else 20
+    assert not np.array_equal(base.indices(0, 0), base.indices(per_pass, 0))
+    assert not np.array_equal(base.indices(0, 0), reseeded.indices(0, 0))
+    assert not np.array_equal(base.indices(0, 0), base.indices(0, 1))
 
 
-@pytest.mark.parametrize("sharding", ["disjoint", "unsharded"])
+@pytest.mark.parametrize(("batch", "steps"), [(256, 97), (128, 195)])
+def test_the_paper_s_largest_runs_have_few_steps(batch, steps):
+    # 64 epochs of CIFAR-10 on 128 nodes
+    assert Schedule(50_000, batch, 128, 64, 0, "unsharded").steps == steps
+    assert Schedule(50_000, batch, 128, 64, 0).steps == 64 * 50_000 // (batch * 128)
+
+
+def test_a_step_may_be_larger_than_an_epoch():
+    # batch 1,024 on 128 nodes of 100,000 images: nine steps make twelve epochs
+    schedule = Schedule(100_000, 1024, 128, 12, 0)
+    assert schedule.steps == 9
+    assert schedule.epoch(8) == 11
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
 def test_a_training_set_without_a_step_is_refused(sharding):
-    with pytest.raises(UserError, match="training set of 1,000 images gives no step for batch 128 on 8 ranks"):
-        epoch_indices(1_000, 128, 8, 0, 0, 0, sharding)
+    with pytest.raises(UserError, match="training set of 1,000 images gives no step in 1 epochs for batch 128 on 8"):
+        Schedule(1_000, 128, 8, 1, 0, sharding)
 
 
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="rank 2 of 2"):
-        epoch_indices(100, 1, 2, 2, 0, 0)
+        Schedule(100, 1, 2, 1, 0).indices(0, 2)
     with pytest.raises(ValueError, match="batch_size=0"):
-        steps_per_epoch(100, 0, 2)
+        Schedule(100, 0, 2, 1, 0)
     with pytest.raises(ValueError, match="out of range"):
-        epoch_indices(100, 1, 2, 0, 0, -1)
+        Schedule(100, 1, 2, 1, -1).indices(0, 0)
     with pytest.raises(UserError, match="sharding='shared'"):
-        steps_per_epoch(100, 1, 2, "shared")
+        Schedule(100, 1, 2, 1, 0, "shared")
 
 
 def test_pixels_become_numbers_between_0_and_1():

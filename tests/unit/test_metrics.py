@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from bnn import metrics
-from bnn.records import STEPS
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bnn import metrics
+from bnn.records import STEPS
 
 
 def steps_frame(seconds_by_rank: list[list[float]], warmup: int = 2, batch: int = 16, attempt: int = 1) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+
 from bnn.errors import UserError
 from bnn.records import STEPS, Column, TableSchema, read_table, write_table
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from bnn.errors import UserError
 from bnn.settings import TrainSettings, parse_settings, read_settings
 

@@ -1,0 +1,183 @@
+"""Figures: what is drawn, what it says, and when it is refused."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from bnn.errors import UserError
+from campaign.figures.catalogue import FIGURES, available, not_measured
+from campaign.figures.context import Context
+from campaign.figures.draw import DRAW
+from campaign.figures.style import COLOURS, save
+from tests.support.cells import built_campaign, entry, plan
+
+
+def tables():
+    return built_campaign()[1]
+
+
+def context():
+    return Context.from_plan(built_campaign()[0])
+
+
+def bars(ax):
+    """Drawn bars of an axes: rectangles with a width and a height."""
+    found = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    return [patch for patch in found if patch.get_height() > 0]
+
+
+def words(figure):
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text()]
+
+
+def with_verdict(verdict, counted):
+    """The tables as they are when every cell has this verdict."""
+    blank = {"throughput": ["throughput_steady", "epoch_seconds"], "scaling": ["efficiency_steady", "efficiency_total"]}
+    changed = dict(tables())
+    changed["cells"] = tables()["cells"].assign(verdict=verdict, counted=counted)
+    for name, columns in blank.items():
+        changed[name] = tables()[name].assign(verdict=verdict, **dict.fromkeys(columns, float("nan")))
+    changed["accuracy"] = tables()["accuracy"].iloc[:0]
+    return changed
+
+
+def test_the_catalogue_loads_nothing_heavy():
+    code = "import sys, campaign.figures.catalogue; print({'matplotlib', 'pandas', 'torch'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": ".:workflow"}
+    )
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_every_figure_is_drawn_or_has_a_reason():
+    drawn, absent = available(built_campaign()[0]), not_measured(built_campaign()[0])
+    assert set(drawn) == set(DRAW)
+    assert set(drawn) | set(absent) == set(FIGURES)
+    assert not set(drawn) & set(absent)
+    assert all(absent.values())
+
+
+def test_a_plan_without_a_role_or_a_second_batch_has_fewer_figures():
+    few = plan([entry(model="vgg16"), entry(roles=("large-batch",), dataset="infinite-mnist")])
+    assert available(few) == ["fig1", "fig2a", "fig2c", "fig3a", "fig6a", "fig6c", "fig6d"]
+    assert "resnet18" in not_measured(few)["fig2b"]
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_every_figure_has_labels_with_units_and_no_empty_axes(name):
+    figure = DRAW[name](tables(), context())
+    for ax in figure.axes:
+        assert ax.has_data() or ax.patches
+        if name != "fig1":
+            assert context().node_label in ax.get_xlabel()
+    labels = " ".join(ax.get_ylabel() for ax in figure.axes)
+    units = {"fig2a": "samples/s", "fig2b": "samples/s", "fig6a": "samples/s", "fig6b": "samples/s", "fig3c": "(s)"}
+    assert units.get(name, "") in labels
+    if name in ("fig2c", "fig6c"):
+        assert "minutes" in labels
+        assert "images" in labels
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("fig2a", "synthetic"), ("fig3c", "rho starts at -4"), ("fig6c", "width 0.25")]
+)
+def test_figures_name_their_data(name, data):
+    assert any(data in text for text in words(DRAW[name](tables(), context())))
+
+
+def test_throughput_has_a_bar_per_series_and_node_count():
+    figure = DRAW["fig2a"](tables(), context())
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["batch 16 per rank", "batch 32 per rank"]
+    assert [len(bars(ax)) for ax in figure.axes] == [8, 4]
+    points = tables()["throughput"].query("model == 'vgg16' and batch_size == 32 and dataset == 'synthetic'")
+    heights = sorted(bar.get_height() for bar in bars(figure.axes[1]))
+    assert heights == pytest.approx(sorted(points["throughput_steady"]))
+
+
+def test_a_bnn_is_filled_and_a_cnn_is_not():
+    ax = DRAW["fig6a"](tables(), context()).axes[0]
+    faces = {to_hex(bar.get_edgecolor()): to_hex(bar.get_facecolor()) for bar in bars(ax)}
+    assert faces == {COLOURS["bnn"].lower(): COLOURS["bnn"].lower(), COLOURS["cnn"].lower(): "#ffffff"}
+
+
+def test_ideal_is_the_fewest_nodes_times_n():
+    points = tables()["throughput"].query("roles == 'large-batch' and batch_size == 64 and kind == 'bnn'")
+    one = points.set_index("nodes")["throughput_steady"][1]
+    drawn = [line.get_ydata() for line in DRAW["fig6a"](tables(), context()).axes[0].lines]
+    assert any(len(y) == 2 and list(y) == pytest.approx([one, 2 * one]) for y in drawn)
+
+
+def test_verdicts_are_marked_and_explained():
+    assert "invalid repeat, not counted" in words(DRAW["fig2a"](tables(), context()))
+    assert "repeat with a warning" in words(DRAW["fig2b"](tables(), context()))
+
+
+def test_measured_and_computed_times_are_never_in_one_panel():
+    left, right = DRAW["fig2c"](tables(), context()).axes
+    assert "from steady throughput" in left.get_title(loc="left")
+    assert "stopped after 12 steps" in right.get_title(loc="left")
+
+
+def test_efficiency_refused_from_total_time_says_why():
+    figure = DRAW["fig3a"](tables(), context())
+    assert len(figure.axes) == 2
+    assert any("stop after 12 steps" in text for text in words(figure))
+
+
+def test_both_definitions_of_efficiency_where_they_can_be_measured():
+    changed = dict(tables())
+    changed["scaling"] = tables()["scaling"].assign(roles="scaling,accuracy")
+    changed["cells"] = tables()["cells"].assign(roles="scaling,accuracy")
+    titles = [ax.get_title(loc="left") for ax in DRAW["fig3a"](changed, context()).axes]
+    assert any("from total time" in title for title in titles)
+
+
+def test_not_reached_is_marked():
+    assert "not reached by then" in words(DRAW["fig3c"](tables(), context()))
+    reached = tables()["accuracy"].query("kind == 'cnn'")
+    assert "not reached by then" not in words(DRAW["fig3c"]({**tables(), "accuracy": reached}, context()))
+
+
+@pytest.mark.parametrize("name", [name for name in DRAW if name != "fig1"])
+def test_figures_without_a_valid_value_are_refused(name):
+    with pytest.raises(UserError):
+        DRAW[name](with_verdict("INVALID", False), context())
+
+
+def test_figures_without_rows_are_refused():
+    empty = {name: frame.iloc[:0] for name, frame in tables().items()}
+    for name in DRAW:
+        if name != "fig1":
+            with pytest.raises(UserError):
+                DRAW[name](empty, context())
+
+
+def test_many_nodes_and_many_repeats():
+    grid = [1, 2, 4, 8, 16, 32, 64, 128]
+    one = tables()["throughput"].query("roles == 'scaling' and nodes == 1")
+    grown = [one.assign(nodes=n, ranks=n, throughput_steady=one["throughput_steady"] * n**0.9, repeats=6) for n in grid]
+    cells = tables()["cells"].query("roles == 'scaling' and nodes == 1")
+    grid_tables = {"throughput": pd.concat(grown), "cells": pd.concat(cells.assign(nodes=n, ranks=n) for n in grid)}
+    figure = DRAW["fig2a"](grid_tables, context())
+    assert [len(bars(ax)) for ax in figure.axes] == [32, 16]
+    assert "one repeat" not in words(figure)
+    assert any("95% interval over repeats" in text for text in words(figure))
+
+
+def test_the_same_data_give_the_same_bytes_and_text_stays_text(tmp_path):
+    odd = replace(context(), site="<b>$x$ & co</b>")
+    written = []
+    for folder in ("a", "b"):
+        save(DRAW["fig6a"](tables(), odd), tmp_path / folder / "x.svg", tmp_path / folder / "x.png")
+        written.append([(tmp_path / folder / name).read_bytes() for name in ("x.svg", "x.png")])
+    assert written[0] == written[1]
+    svg = written[0][0].decode()
+    assert "&lt;b&gt;$x$ &amp; co" in svg
+    assert not re.search(r"<dc:date>", svg)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["x.png", "x.svg"]
