@@ -1,0 +1,67 @@
+"""Settings that change how a run is computed: each does what it says, in a real run."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from bnn.records import STEPS, STEPS_FILE, SUMMARY, Summary, read_table
+
+from tests.support.ranks import need_horovod, run_train
+
+
+def steps_of(folder) -> pd.DataFrame:
+    return read_table(folder / STEPS_FILE, STEPS)
+
+
+def test_annealed_beta_rises_to_its_final_value(tmp_path):
+    done = run_train(tmp_path / "cell", beta=0.5, beta_anneal_epochs=1.0, epochs=2)
+    assert done.returncode == 0, done.stderr
+    beta = steps_of(tmp_path / "cell")["beta"]
+    np.testing.assert_allclose(beta[:13], 0.5 * np.arange(13) / 12)
+    assert (beta[12:] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "rmsprop", "estimator": "flipout-reference"},
+        {"estimator": "reparameterization", "precision": "float64"},
+        {"kind": "cnn", "baseline": "cnn-plain", "max_steps": 5},
+        {"model": "tests.support.models:small", "width": 1.0},
+        {"model": "tests.support.models:small", "width": 1.0, "kind": "cnn"},
+        {"dataset": "mnist-sample", "dataset_options": {}, "model": "fc", "width": 0.1, "max_steps": 4},
+    ],
+)
+def test_other_ways_to_compute_run_to_the_end(tmp_path, settings):
+    done = run_train(tmp_path / "cell", **settings)
+    assert done.returncode == 0, done.stderr
+    summary = Summary.model_validate_json((tmp_path / "cell" / SUMMARY).read_text())
+    assert summary.steps == settings.get("max_steps", 24)
+    assert np.isfinite(steps_of(tmp_path / "cell")["loss"]).all()
+
+
+def test_training_lowers_the_loss_and_learns_real_digits(tmp_path):
+    settings = {"dataset": "mnist-sample", "dataset_options": {}, "model": "fc", "width": 0.25, "batch_size": 32}
+    done = run_train(tmp_path / "cell", **settings, epochs=3, evaluate="final", mu_init_std=0.05, beta=0.1)
+    assert done.returncode == 0, done.stderr
+    summary = Summary.model_validate_json((tmp_path / "cell" / SUMMARY).read_text())
+    assert summary.evaluations[-1].accuracy > 0.75
+    assert summary.accuracy_last_epoch > 0.7
+    assert summary.sigma_median != summary.sigma_median_start
+
+
+def test_ranks_see_other_data_when_sharded_and_their_own_shuffle_when_not(tmp_path):
+    need_horovod()
+    for sharding in ("disjoint", "unsharded"):
+        done = run_train(
+            tmp_path / sharding, ranks=2, engine="horovod", sharding=sharding, batchnorm_statistics="rank0",
+            kind="cnn", evaluate="final",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        nll = steps_of(tmp_path / sharding).pivot_table(index="step", columns="rank", values="nll")
+        assert (nll[0] != nll[1]).all()
+
+
+def test_the_command_line_overrides_the_file_and_names_its_own_mistakes(tmp_path):
+    done = run_train(tmp_path / "cell", warmup_steps=-1)
+    assert done.returncode == 2
+    assert "cell.json: warmup_steps" in done.stderr
