@@ -1,0 +1,64 @@
+# Snakemake runs the campaign: snakemake --profile profiles/<site> [TARGET] [--config campaign=FILE results=FOLDER]
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all_figures,
+    cpu_scaling,
+    gpu_scaling,
+    plan,
+
+
+# Every figure that this site can have, and the report.
+rule all_figures:
+    default_target: True
+    input:
+        measured,  # so that a cell whose folder was deleted runs again
+        figure_files(AVAILABLE),
+        LAYOUT.report,
+
+
+# Throughput, scaling, time to accuracy and large batches, over the nodes of a CPU site.
+rule cpu_scaling:
+    input:
+        measured,
+        figure_files(SCALING),
+
+
+# The same over GPUs.
+rule gpu_scaling:
+    input:
+        gpu_figures,
+
+
+# Cells, node-hours and scripts; runs nothing.
+rule plan:
+    log:
+        LAYOUT.log("plan"),
+    conda:
+        ENVIRONMENT
+    params:
+        profile=DRIVER.campaign.site.origin,
+        campaign=DRIVER.campaign.origin,
+        results=LAYOUT.results,
+    shell:
+        "campaign plan --profile {params.profile:q} --campaign {params.campaign:q} --results {params.results:q}"
+        " | tee {log:q}"
+
+
+onstart:
+    start_driver()
+
+
+onsuccess:
+    announce_report()

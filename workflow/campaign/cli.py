@@ -1,0 +1,110 @@
+"""The command `campaign`: questions about a campaign. Running it is Snakemake's business."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from bnn.errors import UserError
+from campaign.driver import Driver, prepare
+from campaign.layout import RESULTS
+
+profile_option = click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    default=Path("profiles/local"),
+    envvar=["CAMPAIGN_PROFILE", "SNAKEMAKE_PROFILE"],
+    show_default=True,
+    show_envvar=True,
+    help="Folder with the site's site.yaml, or that file.",
+)
+campaign_option = click.option(
+    "--campaign", "campaign_file", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True,
+    help="Campaign file.",
+)  # fmt: skip
+results_option = click.option(
+    "--results", type=click.Path(path_type=Path), default=Path(RESULTS), show_default=True, help="Results folder."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Ask about a campaign; run it with: snakemake --profile profiles/SITE all_figures"""
+
+
+@cli.command()
+@profile_option
+@campaign_option
+@results_option
+def plan(profile: Path, campaign_file: Path, results: Path) -> None:
+    """Cells, node-hours and scripts. Renders the scripts, runs nothing."""
+    from rich.console import Console
+
+    from campaign.plan import plan_table
+
+    driver = _look(profile, campaign_file, results)
+    table, totals = plan_table(driver.campaign, driver.layout)
+    # into a file or a pipe a table keeps its width, however narrow the console is thought to be
+    console = Console(width=None if sys.stdout.isatty() else 170)
+    console.print(table)
+    console.print(totals, highlight=False)
+
+
+@cli.command()
+@click.argument("cell")
+@profile_option
+@campaign_option
+@results_option
+def why(cell: str, profile: Path, campaign_file: Path, results: Path) -> None:
+    """Why CELL would run, or why it is WARN or INVALID.
+
+    CELL is its folder (or a file in it), its name, or enough of its identity: kind=bnn,nodes=2,batch=32,...
+    """
+    from campaign.why import find_cell
+    from campaign.why import why as answer
+
+    driver = _look(profile, campaign_file, results)
+    planned = find_cell(driver.campaign, driver.layout, cell)
+    click.echo(f"{planned.cell.name}: " + "\n".join(answer(planned, driver.layout)))
+
+
+@cli.group()
+def site() -> None:
+    """Sites: profiles/SITE/site.yaml."""
+
+
+@site.command()
+@click.argument("name")
+@campaign_option
+def check(name: str, campaign_file: Path) -> None:
+    """Say what is wrong with site NAME (a folder below profiles, or a path) and its grid."""
+    from campaign.grid import load_campaign
+    from campaign.sites import load_site
+
+    folder = Path(name) if os.sep in name else Path("profiles") / name
+    found = load_site(folder)
+    campaign = load_campaign(campaign_file, found)
+    click.echo(f"{found.origin}: fine; {len(campaign.cells)} cells of campaign {campaign.name}")
+
+
+def _look(profile: Path, campaign_file: Path, results: Path) -> Driver:
+    driver = prepare(profile, campaign_file, results)
+    if driver.notice:
+        click.echo(driver.notice, err=True)
+    return driver
+
+
+def main() -> None:
+    """Entry point. A user's mistake is one line on stderr and exit code 2."""
+    try:
+        cli(standalone_mode=True)
+    except UserError as error:
+        click.echo(f"campaign: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

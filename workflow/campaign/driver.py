@@ -1,0 +1,69 @@
+"""What happens before any job: read and check everything, bring scripts and plan up to date, take the site's lock."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bnn.errors import UserError
+from campaign.grid import Campaign, PlannedCell, load_campaign
+from campaign.layout import Layout
+from campaign.locking import Lock, holder
+from campaign.plan import plan_content, tells_of, write_plan
+from campaign.render import Place, render_jobs
+from campaign.sites import load_site
+
+
+@dataclass
+class Driver:
+    """A campaign made ready. `busy` says which process runs it already, `lock` is held from `start` on."""
+
+    campaign: Campaign
+    layout: Layout
+    busy: str | None = None
+    stale: frozenset[str] = frozenset()
+    lock: Lock | None = field(default=None, repr=False)
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        return plan_content(self.campaign)
+
+    @property
+    def notice(self) -> str:
+        """A line for the user, if there is something to say."""
+        return f"a run is going on ({self.busy}): its scripts and plan are left as they are" if self.busy else ""
+
+    def start(self) -> None:
+        """Take the site's lock: jobs are about to start. Raises UserError when another process has or had it."""
+        what = f"the campaign in {self.layout.root}"
+        self.lock = Lock(self.layout.driver_lock, what)
+        if self.busy:
+            raise UserError(f"{what} was being run by {self.busy} until now: start again")
+
+
+def prepare(site_file: Path, campaign_file: Path, results: Path) -> Driver:
+    """Read and check everything, then render what has changed; nothing is changed under a run that is going on.
+
+    Raises UserError with one line naming the file and the key.
+    """
+    site = load_site(site_file)
+    campaign = load_campaign(campaign_file, site)
+    layout = Layout(results, site.name)
+    busy = holder(layout.driver_lock)
+    render_jobs(campaign, layout, Place.here(layout), keep=busy is not None)
+    if not busy or not layout.plan.exists():
+        write_plan(campaign, layout)
+    stale = frozenset(planned.cell.name for planned in campaign.cells if _is_stale(planned, layout))
+    return Driver(campaign, layout, busy, stale)
+
+
+def _is_stale(planned: PlannedCell, layout: Layout) -> bool:
+    """Whether the cell's summary is of other settings than the plan's; its settings file is then the newer one."""
+    summary, settings = layout.summary(planned.cell), layout.settings(planned.cell)
+    if not summary.exists() or tells_of(summary, planned):
+        return False
+    if settings.stat().st_mtime <= summary.stat().st_mtime:
+        os.utime(settings)
+    return True

@@ -1,0 +1,187 @@
+"""The campaign's grid: every cell with its settings, from a campaign file and a site. Reads files, writes none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bnn.errors import UserError
+from bnn.settings import TrainSettings
+from campaign.cell import Cell
+from campaign.schema import check, merge
+from campaign.sites import Site
+from campaign.studies import Study, Variant, parse_studies, parse_variants
+from campaign.validate import check_point, resolve_settings
+from campaign.yamlfile import read_yaml
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell with everything that its job is told.
+
+    `studies` are those that ask for it and `roles` what they feed, joined; `ranks` = nodes x ranks per node; `launch`
+    is a hash of how it is launched, which a measurement depends on as it does on its settings.
+    """
+
+    cell: Cell
+    settings: TrainSettings
+    studies: tuple[str, ...]
+    roles: tuple[str, ...]
+    ranks: int
+    launch: str
+
+    @property
+    def study(self) -> str:
+        """The first study that asks for it."""
+        return self.studies[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what is computed and how it is launched: another one makes the cell run again."""
+        return f"{self.settings.fingerprint()}-{self.launch}"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What is to be run on a site; `cells` in the order in which they should run (see `load_campaign`)."""
+
+    name: str
+    origin: str
+    site: Site
+    accuracy_targets: tuple[float, ...]
+    studies: dict[str, Study]
+    variants: dict[str, Variant]
+    cells: tuple[PlannedCell, ...]
+
+    def datasets(self) -> list[tuple[str, dict[str, Any]]]:
+        """The data sets that the cells read, each with its options once."""
+        found = {
+            json.dumps([study.dataset, study.dataset_options], sort_keys=True): (study.dataset, study.dataset_options)
+            for study in self.studies.values()
+        }
+        return list(found.values())
+
+
+class _Point(NamedTuple):
+    repeat: int
+    study: str
+    model: str
+    batch_size: int
+    variant: str
+    nodes: int
+    kind: str
+
+
+def load_campaign(path: Path, site: Site) -> Campaign:
+    """Read a campaign file, cut it to a site and lay out its cells.
+
+    Repeats are interleaved (all cells of repeat 1, then all of repeat 2, ...) so that a slow hour of the machine does
+    not fall on one point, and the two kinds of a point are neighbours. Raises UserError with one line naming the file
+    and the key's path.
+    """
+    return parse_campaign(read_yaml(path), str(path), site)
+
+
+def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
+    """As `load_campaign`, from the file's content."""
+    check(values, "campaign", origin)
+    name = values["name"]
+    overrides = site.grid.get(name, {})
+    if overrides:
+        source = f"{site.origin}: site.grid.{name}"
+        values = merge(values, overrides, source)
+        check(values, "campaign", source)
+
+    def locate(section: str, key: str) -> str:
+        """The file and key path that a study or variant comes from."""
+        if key in overrides.get(section, {}):
+            return f"{site.origin}: site.grid.{name}.{section}.{key}"
+        return f"{origin}: {section}.{key}"
+
+    variants = parse_variants(values.get("variants", {}), locate)
+    studies = parse_studies(values["studies"], values.get("nodes"), variants, locate)
+    common = values.get("settings", {})
+    where = f"{site.origin}: site.grid.{name}.settings" if "settings" in overrides else f"{origin}: settings"
+    resolve_settings([(where, common)], {})
+    planned: dict[Cell, PlannedCell] = {}
+    for point in _points(studies):
+        cell = _plan_cell(point, studies[point.study], variants, (where, common), values.get("seed", 0), site)
+        known = planned.get(cell.cell)
+        planned[cell.cell] = _join(known, cell) if known else cell
+    if not planned:
+        raise UserError(f"{origin}: studies: no cells are left to run on site {site.name}")
+    targets = tuple(float(value) for value in values.get("accuracy_targets", ()))
+    return Campaign(name, origin, site, targets, studies, variants, tuple(planned.values()))
+
+
+def _points(studies: dict[str, Study]) -> Iterator[_Point]:
+    """Every point of every study, in the order in which cells run."""
+    for repeat in range(1, max(study.repeats for study in studies.values()) + 1):
+        for study in studies.values():
+            if repeat > study.repeats:
+                continue
+            axes = product(study.models, study.batch_sizes, study.variants, study.nodes, study.kinds)
+            for model, batch_size, variant, nodes, kind in axes:
+                if not study.excludes(model, kind, nodes, batch_size, variant):
+                    yield _Point(repeat, study.name, model, batch_size, variant, nodes, kind)
+
+
+def _plan_cell(
+    point: _Point,
+    study: Study,
+    variants: dict[str, Variant],
+    common: tuple[str, dict[str, Any]],
+    seed: int,
+    site: Site,
+) -> PlannedCell:
+    variant = variants[point.variant]
+    cell = Cell(
+        site.name, study.dataset, point.model, point.kind, point.nodes, point.batch_size, point.variant, point.repeat
+    )
+    per_node = variant.ranks_per_node or site.ranks_per_node
+    ranks = point.nodes * per_node
+    launch = _launch_hash(site, ranks, per_node)
+    owned = {
+        "dataset": study.dataset,
+        "dataset_options": study.dataset_options,
+        "model": point.model,
+        "kind": point.kind,
+        "batch_size": point.batch_size,
+        "seed": seed + point.repeat - 1,
+        "labels": cell.labels() | {"launch": launch},
+    }
+    defaults: dict[str, Any] = {"threads": site.threads}
+    if site.cv_limit is not None:
+        defaults["cv_limit"] = site.cv_limit
+    layers = [
+        ("the site's defaults", defaults),
+        common,
+        (f"{study.origin}.settings", study.settings),
+        (f"{variant.origin}.settings", variant.settings),
+    ]
+    settings = resolve_settings(layers, owned)
+    check_point(study, settings, point.nodes, ranks)
+    return PlannedCell(cell, settings, (study.name,), study.roles, ranks, launch)
+
+
+def _launch_hash(site: Site, ranks: int, per_node: int) -> str:
+    facts = [site.launcher.command(ranks), per_node, list(site.modules), sorted(site.variables.items())]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
+
+
+def _join(first: PlannedCell, second: PlannedCell) -> PlannedCell:
+    """One cell that two studies ask for. Raises UserError naming both when they want different settings."""
+    if first.settings.fingerprint() != second.settings.fingerprint():
+        a, b = first.settings.science(), second.settings.science()
+        key = next(key for key in a if a[key] != b.get(key))
+        raise UserError(
+            f"studies {first.study} and {second.study} ask for the same cell {first.cell.name} with different "
+            f"settings ({key}: {a[key]!r} and {b.get(key)!r}); give one of them a variant of its own"
+        )
+    roles = tuple(dict.fromkeys([*first.roles, *second.roles]))
+    return replace(first, studies=(*first.studies, *second.studies), roles=roles)

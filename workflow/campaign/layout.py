@@ -1,0 +1,96 @@
+"""Where everything outside the cells' folders lies: the one place for these paths.
+
+Paths start with the results folder as it was given (relative to where the workflow runs, or absolute).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from campaign.cell import Cell
+
+RESULTS = "results"
+FINISHED = ".finished.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files of one site's campaign under `results` (the results folder)."""
+
+    results: Path
+    site: str
+
+    @property
+    def root(self) -> Path:
+        return self.results / self.site
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def plan(self) -> Path:
+        """The cells that were asked for, with what tables and figures need to know of them."""
+        return self.root / "plan.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def driver_lock(self) -> Path:
+        """Held by the one Snakemake process that runs this site's campaign."""
+        return self.root / ".locks" / "driver"
+
+    @property
+    def measuring_lock(self) -> Path:
+        """Held by the one job that may be measured on this machine."""
+        return self.root / ".locks" / "measuring"
+
+    def lock(self, cell: Cell) -> Path:
+        """Held by the job that trains this cell; outside its folder, which may be deleted at any time."""
+        return self.root / ".locks" / f"{cell.name}.cell"
+
+    def folder(self, cell: Cell) -> Path:
+        return self.results / cell.folder
+
+    def summary(self, cell: Cell) -> Path:
+        return self.results / cell.summary
+
+    def finished(self, cell: Cell) -> Path:
+        """A second name of the summary: Snakemake deletes the first before it starts a job that it thinks outdated."""
+        return self.folder(cell) / FINISHED
+
+    def script(self, cell: Cell) -> Path:
+        return self.jobs / f"{cell.name}.sh"
+
+    def settings(self, cell: Cell) -> Path:
+        return self.jobs / f"{cell.name}.json"
+
+    def data_record(self, dataset: str, options: dict[str, Any]) -> Path:
+        """Record that a data set with these options is in place: data/<key>.json."""
+        return self.root / "data" / f"{data_key(dataset, options)}.json"
+
+    def table(self, name: str) -> Path:
+        return self.root / "tables" / f"{name}.parquet"
+
+    def figure(self, name: str, suffix: str) -> Path:
+        return self.root / "figures" / f"{name}.{suffix}"
+
+    def log(self, name: str) -> Path:
+        """What a rule other than a job printed."""
+        return self.root / "logs" / f"{name}.log"
+
+
+def data_key(dataset: str, options: dict[str, Any]) -> str:
+    """A file name for a data set: its name, and eight digits of its options' hash when it has options."""
+    word = quote(dataset, safe="-_.")
+    if not options:
+        return word
+    text = json.dumps(options, sort_keys=True, separators=(",", ":"))
+    return f"{word}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

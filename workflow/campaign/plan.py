@@ -1,0 +1,159 @@
+"""plan.json: the cells that were asked for, for everything downstream; and the plan as a table for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from bnn.records.summary import Summary
+from campaign.cell import Cell
+from campaign.files import write_if_changed
+from campaign.grid import Campaign, PlannedCell
+from campaign.layout import Layout
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCHEMA_VERSION = 1
+
+
+def plan_content(campaign: Campaign) -> dict[str, Any]:
+    """The content of plan.json: site facts, studies, variants, and per cell its identity, study, ranks and settings."""
+    site = campaign.site
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "campaign": campaign.name,
+        "accuracy_targets": list(campaign.accuracy_targets),
+        "site": {
+            "name": site.name,
+            "title": site.title or site.name,
+            "node_label": site.node_label,
+            "hardware": asdict(site.hardware),
+            "scheduler": site.scheduler,
+            "launcher": site.launcher.kind,
+            "ranks_per_node": site.ranks_per_node,
+            "threads": site.threads,
+            "watts": site.watts,
+        },
+        "studies": {
+            study.name: {"description": study.description, "roles": list(study.roles), "repeats": study.repeats}
+            for study in campaign.studies.values()
+        },
+        "variants": {variant.name: variant.description for variant in campaign.variants.values()},
+        "cells": [_entry(planned) for planned in campaign.cells],
+    }
+
+
+def _entry(planned: PlannedCell) -> dict[str, Any]:
+    return asdict(planned.cell) | {
+        "name": planned.cell.name,
+        "folder": planned.cell.folder.as_posix(),
+        "study": planned.study,
+        "studies": list(planned.studies),
+        "roles": list(planned.roles),
+        "ranks": planned.ranks,
+        "fingerprint": planned.settings.fingerprint(),
+        "launch": planned.launch,
+        "settings": planned.settings.model_dump(mode="json", exclude={"data_dir", "labels"}),
+    }
+
+
+def write_plan(campaign: Campaign, layout: Layout) -> bool:
+    """Write plan.json when its content changed; says whether it did."""
+    text = json.dumps(plan_content(campaign), indent=1, sort_keys=True) + "\n"
+    return write_if_changed(layout.plan, text)
+
+
+def read_summary(path: Path) -> Summary | None:
+    """A cell's summary, None when there is none or it is not a summary."""
+    try:
+        return Summary.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def is_current(summary: Summary, planned: PlannedCell) -> bool:
+    """Whether a summary tells of the settings and the launch that the plan asks for."""
+    return summary.hash == planned.settings.fingerprint() and summary.labels.get("launch") == planned.launch
+
+
+def tells_of(path: Path, planned: PlannedCell) -> bool:
+    """Whether the file is a summary of the settings and the launch that the plan asks for."""
+    summary = read_summary(path)
+    return summary is not None and is_current(summary, planned)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """State of a planned cell; `node_hours` is measured if `finished`, else of its finished repeats, else None."""
+
+    finished: bool
+    node_hours: float | None
+
+
+def estimate(campaign: Campaign, layout: Layout) -> dict[Cell, Estimate]:
+    """What each cell took, or will take as far as a finished repeat of it tells; nothing is extrapolated."""
+    taken: dict[Cell, float] = {}
+    points: dict[tuple[Any, ...], list[float]] = {}
+    for planned in campaign.cells:
+        summary = read_summary(layout.summary(planned.cell))
+        if summary is not None and is_current(summary, planned):
+            taken[planned.cell] = planned.cell.nodes * summary.seconds_total / 3600
+            points.setdefault(_point(planned.cell), []).append(taken[planned.cell])
+    result = {}
+    for planned in campaign.cells:
+        repeats = points.get(_point(planned.cell))
+        hours = taken.get(planned.cell, fmean(repeats) if repeats else None)
+        result[planned.cell] = Estimate(planned.cell in taken, hours)
+    return result
+
+
+def _point(cell: Cell) -> tuple[Any, ...]:
+    return (cell.dataset, cell.model, cell.kind, cell.nodes, cell.batch_size, cell.variant)
+
+
+def plan_table(campaign: Campaign, layout: Layout) -> tuple[Table, str]:
+    """The plan for people: one row per point, and one line of totals."""
+    from rich.table import Table
+
+    estimates = estimate(campaign, layout)
+    table = Table(title=f"campaign {campaign.name} on {campaign.site.name}, {layout.jobs}/", title_justify="left")
+    for heading in ("study", "data set", "model", "kind", "variant"):
+        table.add_column(heading)
+    for heading in ("nodes", "ranks", "batch", "repeats", "done", "node-hours"):
+        table.add_column(heading, justify="right")
+    table.add_column("script", overflow="fold")
+    rows: dict[tuple[Any, ...], list[PlannedCell]] = {}
+    for planned in campaign.cells:
+        rows.setdefault(_point(planned.cell), []).append(planned)
+    for group in rows.values():
+        first = group[0]
+        cell = first.cell
+        states = [estimates[planned.cell] for planned in group]
+        words = [" + ".join(first.studies), cell.dataset, cell.model, cell.kind, cell.variant]
+        numbers = [cell.nodes, first.ranks, cell.batch_size, len(group), sum(state.finished for state in states)]
+        script = layout.script(cell).name
+        if len(group) > 1:
+            script = script.replace(f"_r{cell.repeat}.sh", f"_r{{1..{len(group)}}}.sh")
+        table.add_row(*words, *map(str, numbers), _hours([state.node_hours for state in states]), script)
+    done = sum(state.finished for state in estimates.values())
+    total = _hours([state.node_hours for state in estimates.values()])
+    left = _hours([state.node_hours for state in estimates.values() if not state.finished])
+    totals = f"{len(estimates)} cells, {done} finished; node-hours: {total} in all, {left} to go"
+    if campaign.site.node_label != "nodes":
+        totals += f" (a node here: {campaign.site.node_label})"
+    return table, totals
+
+
+def _hours(values: list[float | None]) -> str:
+    """A sum in words: cells of which no repeat has finished are counted as unknown, never guessed."""
+    known = [value for value in values if value is not None]
+    unknown = len(values) - len(known)
+    if not known and unknown:
+        return "unknown"
+    return f"{sum(known):.3g}" + (f" + unknown ({unknown} cells)" if unknown else "")

@@ -1,0 +1,97 @@
+"""A site: where and how jobs run. Read from profiles/<site>/site.yaml, which its schema documents key by key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bnn.errors import UserError
+from campaign.schema import check
+from campaign.yamlfile import read_yaml
+
+SITE_FILE = "site.yaml"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Facts about one node; memory in GB."""
+
+    cores_per_node: int
+    threads_per_core: int = 1
+    memory_gb: float | None = None
+    gpus_per_node: int = 0
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """What starts the ranks of a job."""
+
+    kind: str
+    options: tuple[str, ...] = ()
+
+    def command(self, ranks: int) -> list[str]:
+        """The words before the program's own."""
+        return [self.kind, "-n", str(ranks), *self.options]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site. `grid` holds overrides of campaigns by their name; `origin` is the file, for messages."""
+
+    name: str
+    hardware: Hardware
+    launcher: Launcher
+    scheduler: str
+    origin: str
+    title: str = ""
+    node_label: str = "nodes"
+    ranks_per_node: int = 1
+    threads: int = 1
+    modules: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+    cv_limit: float | None = None
+    watts: float | None = None
+    grid: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def has_gpus(self) -> bool:
+        return self.hardware.gpus_per_node > 0
+
+
+def load_site(path: Path) -> Site:
+    """Read a site from its profile's folder or from the site file itself.
+
+    Raises UserError with one line naming the file and the key's path.
+    """
+    file = path / SITE_FILE if path.is_dir() else path
+    return parse_site(read_yaml(file), str(file))
+
+
+def parse_site(values: dict[str, Any], origin: str) -> Site:
+    """Validate a site file's content. Raises UserError as `load_site`."""
+    check(values, "site", origin)
+    given = dict(values["site"])
+    environment = given.pop("environment", {})
+    launcher = given.pop("launcher")
+    site = Site(
+        hardware=Hardware(**given.pop("hardware")),
+        launcher=Launcher(launcher["kind"], tuple(str(word) for word in launcher.get("options", ()))),
+        scheduler=given.pop("scheduler")["kind"],
+        modules=tuple(environment.get("modules", ())),
+        variables={key: _word(value) for key, value in environment.get("variables", {}).items()},
+        origin=origin,
+        **given,
+    )
+    threads = site.hardware.cores_per_node * site.hardware.threads_per_core
+    if site.ranks_per_node * site.threads > threads:
+        raise UserError(
+            f"{origin}: site.threads: {site.ranks_per_node} ranks x {site.threads} threads are more than "
+            f"a node's {threads} hardware threads"
+        )
+    return site
+
+
+def _word(value: Any) -> str:
+    """A YAML scalar as the text of an environment variable (true -> 1, false -> 0)."""
+    return str(int(value)) if isinstance(value, bool) else str(value)

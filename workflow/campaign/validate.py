@@ -1,0 +1,75 @@
+"""What a schema cannot see: settings that do not exist, models and data sets unknown, points that cannot run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from bnn.errors import UserError
+from bnn.settings import TrainSettings, parse_settings
+from campaign.datasets import train_size
+from campaign.schema import did_you_mean
+from campaign.studies import Study
+
+MODELS = ("vgg16", "resnet18", "conv", "fc")
+USER_MODEL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+# Settings that are said elsewhere, and where.
+SAID_ELSEWHERE = {
+    "dataset": "a study's dataset",
+    "dataset_options": "a study's dataset_options",
+    "model": "a study's models",
+    "kind": "a study's kinds",
+    "batch_size": "a study's batch_sizes",
+    "seed": "the campaign's seed",
+    "labels": "the cell's identity",
+    "data_dir": "the environment variable BNN_DATA_DIR",
+}
+
+
+def resolve_settings(layers: Sequence[tuple[str, dict[str, Any]]], owned: dict[str, Any]) -> TrainSettings:
+    """One run's settings: later layers win, and `owned` is what the grid sets.
+
+    Each layer comes with its file and key path. Raises UserError naming the layer's key that is wrong.
+    """
+    known = TrainSettings.model_fields
+    source: dict[str, str] = {}
+    merged: dict[str, Any] = {}
+    for origin, values in layers:
+        for key, value in values.items():
+            if key in SAID_ELSEWHERE:
+                raise UserError(f"{origin}.{key}: not set here but by {SAID_ELSEWHERE[key]}")
+            if key not in known:
+                raise UserError(f"{origin}.{key}: unknown setting{did_you_mean(key, set(known) - set(SAID_ELSEWHERE))}")
+            if isinstance(value, bool) and known[key].annotation is not bool:
+                raise UserError(f"{origin}.{key}: {value!r} is not a value of this setting")
+            source[key] = origin
+        merged |= values
+    try:
+        return parse_settings(merged | owned, "settings")
+    except UserError as error:
+        # parse_settings says "settings: KEY: what": put the layer that the key came from in its place
+        _, key, what = str(error).split(": ", 2)
+        raise UserError(f"{source.get(key.split('.')[0], 'settings')}.{key}: {what}") from None
+
+
+def check_point(study: Study, settings: TrainSettings, nodes: int, ranks: int) -> None:
+    """Raises UserError when this point cannot take one step: unknown model or data set, too few images."""
+    if settings.model not in MODELS and not USER_MODEL.fullmatch(settings.model):
+        hint = did_you_mean(settings.model, MODELS)
+        raise UserError(
+            f"{study.origin}.models[{study.models.index(settings.model)}]: unknown model {settings.model!r}{hint}"
+            " or package.module:function"
+        )
+    images = train_size(study.dataset, study.dataset_options, study.origin)
+    batch = settings.batch_size
+    # disjoint shards take every image of an epoch; unsharded ones drop each rank's last partial batch
+    epoch = images if settings.sharding == "disjoint" else images // batch * batch
+    if settings.epochs * epoch < batch * ranks:
+        at = study.batch_sizes.index(batch)
+        raise UserError(
+            f"{study.origin}.batch_sizes[{at}]: batch {batch} on {ranks} ranks ({nodes} nodes) takes {batch * ranks:,} "
+            f"images a step, {settings.epochs} epochs of {study.dataset} have {settings.epochs * epoch:,}"
+        )
+    if settings.engine == "single" and ranks > 1:
+        raise UserError(f"{study.origin}.nodes: engine single runs one rank, this point has {ranks}")

@@ -1,0 +1,26 @@
+# One rule and one script per figure, each with the tables that it reads.
+for name in AVAILABLE:
+
+    rule:
+        name:
+            name
+        input:
+            plan=LAYOUT.plan,
+            tables=table_files(catalogue.FIGURES[name].tables),
+        output:
+            svg=report(
+                LAYOUT.figure(name, "svg"),
+                caption=f"../report/{name}.rst",
+                category=catalogue.FIGURES[name].category,
+                labels={"figure": name, "shows": catalogue.FIGURES[name].title, "format": "SVG"},
+            ),
+            png=LAYOUT.figure(name, "png"),
+        params:
+            figure=name,
+        log:
+            LAYOUT.log(name),
+        localrule: True
+        conda:
+            ENVIRONMENT
+        script:
+            "../scripts/{params.figure}.py"

@@ -1,0 +1,15 @@
+# One self-contained page for people.
+rule report:
+    input:
+        plan=LAYOUT.plan,
+        tables=table_files(TABLES),
+        figures=[LAYOUT.figure(name, "svg") for name in AVAILABLE],
+    output:
+        html=LAYOUT.report,
+    log:
+        LAYOUT.log("report"),
+    localrule: True
+    conda:
+        ENVIRONMENT
+    script:
+        "../scripts/report.py"

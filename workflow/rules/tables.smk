@@ -1,0 +1,16 @@
+# Tidy tables from the records of all cells: everything that is drawn or reported is computed from these.
+rule tables:
+    input:
+        measured,
+        plan=LAYOUT.plan,
+    output:
+        table_files(TABLES),
+    log:
+        LAYOUT.log("tables"),
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        results=LAYOUT.results,
+    script:
+        "../scripts/tables.py"
