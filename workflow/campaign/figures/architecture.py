@@ -49,7 +49,8 @@ def architecture_figure(tables: Tables, context: Context) -> Figure:
             ax.set_title(model_name(model), loc="left")
         notes.append(
             f"{model_name(model)}: {bnn.parameters:,} parameters as BNN ({bnn.trainable:,} trainable), "
-            f"{cnn.parameters:,} as CNN ({cnn.trainable:,}); {cnn.macs / 1e6:,.0f} M multiply-adds per image as CNN, twice that with Flipout."
+            f"{cnn.parameters:,} as CNN "
+            f"({cnn.trainable:,}); {cnn.macs / 1e6:,.0f} M multiply-adds per image as CNN, twice that with Flipout."
         )
     shades = [Patch(facecolor=face, edgecolor=INK, linewidth=0.7, label=name) for name, face in FACES.items()]
     shades.insert(2, Patch(facecolor=STRIP, edgecolor=STRIP, label="batch norm. + ReLU"))

@@ -46,7 +46,10 @@ TOTAL = Definition("from total time", "efficiency_total", "total_sigma", "reason
 def efficiency_figure(
     tables: Tables, context: Context, *, role: str, model: str = "", one_panel: bool = False
 ) -> Figure:
-    """A panel per batch size (or all in one) and definition that can be measured. Raises UserError without any value."""
+    """A panel per batch size (or all in one) and definition that can be measured.
+
+    Raises UserError without any value.
+    """
     points = select.rows_of(tables["scaling"], role, model)
     cells = select.rows_of(tables["cells"], role, model)
     select.require_counted(points, STEADY.value, f"scaling efficiency ({role}{' ' + model if model else ''})")
@@ -80,8 +83,8 @@ def efficiency_figure(
         short,
     ]
     few = bool((points["pairs"] < FEW_REPEATS).any())
-    verdicts = list(cells.loc[cells["epoch_seconds"].notna(), "verdict"])
-    handles = [*_handles(points, series, one_panel), *verdict_handles([v for v in verdicts if v != "INVALID"], few)]
+    verdicts = list(cells.loc[cells["counted"], "verdict"])
+    handles = [*_handles(points, series, one_panel), *verdict_handles(verdicts, few)]
     return finish(figure, f"Scaling efficiency of {names} on {context.site}", handles, notes)
 
 

@@ -12,7 +12,18 @@ from matplotlib.lines import Line2D
 from campaign.figures import select
 from campaign.figures.context import Context
 from campaign.figures.select import Tables
-from campaign.figures.style import COLOURS, KIND_NAMES, LINES, MARKERS, MUTED, RC, finish, new_figure, node_axis
+from campaign.figures.style import (
+    COLOURS,
+    KIND_NAMES,
+    LINES,
+    MARKERS,
+    MUTED,
+    RC,
+    finish,
+    log_axis,
+    new_figure,
+    node_axis,
+)
 
 # a curve: one kind of one model at one batch size
 CURVE = ["model", "kind", "batch_size"]
@@ -86,8 +97,7 @@ def _curves(ax: Axes, points: pd.DataFrame, column: str, context: Context, *, id
             ax.plot(nodes, y[0] / n, color=style["color"], linewidth=0.8, linestyle=(0, (1, 1.5)), alpha=0.8, zorder=1)
     node_axis(ax, nodes, context.node_label)
     if len(nodes) > 3:
-        ax.set_yscale("log")
-        ax.grid(True, which="both", axis="y")
+        log_axis(ax)
     else:
         ax.set_ylim(bottom=0)
 

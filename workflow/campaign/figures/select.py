@@ -44,7 +44,7 @@ class Series:
 
 def rows_of(table: pd.DataFrame, role: str, model: str = "", batch: int | None = None) -> pd.DataFrame:
     """The rows of a table that serve a role. Raises UserError when there are none."""
-    chosen = table[[role in roles.split(",") for roles in table["roles"]]]
+    chosen = table[pd.Series([role in roles.split(",") for roles in table["roles"]], table.index, dtype=bool)]
     if model:
         chosen = chosen[chosen["model"] == model]
     if batch is not None:

@@ -13,7 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, ScalarFormatter
 
 # Apart for every common colour blindness and in grey; a BNN is always the first, a CNN always the second.
 COLOURS = {"bnn": "#C44E8C", "cnn": "#1F5A94"}
@@ -119,6 +119,14 @@ def node_axis(ax: Axes, nodes: Iterable[int], label: str) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.set_xlabel(label)
+
+
+def log_axis(ax: Axes) -> None:
+    """A logarithmic y axis labelled in plain numbers."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
 
 
 def verdict_handles(verdicts: Iterable[str], repeats_drawn: bool = True) -> list[Line2D]:

@@ -14,10 +14,12 @@ from bnn.metrics import FEW_REPEATS
 from campaign.figures import select
 from campaign.figures.context import Context
 from campaign.figures.select import Series, Tables
-from campaign.figures.style import INK, MUTED, RC, WIDTH, finish, mark_style, new_figure, verdict_handles
+from campaign.figures.style import INK, MUTED, RC, WIDTH, finish, log_axis, mark_style, new_figure, verdict_handles
 from campaign.tables.schemas import THROUGHPUT
 
 MOST_NUMBERS = 8  # bars of a panel that still have room for their value
+MOST_BARS = 16  # bars of a panel that still stand well beside another panel
+MOST_LINEAR = 4  # node counts on a linear axis
 
 
 def throughput_figure(
@@ -32,14 +34,19 @@ def throughput_figure(
         points, cells = points[points["batch_size"].isin(sizes)], cells[cells["batch_size"].isin(sizes)]
     select.require_counted(points, "throughput_steady", f"throughput ({role}{' ' + model if model else ''})")
     series = select.series_of(points)
-    figure, axes = new_figure(columns=len(sizes), width=WIDTH if len(sizes) > 1 else 0.75 * WIDTH)
+    crowded = len(select.nodes_of(points)) * len(series) > MOST_BARS
+    columns = 1 if crowded else len(sizes)
+    wide = crowded or len(sizes) > 1
+    rows = len(sizes) if crowded else 1
+    figure, axes = new_figure(columns, rows, height=2.3 if rows > 1 else 2.9, width=WIDTH if wide else 0.75 * WIDTH)
     for ax, batch in zip(axes, sizes, strict=True):
         with mpl.rc_context(RC):
             here = points[points["batch_size"] == batch]
             _panel(ax, here, cells[cells["batch_size"] == batch], series)
             ax.set_title(f"batch {batch} per rank", loc="left")
             ax.set_xlabel(context.node_label)
-    axes[0].set_ylabel(f"steady throughput ({THROUGHPUT.unit('throughput_steady')})")
+    for ax in axes[::columns]:
+        ax.set_ylabel(f"steady throughput ({THROUGHPUT.unit('throughput_steady')})")
     shown = [s for s in series if len(select.of_series(points, s))]
     handles = [
         Patch(facecolor=s.face, edgecolor=s.colour, linewidth=1.3, linestyle=s.line, label=s.label) for s in shown
@@ -51,7 +58,8 @@ def throughput_figure(
         select.data_note(cells),
         "Bars: centre of the repeats. Error bars: standard deviation over steady steps"
         + ("." if few else "; thick line: 95% interval over repeats.")
-        + " Ideal: throughput on the fewest nodes times N.",
+        + " Ideal: throughput on the fewest nodes times N."
+        + (" Logarithmic axis." if axes[0].get_yscale() == "log" else ""),
     ]
     title = f"Throughput of {names} on {context.site}"
     return finish(figure, title, [*handles, *verdict_handles(_verdicts(cells), few)], notes)
@@ -79,7 +87,11 @@ def _panel(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, series: list[Ser
         _repeats(ax, drawn, select.of_series(cells, one), place, shift, width)
     ax.set_xticks(list(place.values()), [str(n) for n in nodes])
     ax.set_xlim(-0.6, len(nodes) - 0.4)
-    ax.set_ylim(bottom=0)
+    if len(nodes) > MOST_LINEAR:  # throughput spans decades: the fewest nodes would vanish on a linear axis
+        log_axis(ax)
+        ax.set_ylim(bottom=0.5 * float(points["throughput_steady"].min()))
+    else:
+        ax.set_ylim(bottom=0)
     ax.tick_params(axis="x", length=0)
 
 
@@ -113,7 +125,7 @@ def _repeats(
     measured = cells[cells["throughput_steady"].notna() & (cells["verdict"] != "MISSING")]
     for n, rows in measured.groupby("nodes"):
         shown = rows if n in few else rows[rows["verdict"] == "INVALID"]
-        spread = np.linspace(-0.24, 0.24, len(shown)) * width if len(shown) > 1 else [0.0]
+        spread = np.linspace(-0.24, 0.24, len(shown)) * width if len(shown) > 1 else [0.0] * len(shown)
         for offset, (_, row) in zip(spread, shown.iterrows(), strict=True):
             ax.plot(place[n] + shift + offset, row["throughput_steady"], zorder=5, **mark_style(row["verdict"]))
     many = points[points["repeats"] >= FEW_REPEATS]

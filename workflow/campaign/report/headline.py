@@ -22,7 +22,10 @@ PAPER_INPUT = {"vgg16": (3, 32, 32), "resnet18": (3, 32, 32), "conv": (1, 28, 28
 
 def serving(table: pd.DataFrame, *roles: str) -> pd.DataFrame:
     """Rows that serve one of the roles."""
-    return table[[bool(set(roles) & set(found.split(","))) for found in table["roles"]]]
+    import pandas as pd
+
+    chosen = [bool(set(roles) & set(found.split(","))) for found in table["roles"]]
+    return table[pd.Series(chosen, table.index, dtype=bool)]
 
 
 def ratio_rows(tables: Tables) -> list[Row]:
@@ -159,7 +162,8 @@ def cell_rows(tables: Tables) -> list[Row]:
             {
                 "anchor": "cell-" + "-".join(str(cell[key]) for key in IDENTITY_KEYS),
                 "verdict": cell["verdict"], "reasons": cell["reasons"], "dataset": cell["dataset"],
-                "model": cell["model"], "implementation": cell["implementation"], "nodes": cell["nodes"], "batch": cell["batch_size"],
+                "model": cell["model"], "implementation": cell["implementation"],
+                "nodes": cell["nodes"], "batch": cell["batch_size"],
                 "variant": cell["variant"], "repeat": cell["repeat"], "engine": cell["engine"],
                 "steady": number(cell["throughput_steady"]) + std, "paper": number(cell["throughput_paper"]),
                 "variation": percent(cell["coefficient_of_variation"]), "step": number(cell["step_seconds"]),
