@@ -124,6 +124,14 @@ def test_measured_and_computed_times_are_never_in_one_panel():
     assert "stopped after 12 steps" in right.get_title(loc="left")
 
 
+def test_training_time_shows_both_models_at_a_batch_size_that_both_have():
+    figure = DRAW["fig2c"](tables(), context())
+    shown = words(figure)
+    assert any(text.startswith("VGG-16 BNN") for text in shown)
+    assert any(text.startswith("ResNet-18 CNN") for text in shown)
+    assert any("batch 16 per rank" in text for text in shown)
+
+
 def test_efficiency_refused_from_total_time_says_why():
     figure = DRAW["fig3a"](tables(), context())
     assert len(figure.axes) == 2

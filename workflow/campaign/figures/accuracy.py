@@ -13,7 +13,7 @@ from bnn.errors import UserError
 from campaign.figures import select
 from campaign.figures.context import Context
 from campaign.figures.select import Series, Tables
-from campaign.figures.style import INK, LINES, MARKERS, RC, finish, new_figure, node_axis
+from campaign.figures.style import INK, LINES, MARKERS, RC, finish, mark_style, new_figure, node_axis, verdict_handles
 from campaign.tables.schemas import ACCURACY, IDENTITY_KEYS
 
 WORDS = {"running": "running mean since the first step (the paper's)", "epoch": "mean of each epoch"}
@@ -47,7 +47,8 @@ def accuracy_figure(tables: Tables, context: Context, *, role: str) -> Figure:
         + (" Arrow: the accuracy was not reached; training ended there." if missed else ""),
     ]
     title = f"Time to training accuracy on {context.site}, {datasets}, batch {batch} per rank"
-    return finish(figure, title, _handles(rows, missed), notes)
+    warned = verdict_handles(["WARN"] if (rows["verdict"] == "WARN").any() else [])[-1:]
+    return finish(figure, title, [*_handles(rows, missed), *warned], notes)
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, context: Context) -> None:
@@ -65,6 +66,9 @@ def _panel(ax: Axes, rows: pd.DataFrame, context: Context) -> None:
             ax.plot(centre.index.to_numpy(dtype=float) * shift, centre, **(style | {"marker": "none"}))
         missed = here[~here["reached"]]
         x, y = missed["nodes"].to_numpy(dtype=float) * shift, missed["seconds_training"].to_numpy(dtype=float)
+        warned = here[here["verdict"] == "WARN"]
+        at = warned["seconds"].fillna(warned["seconds_training"])
+        ax.plot(warned["nodes"] * shift * 2**0.04, at, **(mark_style("WARN") | {"linestyle": "none"}))
         reach = 0.08 * rows[["seconds", "seconds_training"]].max(axis=None)
         ax.errorbar(x, y, yerr=reach, lolims=True, **(style | {"linestyle": "none", "markersize": 4.5}))
     ax.set_ylim(bottom=0)

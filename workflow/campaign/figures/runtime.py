@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bnn.metrics import FEW_REPEATS
 from campaign.figures import select
 from campaign.figures.context import Context
 from campaign.figures.select import Tables
@@ -21,8 +22,10 @@ from campaign.figures.style import (
     RC,
     finish,
     log_axis,
+    mark_style,
     new_figure,
     node_axis,
+    verdict_handles,
 )
 
 # a curve: one kind of one model at one batch size
@@ -32,36 +35,45 @@ CURVE = ["model", "kind", "batch_size"]
 def runtime_figure(tables: Tables, context: Context, *, role: str, every_batch: bool) -> Figure:
     """Two panels that share no series: an epoch's time computed from steady throughput, and whole runs as measured.
 
-    The main variant, at its largest batch size or at every one. Raises UserError without any value.
+    The main variant, at the largest batch size of all models or at every one. Raises UserError without any value.
     """
     points = select.rows_of(tables["throughput"], role)
     points = points[points["variant"] == select.main_variant(points)]
     if not every_batch:
-        points = points[points["batch_size"] == points["batch_size"].max()]
+        points = points[points["batch_size"] == _largest_shared(points)]
     select.require_counted(points, "epoch_seconds", f"training time ({role})")
+    cells = select.rows_of(tables["cells"], role)
+    cells = cells[cells["variant"].isin(points["variant"]) & cells["batch_size"].isin(points["batch_size"])]
     figure, axes = new_figure(columns=2)
     with mpl.rc_context(RC):
-        _curves(axes[0], points, "epoch_seconds", context, ideal=True)
+        _curves(axes[0], points, cells, "epoch_seconds", context, ideal=True)
         sizes = sorted({int(size) for size in points["train_size"].dropna()})
         images = f"{sizes[0]:,} images" if len(sizes) == 1 else "the training set"
         axes[0].set_ylabel(f"{_unit(points, 'epoch_seconds')[1]} per epoch\n({images})")
         axes[0].set_title("one epoch, from steady throughput", loc="left")
         whole, words = _whole_runs(points)
-        _curves(axes[1], whole, "total_seconds", context, ideal=False)
+        _curves(axes[1], whole, cells, "total_seconds", context, ideal=False)
         axes[1].set_ylabel(f"{_unit(whole, 'total_seconds')[1]} incl. start-up")
         axes[1].set_title(words, loc="left")
     batch = ", ".join(str(size) for size in select.batches(points))
     dataset = ", ".join(sorted(points["dataset"].unique()))
     title = f"Training time on {context.site}, {dataset}, batch {batch} per rank"
-    cells = select.rows_of(tables["cells"], role)
-    cells = cells[cells["variant"].isin(points["variant"]) & cells["batch_size"].isin(points["batch_size"])]
+    few = bool((points["repeats"] < FEW_REPEATS).any())
     left_out = len(points[points["total_seconds"].notna()]) - len(whole)
     notes = [
         select.data_note(cells),
-        "Vertical bars: 95% interval over repeats (left); whole runs are means over repeats (right).",
+        "Curves: centre of the repeats (left), their mean (right)."
+        + ("" if few else " Vertical bars: 95% interval over repeats (left)."),
         f"{left_out} points whose runs stop short of their epochs are left out on the right." if left_out else "",
     ]
-    return finish(figure, title, _handles(points), notes)
+    return finish(figure, title, [*_handles(points), *verdict_handles(cells["verdict"], few)], notes)
+
+
+def _largest_shared(points: pd.DataFrame) -> int:
+    """The largest batch size at which every model was run, or else the largest of all."""
+    sizes = [set(rows["batch_size"]) for _, rows in points.groupby("model")]
+    shared = set.intersection(*sizes)
+    return int(max(shared or set.union(*sizes)))
 
 
 def _whole_runs(points: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -81,7 +93,7 @@ def _unit(points: pd.DataFrame, column: str) -> tuple[float, str]:
     return (60.0, "minutes") if points[column].max() >= 120 else (1.0, "seconds")
 
 
-def _curves(ax: Axes, points: pd.DataFrame, column: str, context: Context, *, ideal: bool) -> None:
+def _curves(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, column: str, context: Context, *, ideal: bool) -> None:
     scale, _ = _unit(points, column)
     nodes = select.nodes_of(points)
     for (model, kind, batch), rows in points.groupby(CURVE):
@@ -89,9 +101,11 @@ def _curves(ax: Axes, points: pd.DataFrame, column: str, context: Context, *, id
         known = rows[rows[column].notna()].sort_values("nodes")
         x, y = known["nodes"].to_numpy(dtype=float), known[column].to_numpy(dtype=float) / scale
         ax.plot(x, y, **style)
+        _repeats(ax, cells[(cells[CURVE] == [model, kind, batch]).all(axis=1)], known, column, scale)
         if ideal and len(known):
-            ends = known[[f"{column}_low", f"{column}_high"]].to_numpy(dtype=float) / scale
-            ax.vlines(x, ends[:, 0], ends[:, 1], color=style["color"], linewidth=1.0)
+            many = known[known["repeats"] >= FEW_REPEATS]
+            ends = many[[f"{column}_low", f"{column}_high"]].to_numpy(dtype=float) / scale
+            ax.vlines(many["nodes"], ends[:, 0], ends[:, 1], color=style["color"], linewidth=1.0)
             first = known.iloc[0]
             n = np.array(nodes, dtype=float) / first["nodes"]
             ax.plot(nodes, y[0] / n, color=style["color"], linewidth=0.8, linestyle=(0, (1, 1.5)), alpha=0.8, zorder=1)
@@ -100,6 +114,18 @@ def _curves(ax: Axes, points: pd.DataFrame, column: str, context: Context, *, id
         log_axis(ax)
     else:
         ax.set_ylim(bottom=0)
+
+
+def _repeats(ax: Axes, cells: pd.DataFrame, points: pd.DataFrame, column: str, scale: float) -> None:
+    """Every repeat while there are few; an invalid one in any case."""
+    seconds = {"epoch_seconds": "epoch_seconds", "total_seconds": "seconds_total"}[column]
+    few = points.loc[points["repeats"] < FEW_REPEATS, "nodes"]
+    shown = cells[
+        cells[seconds].notna() & (cells["nodes"].isin(few) & cells["counted"] | (cells["verdict"] == "INVALID"))
+    ]
+    for _, row in shown.iterrows():
+        # beside the curve, so that it hides nothing
+        ax.plot(row["nodes"] * 2**0.06, row[seconds] / scale, zorder=4, **mark_style(row["verdict"]))
 
 
 def _style(points: pd.DataFrame, model: str, kind: str, batch: int) -> dict[str, object]:
