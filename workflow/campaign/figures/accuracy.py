@@ -71,8 +71,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, context: Context) -> None:
         ax.plot(warned["nodes"] * shift * 2**0.04, at, **(mark_style("WARN") | {"linestyle": "none"}))
         reach = 0.08 * rows[["seconds", "seconds_training"]].max(axis=None)
         ax.errorbar(x, y, yerr=reach, lolims=True, **(style | {"linestyle": "none", "markersize": 4.5}))
-    ax.set_ylim(bottom=0)
-    ax.margins(y=0.15)
+    ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
     node_axis(ax, nodes, context.node_label)
 
 

@@ -82,7 +82,7 @@ def _whole_runs(points: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     done = measured[measured["complete"]]
     if len(done):
         epochs = sorted({int(n) for n in done["epochs_asked"]})
-        return done, f"measured: {', '.join(map(str, epochs))} epochs"
+        return done, f"measured: {', '.join(map(str, epochs))} epoch{'' if epochs == [1] else 's'}"
     steps = sorted({int(n) for n in measured["steps"]})
     count = str(steps[0]) if len(steps) == 1 else f"{steps[0]}-{steps[-1]}"
     return measured, f"measured: runs stopped after {count} steps"
@@ -113,7 +113,7 @@ def _curves(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, column: str, co
     if len(nodes) > 3:
         log_axis(ax)
     else:
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
 
 
 def _repeats(ax: Axes, cells: pd.DataFrame, points: pd.DataFrame, column: str, scale: float) -> None:
