@@ -94,10 +94,10 @@ struct count *all_counts(size_t *number) {
     for (struct table *table = first; table; table = table->next)
         for (struct cell *cell = table->cells; cell < table->cells + CELLS; cell++) {
             uint32_t key = atomic_load_explicit(&cell->key, memory_order_acquire);
-            if (key)
+            int64_t calls = atomic_load_explicit(&cell->calls, memory_order_relaxed);
+            if (key && calls)
                 counts[used++] = (struct count){
-                    key >> 21 & 7, key >> 14 & 127, key >> 10 & 15, key >> 6 & 15, key & 63,
-                    atomic_load_explicit(&cell->calls, memory_order_relaxed),
+                    key >> 21 & 7, key >> 14 & 127, key >> 10 & 15, key >> 6 & 15, key & 63, calls,
                     atomic_load_explicit(&cell->bytes, memory_order_relaxed),
                     atomic_load_explicit(&cell->nanoseconds, memory_order_relaxed),
                 };

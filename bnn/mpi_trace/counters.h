@@ -72,7 +72,7 @@ struct count *all_counts(size_t *number);
 /* Calls that could not be counted for want of memory. */
 int64_t lost_calls(void);
 
-/* Run `body` `times` times, counting into a table that is thrown away. Returns nanoseconds per run, -1 without memory. */
+/* Run `body` so many times, counting into a table that is thrown away. Returns ns per run, or -1 without memory. */
 double rehearse(void (*body)(void), int times);
 
 #endif

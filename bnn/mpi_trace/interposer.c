@@ -1,6 +1,6 @@
-/* PMPI interposer: preloaded into a rank (LD_PRELOAD), it counts and times MPI calls and writes mpi_profile.<job>.<rank>.
+/* PMPI interposer: preloaded into a rank (LD_PRELOAD) it counts and times MPI calls and writes mpi_profile.<job>.<rank>
  *
- * Bytes are this rank's contribution, as mpitrace counts them: what it sends (to all, for the routines that address every
+ * Bytes are this rank's contribution, as mpitrace counts them: what it sends (to all, for routines that address every
  * rank), what a receive delivered (a non-blocking one: the room it offered), 0 for routines that only wait or ask.
  * Seconds are those inside the MPI library. All ranks must be preloaded: they compare themselves in MPI_Finalize.
  *
@@ -98,7 +98,7 @@ int MPI_Finalize(void) {
     return PMPI_Finalize();
 }
 
-/* A process that exits without MPI_Finalize (a failed run) still leaves what it counted; one that is killed does not. */
+/* A process that exits without MPI_Finalize still leaves what it counted; one that is killed does not. */
 __attribute__((destructor)) static void at_exit(void) { write_report(0); }
 
 int MPI_Comm_rank(MPI_Comm comm, int *rank) { QUIET(Comm_rank, PMPI_Comm_rank(comm, rank)); }

@@ -1,0 +1,66 @@
+"""A text file read line by line, whose faults are reported with file and line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NoReturn
+
+from bnn.errors import UserError
+
+# Numbers as C prints them. Digits are the ten ASCII ones; more than 15 would not come back as they were written.
+INTEGER = r"([0-9]{1,15})"
+NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,15})?(?:e[+-][0-9]{2})?)"
+MEMORY_UNITS = {"KBytes": 2**10, "KB": 2**10, "MBytes": 2**20, "MB": 2**20, "MiB": 2**20}
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """A whole line: `<i>` and `<x>` are an integer and a number, a blank is any number of blanks (at least one)."""
+    return re.compile(text.replace("<i>", INTEGER).replace("<x>", NUMBER).replace(" ", " +"), re.ASCII)
+
+
+def memory(value: str, unit: str) -> int:
+    """Bytes. What mpitrace calls MBytes is its kilobytes divided by 1024, hence MiB."""
+    return round(float(value) * MEMORY_UNITS[unit])
+
+
+class Lines:
+    """The lines of a file and the one being read."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UserError when the file cannot be read or is not text."""
+        self.path = path
+        self._at = -1
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from None
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise UserError(f"{path}:{line}: not text") from None
+        self._lines = [line.rstrip(" \r") for line in text.split("\n")]
+        if self._lines[-1] == "":
+            self._lines.pop()
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise UserError for the line being read."""
+        raise UserError(f"{self.path}:{max(self._at, 0) + 1}: {reason}")
+
+    def next(self) -> str | None:
+        """The next line without blanks at its end, or None after the last."""
+        if self._at + 1 >= len(self._lines):
+            return None
+        self._at += 1
+        return self._lines[self._at]
+
+    def expect(self, what: re.Pattern[str], name: str) -> re.Match[str]:
+        """The next line, which must be `what`; `name` says in the error what was expected."""
+        line = self.next()
+        if line is None:
+            self.refuse(f"the file ends before {name}")
+        found = what.fullmatch(line)
+        if found is None:
+            self.refuse(f"expected {name}, found {line[:80]!r}")
+        return found
