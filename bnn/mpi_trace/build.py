@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,12 @@ def mpi_compiler() -> str:
     return mpicc
 
 
+def check_preloadable(path: Path) -> None:
+    """Raises UserError for a path that LD_PRELOAD would take for several (nor do MPI's wrappers quote spaces)."""
+    if re.search(r"[\s:]", str(path)):
+        raise UserError(f"{path}: MPI calls cannot be profiled from a path with spaces or colons")
+
+
 def _say(command: list[str]) -> str:
     """What a command prints, whether or not it succeeds."""
     done = subprocess.run(command, capture_output=True, text=True)
@@ -78,11 +85,6 @@ def compile_c(mpicc: str, sources: tuple[str, ...], flags: tuple[str, ...], targ
     """Compile with an MPI wrapper, aside and then renamed. Raises UserError with the compiler's first words."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as scratch:
-        # MPI's wrappers do not quote the paths they pass on; a link without spaces stands for the environment
-        link = Path(scratch) / "prefix"
-        if " " in mpicc and " " not in scratch:
-            link.symlink_to(Path(mpicc).parent.parent)
-            mpicc = str(link / "bin" / Path(mpicc).name)
         made = Path(scratch) / target.name
         command = [mpicc, *flags, *(str(SOURCE / name) for name in sources), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -94,8 +96,10 @@ def compile_c(mpicc: str, sources: tuple[str, ...], flags: tuple[str, ...], targ
 
 def build() -> Path:
     """Build the interposer unless it is up to date; returns its path. Raises UserError."""
+    path = library_path()
+    check_preloadable(path)
     mpicc = mpi_compiler()
-    key, path = _key(mpicc), library_path()
+    key = _key(mpicc)
     try:
         if path.is_file() and _key_path().read_text() == key:
             return path

@@ -121,8 +121,9 @@ def test_a_path_that_cannot_be_preloaded(tmp_path, monkeypatch):
     (tmp_path / "two words").mkdir()
     (tmp_path / "two words" / "lib.so").write_bytes(b"")
     (tmp_path / "two words" / "lib.key").write_text(build._source_hash())
-    with pytest.raises(UserError, match="cannot be preloaded"):
-        mpi_trace.environment(tmp_path)
+    for use in (build.build, lambda: mpi_trace.environment(tmp_path)):
+        with pytest.raises(UserError, match="cannot be profiled from a path with spaces"):
+            use()
 
 
 def test_no_compiler_no_library(tmp_path, monkeypatch):
