@@ -119,16 +119,16 @@ def epoch_seconds(throughput: float, train_size: int) -> float:
     return train_size / throughput
 
 
-def time_to_accuracy(steps: pd.DataFrame, target: float, column: str) -> float | None:
+def time_to_accuracy(steps: pd.DataFrame, target: float, column: str, epochs_completed: int) -> float | None:
     """Seconds of training until `column` first reaches `target`; None when it never does.
 
-    `accuracy_running` is the paper's running mean since step 0. `accuracy` is judged per epoch: the mean over the
-    epoch's steps, reached at the epoch's end.
+    `accuracy_running` is the paper's running mean since step 0. `accuracy` is judged per completed epoch: the
+    mean over the epoch's steps, reached at the epoch's end.
     """
     rows = per_step(steps).sort_values("step")
     elapsed = rows["seconds"].cumsum().to_numpy()
     if column == "accuracy":
-        by_epoch = rows.groupby("epoch")["accuracy"].mean()
+        by_epoch = rows[rows["epoch"] < epochs_completed].groupby("epoch")["accuracy"].mean()
         reached = by_epoch.index[by_epoch >= target]
         if reached.empty:
             return None

@@ -64,12 +64,16 @@ class Schedule:
         return self.epochs * self.epoch_samples // self.step_samples
 
     def epoch(self, step: int) -> int:
-        """Epoch of a step, from 0: the one in which its last example falls. Also the epochs done after `step` steps."""
+        """Epoch of a step, from 0: the one in which its last example falls."""
         return ((step + 1) * self.step_samples - 1) // self.epoch_samples
 
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch is over once this step is done."""
         return self.epoch(step + 1) > self.epoch(step)
+
+    def completed(self, steps: int) -> int:
+        """Epochs done after `steps` steps; the last counts as done when less than one step of it is left."""
+        return self.epochs if steps == self.steps else steps * self.step_samples // self.epoch_samples
 
     def indices(self, step: int, rank: int) -> NDArray[np.int64]:
         """Indices (batch_size,) in 0..n-1 of what `rank` sees in `step`."""

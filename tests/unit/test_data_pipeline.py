@@ -56,7 +56,10 @@ def test_epochs_follow_one_another_and_the_last_step_ends_the_last(schedule):
     assert epochs == sorted(epochs)
     assert epochs[-1] < schedule.epochs
     assert epochs[-1] == schedule.epochs - 1 or schedule.step_samples > schedule.epoch_samples
-    assert schedule.epoch(schedule.steps) >= schedule.epochs
+    assert schedule.completed(schedule.steps) == schedule.epochs
+    done_before = [schedule.completed(step) for step in range(schedule.steps)]
+    assert done_before == sorted(done_before)
+    assert all(done <= epoch for done, epoch in zip(done_before, epochs, strict=True))
     assert schedule.ends_epoch(schedule.steps - 1)
     done = sum(schedule.ends_epoch(step) for step in range(schedule.steps))
     assert done <= schedule.epochs

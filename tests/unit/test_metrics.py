@@ -66,9 +66,10 @@ def test_perfect_scaling_has_efficiency_one(seconds: float, n: int):
 
 def test_time_to_accuracy_running_and_by_epoch():
     frame = steps_frame([[1.0] * 10])
-    assert metrics.time_to_accuracy(frame, 0.2, "accuracy_running") == pytest.approx(5.0)
-    assert metrics.time_to_accuracy(frame, 0.5, "accuracy") == pytest.approx(10.0)
-    assert metrics.time_to_accuracy(frame, 0.99, "accuracy") is None
+    assert metrics.time_to_accuracy(frame, 0.2, "accuracy_running", 2) == pytest.approx(5.0)
+    assert metrics.time_to_accuracy(frame, 0.5, "accuracy", 2) == pytest.approx(10.0)
+    assert metrics.time_to_accuracy(frame, 0.99, "accuracy", 2) is None
+    assert metrics.time_to_accuracy(frame, 0.5, "accuracy", 1) is None
 
 
 @given(st.lists(st.floats(0.1, 1e3), min_size=2, max_size=4))

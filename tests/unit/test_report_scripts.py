@@ -58,3 +58,17 @@ def test_a_mistake_ends_in_one_line(results, capsys):
         run("fig2a", input=inputs, output={"svg": "x.svg", "png": "x.png"})
     assert ended.value.code == 2
     assert capsys.readouterr().err.strip() == f"error: {results / 'absent.json'}: No such file or directory"
+
+
+def test_a_figure_without_any_value_says_so_in_its_place(tmp_path):
+    cells = [entry(kind=kind, nodes=1) for kind in ("bnn", "cnn")]
+    site = tmp_path / SITE["name"]
+    site.mkdir()
+    (site / "plan.json").write_text(json.dumps(plan(cells)))
+    files = [str(site / "tables" / f"{name}.parquet") for name in TABLES]
+    inputs = {"plan": str(site / "plan.json")}
+    run("tables", input=inputs, output=files, params=SimpleNamespace(results=str(tmp_path)))
+    svg, png = (str(site / "figures" / f"fig2a.{kind}") for kind in ("svg", "png"))
+    run("fig2a", input={**inputs, "tables": Namedlist(files)}, output={"svg": svg, "png": png})
+    assert "Not drawn: " in Path(svg).read_text()
+    assert "no repeat of its 2 points counts" in Path(svg).read_text()

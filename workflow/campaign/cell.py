@@ -46,7 +46,15 @@ class Cell:
     @property
     def name(self) -> str:
         """A name without spaces or slashes, unique within the site: dataset_model_kind_nN_bB_variant_rR."""
-        words = (self.dataset, self.model, self.kind, f"n{self.nodes}", f"b{self.batch_size}", self.variant, f"r{self.repeat}")
+        words = (
+            self.dataset,
+            self.model,
+            self.kind,
+            f"n{self.nodes}",
+            f"b{self.batch_size}",
+            self.variant,
+            f"r{self.repeat}",
+        )
         return "_".join(_text(word) for word in words)
 
     @property

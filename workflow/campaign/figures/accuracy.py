@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bnn.errors import UserError
 from campaign.figures import select
 from campaign.figures.context import Context
 from campaign.figures.select import Series, Tables
@@ -22,10 +21,10 @@ WORDS = {"running": "running mean since the first step (the paper's)", "epoch": 
 def accuracy_figure(tables: Tables, context: Context, *, role: str) -> Figure:
     """A panel per definition of training accuracy. A run that never reaches a target is drawn as a lower bound.
 
-    Raises UserError when no cell counts.
+    Raises NothingToDrawError when no cell counts.
     """
     if tables["accuracy"].empty:
-        raise UserError(f"time to accuracy: no cell with role {role} counts")
+        raise select.NothingToDrawError(f"time to accuracy: no cell with role {role} counts")
     rows = select.rows_of(tables["accuracy"], role)
     cells = select.rows_of(tables["cells"], role)
     ends = cells[[*IDENTITY_KEYS, "seconds_training"]]

@@ -48,7 +48,7 @@ def efficiency_figure(
 ) -> Figure:
     """A panel per batch size (or all in one) and definition that can be measured.
 
-    Raises UserError without any value.
+    Raises NothingToDrawError without any value.
     """
     points = select.rows_of(tables["scaling"], role, model)
     cells = select.rows_of(tables["cells"], role, model)

@@ -42,24 +42,27 @@ class Series:
         return LINES[min(self.rank, len(LINES) - 1)]
 
 
+class NothingToDrawError(UserError):
+    """The cells of a figure have no value to draw; says why."""
+
+
 def rows_of(table: pd.DataFrame, role: str, model: str = "", batch: int | None = None) -> pd.DataFrame:
-    """The rows of a table that serve a role. Raises UserError when there are none."""
+    """The rows of a table that serve a role. Raises NothingToDrawError when there are none."""
     chosen = table[pd.Series([role in roles.split(",") for roles in table["roles"]], table.index, dtype=bool)]
     if model:
         chosen = chosen[chosen["model"] == model]
     if batch is not None:
         chosen = chosen[chosen["batch_size"] == batch]
     if chosen.empty:
-        raise UserError(f"no cell with role {role}{' of ' + model if model else ''} to draw")
+        raise NothingToDrawError(f"no cell with role {role}{' of ' + model if model else ''} to draw")
     return chosen
 
 
 def require_counted(rows: pd.DataFrame, column: str, what: str) -> pd.DataFrame:
-    """Refuse a figure without a single value. Raises UserError naming what is lacking and why."""
+    """Refuse a figure without a single value. Raises NothingToDrawError naming what is lacking and why."""
     if rows[column].notna().any():
         return rows
-    verdicts = ", ".join(f"{count} {name}" for name, count in rows["verdict"].value_counts().items())
-    raise UserError(f"{what}: no point has a value (verdicts: {verdicts})")
+    raise NothingToDrawError(f"{what}: no repeat of its {len(rows)} points counts; the table of cells says why")
 
 
 def batches(rows: pd.DataFrame) -> list[int]:

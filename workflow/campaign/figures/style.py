@@ -82,6 +82,12 @@ def finish(figure: Figure, title: str, handles: Iterable[Artist], notes: Iterabl
     return figure
 
 
+def notice(title: str, reason: str) -> Figure:
+    """In place of a figure whose cells have no value: a title and the reason in words, without axes."""
+    figure = Figure(figsize=(WIDTH, 0.3))
+    return finish(figure, title, [], [f"Not drawn: {reason}."])
+
+
 def _legend(figure: Figure, handles: list[Artist]) -> float:
     """The legend below all axes, with as many columns as fit; returns the free height below it, in figure units."""
     if not handles:

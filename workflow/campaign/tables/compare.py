@@ -23,17 +23,17 @@ SHARED_LABELS = [key for key in LABEL_KEYS if key not in ("implementation", "rho
 
 def accuracy_rows(loaded: LoadedCell, targets: Sequence[float]) -> list[Row]:
     """The rows of table `accuracy` of one cell with role accuracy; none when it does not count."""
-    if "accuracy" not in loaded.roles or not loaded.counted or loaded.steps is None:
+    if "accuracy" not in loaded.roles or not loaded.counted or loaded.summary is None or loaded.steps is None:
         return []
-    steps = per_step(loaded.steps)
+    steps, completed = per_step(loaded.steps), loaded.summary.epochs_completed
     best = {
         "running": float(steps["accuracy_running"].max()),
-        "epoch": float(steps.groupby("epoch")["accuracy"].mean().max()),
+        "epoch": float(steps[steps["epoch"] < completed].groupby("epoch")["accuracy"].mean().max()),
     }
     rows = []
     for target in targets:
         for definition, column in DEFINITIONS.items():
-            seconds = time_to_accuracy(loaded.steps, target, column)
+            seconds = time_to_accuracy(loaded.steps, target, column, completed)
             missed = f"not reached in {len(steps)} steps: the highest value is {best[definition]:.3f}"
             rows.append(
                 loaded.identity

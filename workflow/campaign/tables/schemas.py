@@ -60,7 +60,7 @@ CELLS = TableSchema(
         Column("seconds_warmup", "float64", "s", "of these: warm-up steps"),
         Column("seconds_steady", "float64", "s", "of these: steady steps"),
         Column("steps", "int64", "steps", "steps done"),
-        Column("steps_per_epoch", "int64", "steps", "steps of one pass over the training set"),
+        Column("steps_per_epoch", "float64", "steps", "steps of one pass over the training set"),
         Column("epochs_asked", "int64", "epochs", "epochs the settings ask for"),
         Column("max_steps", "int64", "steps", "steps after which the settings stop it; empty: none"),
         Column("epochs_completed", "int64", "epochs", "full passes done"),
