@@ -13,7 +13,7 @@ from campaign.layout import data_key
 from campaign.render import Place
 from campaign.tables.schemas import TABLES
 
-ENVIRONMENT = "../../envs/environment-cpu.yaml"
+ENVIRONMENT = f"{workflow.basedir}/envs/environment-cpu.yaml"
 
 try:
     DRIVER = open_campaign(config, workflow.configfiles, Path(workflow.basedir))

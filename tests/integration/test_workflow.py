@@ -1,0 +1,303 @@
+"""A miniature campaign through the real Snakemake, with real Horovod ranks: 1 and 2 nodes, both kinds, one repeat.
+
+The tests share one project folder and run in order: each leaves the campaign finished for the next.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from bnn.records import PROVENANCE, STEPS, STEPS_FILE, Provenance, Summary, read_table
+from campaign.cell import Cell
+from campaign.grid import load_campaign
+from campaign.layout import Layout
+from campaign.locking import Lock, holder
+from campaign.sites import load_site
+from tests.support.ranks import BIN, environment, need_horovod
+
+pytestmark = [pytest.mark.snakemake, pytest.mark.mpi, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+SITE = """
+site:
+  name: mini
+  title: two ranks of a test
+  node_label: ranks on one machine
+  hardware: {cores_per_node: 2}
+  scheduler: {kind: none}
+  launcher: {kind: mpiexec}
+"""
+CAMPAIGN = """
+name: mini
+seed: 1
+nodes: [1, 2]
+accuracy_targets: [0.1, 0.9]
+settings: {width: 0.125, warmup_steps: 1, rho_init: -4, learning_rate: 1e-3}
+studies:
+  mini:
+    roles: [scaling, accuracy]
+    dataset: synthetic
+    dataset_options: {shape: [1, 8, 8], classes: 4, size: 96, test_size: 16}
+    models: [fc]
+    batch_sizes: [8]
+    settings: {epochs: 2, save_posterior: false}
+"""
+COMMAND = [str(BIN / "snakemake"), "--profile", "profiles/mini", "--config", "campaign=mini.yaml"]
+
+
+class Project:
+    """A copy of the workflow with a site and a campaign of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("Snakefile", "workflow", "envs"):
+            source = ROOT / name
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, folder / name)
+        profile = folder / "profiles/mini"
+        profile.mkdir(parents=True)
+        options = (ROOT / "profiles/local/config.yaml").read_text()
+        (profile / "config.yaml").write_text(options.replace("cores: all", "cores: 2"))
+        (profile / "site.yaml").write_text(SITE)
+        (folder / "mini.yaml").write_text(CAMPAIGN)
+
+    def snakemake(self, *arguments: str, command=COMMAND) -> subprocess.CompletedProcess[str]:
+        words = [command[0], *arguments, *command[1:]]
+        return subprocess.run(
+            words,
+            cwd=self.folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """The driver in a session of its own, to be killed."""
+        with (self.folder / "driver.log").open("wb") as log:
+            return subprocess.Popen(
+                [COMMAND[0], *arguments, *COMMAND[1:]], cwd=self.folder, env=environment(), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def dry_jobs(self, *arguments: str) -> dict[str, int]:
+        """Rule -> number of jobs that a dry run announces."""
+        done = self.snakemake("-n", *arguments)
+        assert done.returncode == 0, done.stderr
+        text = done.stdout + done.stderr
+        if "Nothing to be done" in text:
+            return {}
+        table = text.split("Job stats:")[1].split("total")[0].splitlines()[3:]
+        return {rule: int(count) for rule, count in (line.split() for line in table if line.strip())}
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.folder / "results", "mini")
+
+    def cells(self) -> list[Cell]:
+        found = load_campaign(self.folder / "mini.yaml", load_site(self.folder / "profiles/mini"))
+        return [planned.cell for planned in found.cells]
+
+    def starts(self, cell: Cell) -> int:
+        """Attempts that the job's log tells of."""
+        lines = (self.layout.folder(cell) / "job.log").read_text().splitlines()
+        return sum(line.startswith("# job local") for line in lines)
+
+    def check_finished(self) -> None:
+        """Every cell is whole, and no two were ever measured at the same time."""
+        spans = []
+        for cell in self.cells():
+            folder = self.layout.folder(cell)
+            summary = Summary.model_validate_json(self.layout.summary(cell).read_text())
+            assert summary.verdict.status in ("OK", "WARN"), summary.verdict
+            for name, entry in summary.manifest.items():
+                assert (folder / name).stat().st_size == entry.bytes
+            assert not list(folder.glob(".partial-*"))
+            steps = read_table(folder / STEPS_FILE, STEPS)
+            ranks = Provenance.model_validate_json((folder / PROVENANCE).read_text()).ranks
+            start = min(rank.started_at for rank in ranks)
+            assert start <= steps["started_at"].min()
+            end = max(*(rank.stopped_at for rank in ranks), (steps["started_at"] + steps["seconds"]).max())
+            spans.append((start, end, cell.name))
+        for (_, end, first), (start, _, second) in pairwise(sorted(spans)):
+            assert end <= start, f"{first} and {second} overlapped"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    need_horovod()
+    return Project(tmp_path_factory.mktemp("project"))
+
+
+def wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_a_dry_run_shows_everything_and_its_scripts_are_real(project):
+    jobs = project.dry_jobs("all_figures")
+    assert jobs["train"] == 4
+    assert {"data", "tables", "fig1", "fig2c", "fig3c", "report", "all_figures"} <= set(jobs)
+    for cell in project.cells():
+        assert "mpiexec -n" in project.layout.script(cell).read_text()
+        assert not project.layout.folder(cell).exists()
+
+
+def test_one_command_runs_the_campaign_and_prints_the_report_last(project):
+    done = project.snakemake("all_figures")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "results/mini/report.html"
+    layout = project.layout
+    assert layout.report.stat().st_size > 10_000
+    for name in ("fig1", "fig2c", "fig3c"):
+        assert layout.figure(name, "svg").exists()
+        assert layout.figure(name, "png").exists()
+    for name in ("cells", "steps", "throughput", "scaling", "accuracy"):
+        assert layout.table(name).exists()
+    project.check_finished()
+    for cell in project.cells():
+        steps = read_table(layout.folder(cell) / STEPS_FILE, STEPS)
+        assert set(steps["engine"]) == {"horovod"}
+        assert set(steps["rank"]) == set(range(cell.nodes))
+        assert steps.groupby("rank")["step"].nunique().to_list() == [24 // cell.nodes] * cell.nodes
+        first = (layout.folder(cell) / "job.log").read_text().splitlines()[0]
+        assert first.startswith("# job local ")
+
+
+def test_running_again_does_nothing(project):
+    assert project.dry_jobs("all_figures") == {}
+    assert "Nothing to be done" in project.snakemake("all_figures").stderr
+
+
+def test_comments_captions_and_figure_scripts_rerun_no_training(project):
+    with (project.folder / "workflow/scripts/fig2c.py").open("a") as script:
+        script.write("# a comment\n")
+    with (project.folder / "workflow/report/fig2c.rst").open("a") as caption:
+        caption.write("\nMore words.\n")
+    with (project.folder / "workflow/rules/training.smk").open("a") as rule:
+        rule.write("# a comment\n")
+    with (project.folder / "mini.yaml").open("a") as campaign:
+        campaign.write("# a comment\n")
+    for name in ("Snakefile", "mini.yaml", "profiles/mini/site.yaml"):
+        (project.folder / name).touch()
+    assert set(project.dry_jobs("all_figures")) <= {"fig2c", "report", "all_figures"}
+
+
+def test_a_changed_setting_reruns_the_cells_that_it_touches_even_without_snakemakes_memory(project):
+    file = project.folder / "mini.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("rho_init: -4", "rho_init: -5"))
+    assert project.dry_jobs("all_figures")["train"] == 2, "a conventional network has no rho"
+    memory = project.folder / ".snakemake/metadata"
+    memory.rename(project.folder / "metadata")
+    assert project.dry_jobs("all_figures")["train"] == 2
+    (project.folder / "metadata").rename(memory)
+    file.write_text(before)
+    assert "train" not in project.dry_jobs("all_figures")
+
+
+def test_deleting_a_cells_folder_reruns_it_and_what_follows(project):
+    cell = project.cells()[0]
+    folder = project.layout.folder(cell)
+    folder.rename(project.folder / "aside")
+    jobs = project.dry_jobs("all_figures")
+    assert jobs["train"] == 1
+    assert {"tables", "fig2c", "fig3c", "report"} <= set(jobs)
+    assert "train" not in project.dry_jobs("report"), "the report is of what has been measured"
+    (project.folder / "aside").rename(folder)
+
+
+def test_slips_are_one_line_before_anything_runs(project):
+    file = project.folder / "mini.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("models:", "modles:"))
+    done = project.snakemake("all_figures")
+    file.write_text(before)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == ["mini.yaml: studies.mini.modles: unknown key, did you mean models?"]
+    done = project.snakemake("all_figures", command=[COMMAND[0], "--cores", "1"])
+    assert done.returncode == 1
+    assert done.stderr.strip() == "no site given: use snakemake --profile PROFILE with one of profiles/mini"
+
+
+def test_targets_that_run_nothing(project):
+    done = project.snakemake("plan")
+    assert done.returncode == 0
+    assert "4 cells, 4 finished" in done.stdout + done.stderr
+    done = project.snakemake("gpu_scaling")
+    assert done.returncode != 0
+    assert "gpu_scaling: site mini has no GPUs" in done.stderr
+    assert project.dry_jobs("gpu_scaling") == {"gpu_scaling": 1}
+
+
+def test_a_second_driver_is_refused_by_name(project):
+    project.layout.report.unlink()
+    lock = Lock(project.layout.driver_lock, "the campaign")
+    done = project.snakemake("all_figures")
+    lock.release()
+    assert done.returncode == 1
+    line = f"the campaign in results/mini is already being run by process {os.getpid()} on "
+    assert line in done.stderr
+    assert not project.layout.report.exists()
+
+
+def test_killing_everything_loses_nothing(project):
+    first, _, third, _ = project.cells()
+    layout = project.layout
+    untouched = [layout.summary(cell).stat().st_mtime_ns for cell in project.cells()[1::2]]
+    for cell in (first, third):
+        shutil.rmtree(layout.folder(cell))
+    driver = project.start("cpu_scaling")
+    wait_until(lambda: layout.folder(first).exists() and list(layout.folder(first).glob(".partial-*")))
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    # the ranks of a killed launcher end by themselves, and their locks with them
+    wait_until(lambda: holder(layout.measuring_lock) is None)
+    assert holder(layout.driver_lock) is None
+    done = project.snakemake("cpu_scaling")
+    assert done.returncode == 0, done.stderr
+    project.check_finished()
+    assert [layout.summary(cell).stat().st_mtime_ns for cell in project.cells()[1::2]] == untouched
+    assert project.starts(third) == 1
+
+
+def test_a_job_that_outlives_its_driver_is_waited_for_not_repeated(project):
+    cell = project.cells()[2]
+    layout = project.layout
+    shutil.rmtree(layout.folder(cell))
+    driver = project.start("cpu_scaling")
+    wait_until(lambda: layout.folder(cell).exists() and list(layout.folder(cell).glob(".partial-*")))
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    done = project.snakemake("cpu_scaling")
+    assert done.returncode == 0, done.stderr
+    assert project.starts(cell) == 1
+    project.check_finished()
+
+
+def test_a_failing_cell_is_named_with_its_log_and_stops_no_other(project):
+    text = CAMPAIGN.replace("models: [fc]", "models: [no.such:model, fc]").replace("nodes: [1, 2]", "nodes: [1]")
+    (project.folder / "mini.yaml").write_text(text.replace("name: mini", "name: failing"))
+    working = project.cells()[2:]
+    for cell in working:
+        shutil.rmtree(project.layout.folder(cell))
+    done = project.snakemake("cpu_scaling")
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    for cell in project.cells()[:2]:
+        log = f"results/mini/cells/synthetic/no.such%3Amodel/{cell.kind}/nodes=1/batch=8/variant=base/repeat=1/job.log"
+        assert f"log: {log}" in said
+        assert not project.layout.summary(cell).exists()
+    for cell in working:
+        assert project.layout.summary(cell).exists()
+    assert json.loads(project.layout.plan.read_text())["campaign"] == "failing"
