@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from bnn.records import STEPS, STEPS_FILE, SUMMARY, Summary, read_table
 
+from bnn.records import STEPS, STEPS_FILE, SUMMARY, Summary, read_table
 from tests.support.ranks import need_horovod, run_train
 
 

@@ -35,7 +35,8 @@ CURVE = ["model", "kind", "batch_size"]
 def runtime_figure(tables: Tables, context: Context, *, role: str, every_batch: bool) -> Figure:
     """Two panels that share no series: an epoch's time computed from steady throughput, and whole runs as measured.
 
-    The main variant, at the largest batch size of all models or at every one. Raises NothingToDrawError without any value.
+    The main variant, at the largest batch size of all models or at every one. Raises NothingToDrawError where there is
+    no value.
     """
     points = select.rows_of(tables["throughput"], role)
     points = points[points["variant"] == select.main_variant(points)]

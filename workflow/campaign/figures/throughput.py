@@ -25,7 +25,10 @@ MOST_LINEAR = 4  # node counts on a linear axis
 def throughput_figure(
     tables: Tables, context: Context, *, role: str, model: str = "", batch_index: int | None = None
 ) -> Figure:
-    """Grouped bars, a panel per batch size (or only the `batch_index`-th). Raises NothingToDrawError without any value."""
+    """Grouped bars, a panel per batch size (or only the `batch_index`-th).
+
+    Raises NothingToDrawError where there is no value.
+    """
     points = select.rows_of(tables["throughput"], role, model)
     cells = select.rows_of(tables["cells"], role, model)
     sizes = select.batches(points)
