@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -19,9 +18,7 @@ from torch import Tensor, nn
 from bnn.errors import UserError
 from bnn.records import STEPS, read_table, write_table
 from bnn.records.files import CHECKPOINT, write_text
-
-if TYPE_CHECKING:
-    from bnn.training.run import Run
+from bnn.training.run import Run
 
 MARKER = "checkpoint.json"
 

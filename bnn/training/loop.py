@@ -19,7 +19,8 @@ from bnn.training.checkpoint import save_checkpoint
 from bnn.training.clock import StepClock
 from bnn.training.evaluation import evaluate
 from bnn.training.finish import finish
-from bnn.training.run import Run, start_run
+from bnn.training.run import Run
+from bnn.training.start import start_run
 
 
 def beta_at(step: int, schedule: Schedule, settings: TrainSettings) -> float:

@@ -1,25 +1,19 @@
-"""A run before its first step: data, model, optimizer, and the state of an earlier attempt."""
+"""What one attempt of a training run consists of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from bnn.data import Dataset, load_dataset
+from bnn.data import Dataset
 from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
-from bnn.errors import UserError
-from bnn.layers import PosteriorInit, sigma_median
-from bnn.models.build import build_model
 from bnn.records import Evaluation
 from bnn.settings import TrainSettings
-from bnn.training.batches import DTYPES
-from bnn.training.checkpoint import find_checkpoint, load_checkpoint
-from bnn.training.folder import RunFolder, open_folder
-from bnn.training.recorder import Recorder, RunFacts
+from bnn.training.folder import RunFolder
+from bnn.training.recorder import Recorder
 
 
 @dataclass(frozen=True)
@@ -38,93 +32,3 @@ class Run:
     recorder: Recorder
     evaluations: list[Evaluation]
     sigma_start: float | None
-
-
-def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
-    """Make everything ready on this rank: the same parameters everywhere, or those of the latest checkpoint.
-
-    Data is read from files that are already there: a compute node never downloads.
-    """
-    prepare_device(settings, engine)
-    dataset = load_dataset(settings.dataset, settings.data_dir, **settings.dataset_options)
-    size = len(dataset.train)
-    schedule = Schedule(size, settings.batch_size, engine.size, settings.epochs, settings.seed, settings.sharding)
-    steps = min(schedule.steps, settings.max_steps or schedule.steps)
-    model = make_model(settings, dataset)
-    optimizer = make_optimizer(settings, model, engine.size)
-    sigma_start = sigma_median(model)
-
-    folder = open_folder(out, settings.fingerprint(), engine)
-    first_step, earlier = 0, None
-    checkpoint = find_checkpoint(out, settings.fingerprint(), engine.size)
-    if checkpoint:
-        first_step, state = checkpoint
-        earlier = load_checkpoint(state, model, optimizer, engine.rank, settings.device)
-    else:
-        engine.broadcast_([parameter.data for parameter in model.parameters()], "parameters")
-        engine.broadcast_([buffer for _, buffer in model.named_buffers()], "buffers")
-    facts = RunFacts(
-        attempt=folder.attempt,
-        first_step=first_step,
-        steps=steps,
-        warmup_steps=settings.warmup_steps,
-        engine=engine.name,
-        implementation=settings.implementation,
-        rank=engine.rank,
-        ranks=engine.size,
-        batch_size=settings.batch_size,
-    )
-    return Run(
-        settings=settings,
-        engine=engine,
-        dataset=dataset,
-        model=model,
-        optimizer=optimizer,
-        schedule=schedule,
-        first_step=first_step,
-        steps=steps,
-        folder=folder,
-        recorder=Recorder(facts, settings.device, earlier),
-        evaluations=folder.evaluations(first_step),
-        sigma_start=sigma_start,
-    )
-
-
-def prepare_device(settings: TrainSettings, engine: Engine) -> None:
-    """Threads and device of this rank. Raises UserError when the GPU is absent or this torch has no code for it."""
-    torch.set_num_threads(settings.threads)
-    if settings.device == "cpu":
-        return
-    if not torch.cuda.is_available():
-        raise UserError(f"device cuda: rank {engine.rank} sees no GPU")
-    torch.cuda.set_device(engine.local_rank % torch.cuda.device_count())
-    major, minor = torch.cuda.get_device_capability()
-    if f"sm_{major}{minor}" not in torch.cuda.get_arch_list():
-        raise UserError(f"device cuda: this torch holds no code for sm_{major}{minor} ({torch.cuda.get_device_name()})")
-
-
-def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
-    """The model in the run's precision, device and memory format; seeded, so that it is the same in every attempt."""
-    torch.manual_seed(settings.seed)
-    init = PosteriorInit(settings.prior_scale, settings.mu_init_std, settings.rho_init, settings.rho_init_std)
-    model = build_model(
-        settings.model,
-        settings.kind,
-        input_shape=dataset.input_shape,
-        classes=dataset.classes,
-        width=settings.width,
-        estimator=settings.estimator,
-        init=init,
-    )
-    model = model.to(device=settings.device, dtype=DTYPES[settings.precision])
-    if settings.tuned:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    return model
-
-
-def make_optimizer(settings: TrainSettings, model: nn.Module, ranks: int) -> torch.optim.Optimizer:
-    """Adam or RMSProp (decay 0.9, as TensorFlow's) with the learning rate of this many ranks."""
-    rate = settings.learning_rate * (ranks if settings.lr_scaling == "ranks" else 1)
-    if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(model.parameters(), lr=rate, alpha=0.9)
-    return torch.optim.Adam(model.parameters(), lr=rate, fused=True if settings.tuned else None)
