@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from math import prod
 
 from bnn.errors import UserError
-from bnn.models.architectures import Node, resolve
+from bnn.models.architectures import ARCHITECTURES, Node, resolve
 from bnn.models.ops import BatchNorm, Conv, Dense, Shape
 
 KINDS = ("bnn", "cnn")
+MODELS = tuple(ARCHITECTURES)
 
 
 @dataclass(frozen=True)

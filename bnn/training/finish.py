@@ -10,9 +10,8 @@ import torch
 
 from bnn import metrics
 from bnn.layers import sigma_median
-from bnn.models.architectures import ARCHITECTURES
 from bnn.models.build import count_parameters
-from bnn.models.describe import describe
+from bnn.models.describe import MODELS, describe
 from bnn.posterior import save_posterior
 from bnn.provenance import gather_provenance
 from bnn.records import (
@@ -58,7 +57,7 @@ def peak_memory_bytes(settings: TrainSettings) -> int:
 def macs_forward(run: Run) -> int | None:
     """Multiply-adds per image of the conventional layers' forward pass; None for a user's model."""
     settings, dataset = run.settings, run.dataset
-    if settings.model not in ARCHITECTURES:
+    if settings.model not in MODELS:
         return None
     return describe(settings.model, settings.kind, dataset.input_shape, dataset.classes, settings.width).macs
 

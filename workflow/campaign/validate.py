@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnn.errors import UserError
+from bnn.models.describe import MODELS
 from bnn.settings import TrainSettings, parse_settings
 from campaign.datasets import train_size
 from campaign.schema import did_you_mean
 from campaign.studies import Study
 
-MODELS = ("vgg16", "resnet18", "conv", "fc")
 USER_MODEL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 # Settings that are said elsewhere, and where.
 SAID_ELSEWHERE = {
