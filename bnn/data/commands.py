@@ -33,6 +33,8 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
 def describe_datasets(console: Console) -> None:
     """Print a table of the data sets: what they are, their images, and their options with defaults."""
     table = Table("dataset", "what", "images", "classes", "training images", "options")
+    for column in table.columns:
+        column.overflow = "fold"  # a narrow terminal breaks lines; nothing is cut
     for name in DATASETS:
         recipe, facts = dataset_recipe(name), dataset_facts(name)
         defaults = "\n".join(f"{key}={_shown(value)}" for key, value in recipe.options().model_dump().items())

@@ -26,9 +26,11 @@ def model_table(description: Description) -> Table:
         ),
         caption_justify="left",
     )
-    for heading, justify in (("Layer (type)", "left"), ("Output shape", "left"), ("Param #", "right")):
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # a literal, as rich wants
-    table.add_column("Connected to")
+    # a narrow terminal breaks names in two lines; a number is never cut
+    table.add_column("Layer (type)", overflow="fold")
+    table.add_column("Output shape", no_wrap=True)
+    table.add_column("Param #", justify="right", no_wrap=True)
+    table.add_column("Connected to", overflow="fold", min_width=12)
     for row in description.rows:
         shape = f"({', '.join(str(size) for size in row.output_shape)})"
         table.add_row(f"{row.name} ({row.type})", shape, f"{row.parameters:,}", ", ".join(row.connected_to))
