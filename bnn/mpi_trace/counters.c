@@ -60,8 +60,9 @@ static struct cell *find(struct table *table, uint32_t key) {
     return NULL;
 }
 
-void record(unsigned routine, unsigned op, unsigned type, int64_t bytes, int64_t nanoseconds) {
-    unsigned phase = atomic_load_explicit(&current_phase, memory_order_relaxed);
+unsigned phase_now(void) { return atomic_load_explicit(&current_phase, memory_order_relaxed); }
+
+void record(unsigned phase, unsigned routine, unsigned op, unsigned type, int64_t bytes, int64_t nanoseconds) {
     uint32_t key = USED | phase << 21 | routine << 14 | op << 10 | type << 6 | bin_of(bytes);
     struct table *table = mine ? mine : own_table();
     struct cell *cell = table ? find(table, key) : NULL;

@@ -59,8 +59,10 @@ static inline unsigned bin_of(int64_t bytes) {
 int64_t bin_low(unsigned bin);
 int64_t bin_high(unsigned bin);
 
-/* Count one call of `routine` in the current phase. Any thread. */
-void record(unsigned routine, unsigned op, unsigned type, int64_t bytes, int64_t nanoseconds);
+/* The phase of calls that start now. Any thread. */
+unsigned phase_now(void);
+/* Count one call of `routine`. Any thread. */
+void record(unsigned phase, unsigned routine, unsigned op, unsigned type, int64_t bytes, int64_t nanoseconds);
 
 /* The clock of phases starts (phase 0); to be called once. */
 void start_phases(void);

@@ -17,10 +17,11 @@
 #include "report.h"
 
 #define TIMED(ROUTINE, OP, TYPE, BYTES, CALL)                                                                        \
+    unsigned phase_ = phase_now();                                                                                   \
     int64_t start_ = clock_ns();                                                                                     \
     int result_ = (CALL);                                                                                            \
     int64_t spent_ = clock_ns() - start_;                                                                            \
-    record(R_##ROUTINE, OP, TYPE, BYTES, spent_);                                                                    \
+    record(phase_, R_##ROUTINE, OP, TYPE, BYTES, spent_);                                                             \
     return result_
 #define QUIET(ROUTINE, CALL) TIMED(ROUTINE, O_NONE, T_NONE, 0, CALL)
 

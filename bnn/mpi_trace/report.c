@@ -113,9 +113,10 @@ static void compare_ranks(struct world *world) {
 /* What one call costs more for being counted: two clock readings, the message's size, finding its counter. */
 static void rehearsal(void) {
     int bytes = 0;
+    unsigned phase = phase_now();
     int64_t start = clock_ns();
     PMPI_Type_size(MPI_FLOAT, &bytes);
-    record(R_Allreduce, O_SUM, T_FLOAT, bytes, clock_ns() - start);
+    record(phase, R_Allreduce, O_SUM, T_FLOAT, bytes, clock_ns() - start);
 }
 
 static void write_bins(FILE *file, const struct count *counts, size_t number, unsigned routine) {

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = "1"
-_FACTS = {"job", "rank", "size", "finalized", "lost", "overhead_ns"}
+_FACTS = {
+    "job": r"[A-Za-z0-9_-]+", "rank": "[0-9]{1,9}", "size": "[0-9]{1,9}", "finalized": "[01]", "lost": "[0-9]{1,18}",
+    "overhead_ns": r"-?[0-9]{1,9}\.[0-9]",
+}  # fmt: skip
 
 
 def read_sidecar(path: Path) -> pd.DataFrame:
@@ -36,11 +39,19 @@ def read_sidecar(path: Path) -> pd.DataFrame:
             table.take(line.split("\t"))
         except (ValueError, IndexError):
             raise UserError(f"{path}:{number}: not a line of an MPI profile: {line[:80]!r}") from None
-    if not table.ended or set(table.facts) != _FACTS:
+    if not table.ended or set(table.facts) != set(_FACTS):
         raise UserError(f"{path}:{len(lines)}: the MPI profile is cut short")
+    if path.name != f"{profile_name(table.facts['job'], int(table.facts['rank']))}.tsv":
+        raise UserError(f"{path}: holds rank {table.facts['rank']} of job {table.facts['job']}")
     if table.facts["lost"] != "0":
         raise UserError(f"{path}: {table.facts['lost']} MPI calls were not counted for want of memory")
     return table.frame()
+
+
+def _whole(word: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", word):
+        raise ValueError
+    return int(word)
 
 
 class _Table:
@@ -55,17 +66,17 @@ class _Table:
     def take(self, words: list[str]) -> None:
         """The next line. Raises ValueError when it is none of ours."""
         match words:
-            case [name, value] if name in _FACTS and name not in self.facts:
+            case [name, value] if name in _FACTS and name not in self.facts and re.fullmatch(_FACTS[name], value):
                 self.facts[name] = value
-            case ["phase", phase, value]:
-                self.seconds[PHASES[int(phase)]] = float(value)
+            case ["phase", phase, value] if re.fullmatch(r"[0-9]{1,9}\.[0-9]{9}", value):
+                self.seconds[PHASES[_whole(phase)]] = float(value)
             case ["calls", phase, routine, operator, datatype, *rest]:
-                low, high, calls, size, nanoseconds = map(int, rest)
+                low, high, calls, size, nanoseconds = map(_whole, rest)
                 self.rows.append({
-                    "phase": PHASES[int(phase)], "routine": routine, "operator": operator, "datatype": datatype,
+                    "phase": PHASES[_whole(phase)], "routine": routine, "operator": operator, "datatype": datatype,
                     "bytes_low": low, "bytes_high": high, "calls": calls, "bytes": size, "seconds": nanoseconds / 1e9,
                 })  # fmt: skip
-            case ["end", value] if int(value) == len(self.rows):
+            case ["end", value] if _whole(value) == len(self.rows):
                 self.ended = True
             case _ if words[0] != "bnn_mpi_trace":
                 raise ValueError

@@ -21,7 +21,9 @@ MPI_CALLS = TableSchema(
         Column("bytes_high", "int64", "B", "greatest size of a message in this bin"),
         Column("calls", "int64", "calls", "calls with messages of that size"),
         Column("bytes", "int64", "B", "of these calls: what this rank contributed, in total"),
-        Column("seconds", "float64", "s", "of these calls: wall time inside the MPI library, in total"),
+        Column(
+            "seconds", "float64", "s", "of these calls: wall time inside the MPI library, summed over calls and threads"
+        ),
         Column("finalized", "bool", "", "the run came to MPI_Finalize (else the process ended without it)"),
         Column("overhead_ns", "float64", "ns", "measured in this run: what being counted adds to a call"),
     ),
