@@ -21,7 +21,7 @@
     int64_t start_ = clock_ns();                                                                                     \
     int result_ = (CALL);                                                                                            \
     int64_t spent_ = clock_ns() - start_;                                                                            \
-    record(phase_, R_##ROUTINE, OP, TYPE, BYTES, spent_);                                                             \
+    record(phase_, R_##ROUTINE, OP, TYPE, BYTES, spent_);                                                            \
     return result_
 #define QUIET(ROUTINE, CALL) TIMED(ROUTINE, O_NONE, T_NONE, 0, CALL)
 

@@ -1,4 +1,4 @@
-/* How long MPI calls take: prints "<MPI_Comm_rank, ns> <8-byte MPI_Allreduce of one rank, ns>", the least of 5 rounds. */
+/* How long MPI calls take: prints ns per MPI_Comm_rank and per 8-byte MPI_Allreduce of one rank, least of 5 rounds. */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
