@@ -12,6 +12,7 @@ from torch.nn import functional
 from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
 from bnn.layers import NoiseKey, kl_divergence, set_noise
+from bnn.mpi_trace import mark
 from bnn.records import Summary
 from bnn.settings import TrainSettings
 from bnn.training.batches import batches
@@ -62,6 +63,7 @@ def train(settings: TrainSettings, out: Path, engine: Engine, process_start: flo
     training_start = time.time()
 
     for step in range(run.first_step, run.steps):
+        mark("warmup" if step - run.first_step < settings.warmup_steps else "steady")
         clock.start()
         images, labels = next(source)
         clock.lap()
@@ -91,9 +93,11 @@ def train(settings: TrainSettings, out: Path, engine: Engine, process_start: flo
 
     recorder.flush()
     if recorder.failed_step is None:
+        mark("evaluation")
         average_statistics(run, run.steps)
         if settings.evaluate != "none":
             run.evaluations.append(evaluate(run, run.steps))
+    mark("end")
     return finish(run, process_start, training_start)
 
 
@@ -101,9 +105,11 @@ def end_epoch(run: Run, done: int) -> None:
     """Between two epochs, after `done` steps: held-out metrics and a checkpoint, where they are due."""
     epoch, settings = run.schedule.epoch(done), run.settings
     if settings.evaluate == "epoch":
+        mark("evaluation")
         average_statistics(run, done)
         run.evaluations.append(evaluate(run, done))
     if settings.checkpoint_epochs and epoch % settings.checkpoint_epochs == 0:
         run.recorder.flush()
         run.folder.keep_evaluations(run.evaluations)
+        mark("checkpoint")
         save_checkpoint(run, done)
