@@ -60,6 +60,12 @@ class TrainSettings(BaseModel):
     batchnorm_statistics: Literal["average", "rank0"] = Field(
         "average", description="running statistics used to evaluate and save: mean over ranks, or rank 0's (the paper)"
     )
+    batchnorm_momentum: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="weight of a batch in BatchNorm's running statistics; none: the model's own (0.01)",
+    )
     engine: Literal["horovod", "torch", "single"] = Field("horovod", description="what reduces the gradients")
     device: Literal["cpu", "cuda"] = Field("cpu", description="device of every rank")
     threads: int = Field(1, gt=0, description="threads per rank")

@@ -97,6 +97,10 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
         estimator=settings.estimator,
         init=init,
     )
+    if settings.batchnorm_momentum is not None:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = settings.batchnorm_momentum
     model = model.to(device=settings.device, dtype=DTYPES[settings.precision])
     if settings.tuned:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs

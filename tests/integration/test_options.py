@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 
 from bnn.records import STEPS, STEPS_FILE, SUMMARY, Summary, read_table
 from tests.support.ranks import need_horovod, run_train
@@ -65,3 +66,15 @@ def test_the_command_line_overrides_the_file_and_names_its_own_mistakes(tmp_path
     done = run_train(tmp_path / "cell", warmup_steps=-1)
     assert done.returncode == 2
     assert "cell.json: warmup_steps" in done.stderr
+
+
+def test_batchnorm_momentum_is_the_models_own_unless_set(tmp_path):
+    means = {}
+    for momentum in (None, 1.0):
+        folder = tmp_path / str(momentum)
+        assert run_train(folder, kind="cnn", max_steps=3, batchnorm_momentum=momentum).returncode == 0
+        (file,) = folder.glob("posterior/step-*/posterior.safetensors")
+        means[momentum] = load_file(file)["norm1_1.running_var"]
+    # from 1 towards the batches' variance: three small steps leave it near 1, one whole step does not
+    assert np.abs(means[None] - 1).max() < 0.05
+    assert np.abs(means[1.0] - 1).max() > 0.2
