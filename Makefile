@@ -35,7 +35,6 @@ setup-dev:
 
 all_figures: setup ## run the whole campaign, draw the figures, write the report; prints its path last
 	@$(SNAKEMAKE) all_figures
-	@echo "$(REPORT)"
 
 cpu_scaling: setup ## the scaling runs on CPUs and their figures
 	@$(SNAKEMAKE) cpu_scaling
@@ -45,7 +44,6 @@ gpu_scaling: setup ## the scaling runs on GPUs and their figures
 
 report: setup ## the report of what has been measured so far; prints its path last
 	@$(SNAKEMAKE) report
-	@echo "$(REPORT)"
 
 plan: setup ## the campaign's cells, node-hours and job scripts; runs nothing
 	@campaign plan --profile "profiles/$(PROFILE)"

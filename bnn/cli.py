@@ -73,8 +73,6 @@ def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
     engine = start_engine(settings)
     try:
         summary = run(settings, out, engine, _process_start())
-        if summary and summary.verdict.status == "INVALID":
-            raise UserError(f"{out}: {'; '.join(summary.verdict.reasons)}")
     except UserError as error:
         if engine.size > 1:
             print(f"bnn: rank {engine.rank}: {error}", file=sys.stderr, flush=True)
@@ -87,11 +85,13 @@ def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
             traceback.print_exc()
             engine.abort(1)
         raise
+    engine.close()
+    if summary and summary.verdict.status == "INVALID":
+        raise UserError(f"{out}: {'; '.join(summary.verdict.reasons)}")
     if summary:
         rate = summary.throughput.steady
         speed = f"{rate:.1f} samples/s" if rate else "no steady steps"
         click.echo(f"{summary.verdict.status}  {speed}  {summary.seconds_total:.1f} s  {out}")
-    engine.close()
 
 
 @cli.command()

@@ -19,8 +19,10 @@ from bnn.errors import UserError
 from bnn.settings import TrainSettings
 
 # Where launchers say which rank this process is (MPICH and Cray PALS, Open MPI, Slurm, torchrun).
+# (SLURM_NTASKS would not do: it is also set in a batch script, which is no rank.)
 RANK_VARIABLES = (("RANK", "WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-                  ("SLURM_PROCID", "SLURM_NTASKS"))  # fmt: skip
+                  ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))  # fmt: skip
+LOCAL_RANK_VARIABLES = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
 
 
 def flat(tensor: Tensor) -> Tensor:
@@ -48,7 +50,8 @@ class Engine(ABC):
         if self.size == 1:
             return
         for name, parameter in parameters:
-            parameter.register_post_accumulate_grad_hook(self._hook(name))
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(self._hook(name))
 
     def _hook(self, name: str) -> Any:
         def start(parameter: Tensor) -> None:
@@ -130,6 +133,8 @@ class HorovodEngine(Engine):
         super().__init__()
         os.environ["HOROVOD_CYCLE_TIME"] = str(settings.cycle_time_ms)
         os.environ["HOROVOD_FUSION_THRESHOLD"] = str(int(settings.fusion_buffer_mb * 2**20))
+        if settings.device == "cuda":  # else `synchronize` would block the host inside every step
+            os.environ.setdefault("HOROVOD_ENABLE_ASYNC_COMPLETION", "1")
         try:
             import horovod.torch as hvd
         except ImportError as error:
@@ -175,7 +180,7 @@ class TorchEngine(Engine):
         import torch.distributed as dist
 
         self.rank, self.size = launched_rank()
-        self.local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("MPI_LOCALRANKID", self.rank)))
+        self.local_rank = next((int(os.environ[v]) for v in LOCAL_RANK_VARIABLES if v in os.environ), self.rank)
         if self.size > 1 and "MASTER_ADDR" not in os.environ:
             raise UserError("engine torch: MASTER_ADDR and MASTER_PORT must name rank 0's host and a free port")
         self._dist = dist

@@ -20,6 +20,8 @@ WARMUP = "warmup"
 STEADY = "steady"
 # Below this many repeats an interval is a t-interval on the logarithm; from it on, a bootstrap.
 FEW_REPEATS = 5
+# Below this mean standard deviation of a probability over draws, the draws are called alike.
+ALIKE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -161,21 +163,6 @@ def repeats_interval(values: Sequence[float], seed: int = 0) -> Interval:
     return Interval(float(np.median(data)), float(low), float(high), "bootstrap of the median")
 
 
-def block_bootstrap(rates: Sequence[float], seed: int = 0) -> Interval:
-    """Mean of correlated per-step values with its 95% interval from a moving-block bootstrap (blocks of n^(1/3))."""
-    data = np.asarray(rates, dtype=float)
-    if data.size < 2:
-        return Interval(float(data.mean()) if data.size else math.nan, math.nan, math.nan, "too few steps")
-    length = max(1, round(data.size ** (1 / 3)))
-    blocks = np.lib.stride_tricks.sliding_window_view(data, length)
-    count = math.ceil(data.size / length)
-    generator = np.random.default_rng(seed)
-    picks = generator.integers(len(blocks), size=(2000, count))
-    means = blocks[picks].reshape(2000, -1)[:, : data.size].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Interval(float(data.mean()), float(low), float(high), "moving-block bootstrap")
-
-
 def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
     """Ratio of two sets of repeats, paired by repeat: the interval is that of the pairs' ratios.
 
@@ -196,10 +183,13 @@ def verdict(
     dirty: bool | None = False,
     sigma_median: float | None = None,
     sigma_median_start: float | None = None,
+    draw_spread: float | None = None,
+    finite: bool = True,
 ) -> tuple[str, list[str]]:
     """Judge a run: ('OK' | 'WARN' | 'INVALID', reasons). Drawn and marked, never dropped.
 
-    A posterior is degenerate when the median sigma is within 5% of its start: the noise has not been learnt.
+    A posterior is degenerate when the median sigma is within 5% of its start (the noise has not been learnt), or when
+    the draws of an evaluation are all alike. `finite`: whether the trained parameters and their predictions are.
     """
     invalid, warn = [], []
     present = sorted(int(rank) for rank in steps["rank"].unique())
@@ -214,6 +204,8 @@ def verdict(
     if len(bad):
         row = bad.sort_values(["step", "rank"]).iloc[0]
         invalid.append(f"non-finite loss at step {int(row['step'])} on rank {int(row['rank'])}")
+    elif not finite:
+        invalid.append(f"non-finite parameters or predictions after step {int(steps['step'].max())}")
     if mixed_hardware:
         invalid.append(f"mixed hardware: {'; '.join(mixed_hardware)}")
     variation = coefficient_of_variation(steps)
@@ -229,4 +221,6 @@ def verdict(
         warn.append("the working tree had uncommitted changes")
     if sigma_median is not None and sigma_median_start and abs(sigma_median / sigma_median_start - 1) < 0.05:
         warn.append(f"degenerate posterior: median sigma {sigma_median:.3g} has not moved from its start")
+    if draw_spread is not None and draw_spread < ALIKE:
+        warn.append(f"degenerate posterior: draws all alike (spread of the true class's probability {draw_spread:.2g})")
     return ("INVALID" if invalid else "WARN" if warn else "OK"), invalid + warn

@@ -39,9 +39,12 @@ def mpi_library() -> str | None:
         maps = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
         return None
-    paths = {line.split()[-1] for line in maps if "libmpi" in line and ".so" in line}
+    paths = {line.split(maxsplit=5)[5] for line in maps if "libmpi" in line and ".so" in line}
     for path in sorted(paths):
-        function = getattr(ctypes.CDLL(path), "MPI_Get_library_version", None)
+        try:
+            function = getattr(ctypes.CDLL(path), "MPI_Get_library_version", None)
+        except OSError:  # replaced on disk since it was loaded
+            continue
         if function is not None:
             text, length = ctypes.create_string_buffer(8192), ctypes.c_int()
             function(text, ctypes.byref(length))

@@ -83,6 +83,10 @@ def bayesian_twin(
             twin.mu.copy_(weight)
             if twin.bias is not None and layer.bias is not None:
                 twin.bias.copy_(layer.bias)
+    for parameter in (twin.mu, twin.rho):
+        parameter.requires_grad_(weight.requires_grad)  # a frozen layer stays frozen, its noise too
+    if twin.bias is not None and layer.bias is not None:
+        twin.bias.requires_grad_(layer.bias.requires_grad)
     return twin.train(layer.training)
 
 

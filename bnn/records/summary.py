@@ -31,7 +31,11 @@ class Verdict(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """Held-out metrics after `step` steps. `accuracy` is of the Monte-Carlo mean over `draws` draws."""
+    """Held-out metrics after `step` steps. `accuracy` is of the Monte-Carlo mean over `draws` draws.
+
+    `draw_spread`: standard deviation over draws of the true class's probability, mean over images; None for one draw.
+    `nll` is None where it is not finite.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,7 +45,8 @@ class Evaluation(BaseModel):
     images: int
     accuracy: float
     accuracy_single_draw: float
-    nll: float
+    nll: float | None
+    draw_spread: float | None
     seconds: float
 
 

@@ -28,7 +28,8 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state by name; empty before its first step."""
     state = optimizer.state_dict()["state"]
     return {f"optimizer.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
 
@@ -57,7 +58,7 @@ def save_checkpoint(run: Run, step: int) -> None:
     save_file(_plain(dict(model.named_buffers())), folder / f"rank-{engine.rank}.safetensors")
     write_table(run.recorder.frame(), folder / f"rank-{engine.rank}.parquet", STEPS)
     if engine.rank == 0:
-        shared = {**dict(model.named_parameters()), **_optimizer_tensors(run.optimizer)}
+        shared = {**dict(model.named_parameters()), **optimizer_tensors(run.optimizer)}
         save_file(_plain(shared), folder / "shared.safetensors")
     engine.barrier("checkpoint")
     if engine.rank == 0:
@@ -68,8 +69,8 @@ def save_checkpoint(run: Run, step: int) -> None:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def find_checkpoint(out: Path, fingerprint: str, ranks: int) -> tuple[int, Path] | None:
-    """(step, folder) of the latest complete checkpoint of the same settings; None when there is none.
+def find_checkpoint(out: Path, fingerprint: str, ranks: int) -> int | None:
+    """Step of the latest complete checkpoint of the same settings; None when there is none.
 
     Raises UserError when it was written by another number of ranks: its noise and shards would not be continued.
     """
@@ -83,16 +84,17 @@ def find_checkpoint(out: Path, fingerprint: str, ranks: int) -> tuple[int, Path]
                 f"{marker.parent}: written by {content['ranks']} ranks, cannot be resumed by {ranks}: "
                 f"use {content['ranks']} ranks, or delete {out / CHECKPOINT} to start again"
             )
-        found.append((content["step"], marker.parent))
+        found.append(int(content["step"]))
     return max(found, default=None)
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int, device: str
+    out: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int
 ) -> pd.DataFrame:
-    """Restore parameters, buffers and optimizer state in place; returns the rank's rows so far."""
-    shared = load_file(folder / "shared.safetensors", device=device)
-    buffers = load_file(folder / f"rank-{rank}.safetensors", device=device)
+    """Restore parameters, buffers and optimizer state in place, wherever they lie; returns the rank's rows so far."""
+    folder = out / CHECKPOINT / f"step-{step}"
+    shared = load_file(folder / "shared.safetensors")
+    buffers = load_file(folder / f"rank-{rank}.safetensors")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(shared[name])

@@ -22,26 +22,30 @@ IMAGES_AT_ONCE = 256
 def evaluate(run: Run, step: int) -> Evaluation:
     """Accuracy and mean NLL (nats) of the mean predictive distribution (the paper's eq. 4) after `step` steps.
 
-    The images are divided over the ranks. `accuracy_single_draw` is the mean accuracy of the draws taken one by one.
+    The images are divided over the ranks. `accuracy_single_draw` is the mean accuracy of the draws taken one by one,
+    `draw_spread` the standard deviation over draws of the true class's probability, averaged over the images.
     """
     model, settings, engine, split = run.model, run.settings, run.engine, run.dataset.test
     start = time.perf_counter()
     model.eval()
     draws = settings.evaluate_draws if settings.kind == "bnn" else 1
     mine = np.arange(engine.rank, len(split), engine.size)
-    correct, correct_single, nll = 0, 0.0, 0.0
+    correct, correct_single, nll, spread = 0, 0.0, 0.0, 0.0
     for low in range(0, len(mine), IMAGES_AT_ONCE):
         images, labels = to_tensors(split, mine[low : low + IMAGES_AT_ONCE], settings)
         mean = torch.zeros((), device=images.device)
+        of_truth = []
         for draw in range(draws):
             set_noise(model, NoiseKey(settings.seed, draw, EVALUATION_RANK + engine.rank))
             probability = functional.softmax(model(images).double(), dim=1)
             correct_single += float((probability.argmax(1) == labels).sum()) / draws
             mean = mean + probability / draws
+            of_truth.append(probability.gather(1, labels[:, None])[:, 0])
         correct += int((mean.argmax(1) == labels).sum())
         nll -= float(mean.gather(1, labels[:, None]).clamp_min(1e-300).log().sum())
+        spread += float(torch.stack(of_truth).std(dim=0).sum()) if draws > 1 else 0.0
     model.train()
-    totals = np.sum(engine.gather([correct, correct_single, nll], f"evaluation.{step}"), axis=0)
+    totals = np.sum(engine.gather([correct, correct_single, nll, spread], f"evaluation.{step}"), axis=0)
     return Evaluation(
         step=step,
         epoch=run.schedule.epoch(step),
@@ -49,6 +53,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
         images=len(split),
         accuracy=totals[0] / len(split),
         accuracy_single_draw=totals[1] / len(split),
-        nll=totals[2] / len(split),
+        nll=totals[2] / len(split) if np.isfinite(totals[2]) else None,
+        draw_spread=totals[3] / len(split) if draws > 1 and np.isfinite(totals[3]) else None,
         seconds=time.perf_counter() - start,
     )

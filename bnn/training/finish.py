@@ -30,6 +30,7 @@ from bnn.records import (
 from bnn.records.files import write_text
 from bnn.settings import TrainSettings
 from bnn.training.run import Run
+from bnn.training.start import example_input
 
 
 def merge_rows(run: Run) -> pd.DataFrame:
@@ -62,6 +63,12 @@ def macs_forward(run: Run) -> int | None:
     return describe(settings.model, settings.kind, dataset.input_shape, dataset.classes, settings.width).macs
 
 
+def finite_result(run: Run) -> bool:
+    """Whether parameters and held-out metrics are; the last update of a run has no later loss that would show it."""
+    evaluated = all(evaluation.nll is not None for evaluation in run.evaluations)
+    return evaluated and all(bool(torch.isfinite(parameter).all()) for parameter in run.model.parameters())
+
+
 def last_epoch_accuracy(steps: pd.DataFrame, epochs_completed: int) -> float | None:
     """Mean training accuracy over the last epoch that was completed; None when none was."""
     done = steps[steps["epoch"] < epochs_completed]
@@ -82,6 +89,8 @@ def summarise(
         rows, len(provenance.ranks), cv_limit=settings.cv_limit, attempts=attempts,
         mixed_hardware=provenance.mixed_hardware(), dirty=provenance.git_dirty,
         sigma_median=judged_sigma, sigma_median_start=run.sigma_start,
+        draw_spread=run.evaluations[-1].draw_spread if run.evaluations else None,
+        finite=finite_result(run),
     )  # fmt: skip
     last, (total, trainable) = steps.iloc[-1], count_parameters(model)
     warmup = steps[steps["phase"] == metrics.WARMUP]["seconds"].sum()
@@ -139,7 +148,7 @@ def finish(run: Run, process_start: float, training_start: float) -> Summary | N
     if engine.rank == 0:
         folder.write_cell(settings)
         write_text(folder.staging / PROVENANCE, provenance.model_dump_json(indent=2))
-        if settings.save_posterior and run.recorder.failed_step is None:
+        if settings.save_posterior and run.recorder.failed_step is None and finite_result(run):
             write_posterior(run)
         summary = summarise(run, rows, provenance, memory, process_start, training_start)
         write_text(folder.staging / SUMMARY, summary.model_dump_json(indent=2))
@@ -150,12 +159,10 @@ def finish(run: Run, process_start: float, training_start: float) -> Summary | N
 
 def write_posterior(run: Run) -> None:
     """Stage the trained posterior as `posterior/step-N`."""
-    first = next(run.model.parameters())
-    example = torch.zeros((1, *run.dataset.input_shape), dtype=first.dtype, device=first.device)
     save_posterior(
         run.model,
         run.folder.staging / POSTERIOR / f"step-{run.steps}",
-        example_input=example,
+        example_input=example_input(run.model, run.dataset),
         step=run.steps,
         extra={"settings": run.settings.science()},
     )

@@ -12,6 +12,7 @@ from torch.nn import functional
 from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
 from bnn.layers import NoiseKey, kl_divergence, set_noise
+from bnn.layers.noise import layer_seed
 from bnn.mpi_trace import mark
 from bnn.records import Summary
 from bnn.settings import TrainSettings
@@ -22,6 +23,8 @@ from bnn.training.evaluation import evaluate
 from bnn.training.finish import finish
 from bnn.training.run import Run
 from bnn.training.start import start_run
+
+OTHER_NOISE = -1  # in place of a layer's index: what draws from torch's default generator, as dropout does
 
 
 def beta_at(step: int, schedule: Schedule, settings: TrainSettings) -> float:
@@ -39,14 +42,18 @@ def average_statistics(run: Run, done: int) -> None:
         run.engine.broadcast_(buffers, f"statistics.{done}")
 
 
-def finite_everywhere(loss: Tensor, model: nn.Module) -> Tensor:
-    """1 while this step was finite on all ranks, else 0: the same on every rank, without a message of its own.
+def spread_failure(loss: Tensor) -> Tensor:
+    """The loss itself while it is finite; else one whose gradients are all NaN.
 
-    The KL term is equal on all ranks, and a non-finite likelihood on any of them makes the output layer's averaged
-    gradient non-finite on all.
+    Averaging then carries the failure to every rank within this step, without a message of its own.
     """
-    output = [p.grad for p in model.parameters() if p.grad is not None][-1]
-    return (torch.isfinite(loss) & torch.isfinite(output).all()).to(loss.dtype)
+    return loss * (1 + 0 * loss.detach())
+
+
+def finite_everywhere(model: nn.Module, like: Tensor) -> Tensor:
+    """1 while the loss was finite on all ranks, else 0, read off an averaged gradient: the same on every rank."""
+    last = [p.grad for p in model.parameters() if p.grad is not None][-1]
+    return torch.isfinite(last).all().to(like.dtype)
 
 
 def train(settings: TrainSettings, out: Path, engine: Engine, process_start: float) -> Summary | None:
@@ -67,18 +74,20 @@ def train(settings: TrainSettings, out: Path, engine: Engine, process_start: flo
         clock.start()
         images, labels = next(source)
         clock.lap()
-        set_noise(model, NoiseKey(settings.seed, step, engine.rank))
+        key = NoiseKey(settings.seed, step, engine.rank)
+        set_noise(model, key)
+        torch.manual_seed(layer_seed(key, OTHER_NOISE))
         logits = model(images)
         nll = functional.cross_entropy(logits, labels)
         kl = kl_divergence(model)
         beta = beta_at(step, schedule, settings)
         loss = nll + beta * kl / schedule.n
         clock.lap()
-        loss.backward()
+        spread_failure(loss).backward()
         clock.lap()
         engine.wait()
         clock.lap()
-        finite = finite_everywhere(loss.detach(), model)
+        finite = finite_everywhere(model, loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         clock.lap()
@@ -110,6 +119,7 @@ def end_epoch(run: Run, done: int) -> None:
         run.evaluations.append(evaluate(run, done))
     if settings.checkpoint_epochs and epoch % settings.checkpoint_epochs == 0:
         run.recorder.flush()
-        run.folder.keep_evaluations(run.evaluations)
+        if run.engine.rank == 0:
+            run.folder.keep_evaluations(run.evaluations)
         mark("checkpoint")
         save_checkpoint(run, done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bnn.data import Dataset, load_dataset
 from bnn.data.pipeline import Schedule
@@ -13,9 +13,10 @@ from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.layers import PosteriorInit, sigma_median
 from bnn.models.build import build_model
+from bnn.posterior.trace import trace
 from bnn.settings import TrainSettings
 from bnn.training.batches import DTYPES
-from bnn.training.checkpoint import find_checkpoint, load_checkpoint
+from bnn.training.checkpoint import find_checkpoint, load_checkpoint, optimizer_tensors
 from bnn.training.folder import open_folder
 from bnn.training.recorder import Recorder, RunFacts
 from bnn.training.run import Run
@@ -34,16 +35,19 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
     model = make_model(settings, dataset)
     optimizer = make_optimizer(settings, model, engine.size)
     sigma_start = sigma_median(model)
+    if settings.save_posterior:  # a model that cannot be saved is refused before it is trained, not after
+        trace(model, example_input(model, dataset), 0, {})
 
     folder = open_folder(out, settings.fingerprint(), engine)
-    first_step, earlier = 0, None
-    checkpoint = find_checkpoint(out, settings.fingerprint(), engine.size)
-    if checkpoint:
-        first_step, state = checkpoint
-        earlier = load_checkpoint(state, model, optimizer, engine.rank, settings.device)
+    # rank 0 looks for a checkpoint: on a network file system others may still see what it has just deleted
+    found = find_checkpoint(out, settings.fingerprint(), engine.size) if engine.rank == 0 else None
+    first_step, earlier = engine.gather(found or 0, "checkpoint")[0], None
+    if first_step:
+        earlier = load_checkpoint(out, first_step, model, optimizer, engine.rank)
     else:
-        engine.broadcast_([parameter.data for parameter in model.parameters()], "parameters")
         engine.broadcast_([buffer for _, buffer in model.named_buffers()], "buffers")
+    engine.broadcast_([parameter.data for parameter in model.parameters()], "parameters")
+    engine.broadcast_(optimizer_tensors(optimizer).values(), "optimizer")
     facts = RunFacts(
         attempt=folder.attempt,
         first_step=first_step,
@@ -80,8 +84,29 @@ def prepare_device(settings: TrainSettings, engine: Engine) -> None:
         raise UserError(f"device cuda: rank {engine.rank} sees no GPU")
     torch.cuda.set_device(engine.local_rank % torch.cuda.device_count())
     major, minor = torch.cuda.get_device_capability()
-    if f"sm_{major}{minor}" not in torch.cuda.get_arch_list():
+    if not runs_on(torch.cuda.get_arch_list(), major, minor):
         raise UserError(f"device cuda: this torch holds no code for sm_{major}{minor} ({torch.cuda.get_device_name()})")
+
+
+def runs_on(architectures: list[str], major: int, minor: int) -> bool:
+    """Whether code for these architectures (`sm_80`, `compute_90`, ...) runs on a GPU of capability major.minor.
+
+    Machine code runs on the same major version from its minor on; `compute_` code is compiled for any later GPU.
+    """
+    for name in architectures:
+        kind, _, digits = name.partition("_")
+        version = int("".join(d for d in digits if d.isdigit()))
+        if kind == "sm" and version // 10 == major and version % 10 <= minor:
+            return True
+        if kind == "compute" and version <= 10 * major + minor:
+            return True
+    return False
+
+
+def example_input(model: nn.Module, dataset: Dataset) -> Tensor:
+    """One image of zeros in the model's precision and on its device, to trace the model with."""
+    first = next(model.parameters())
+    return torch.zeros((1, *dataset.input_shape), dtype=first.dtype, device=first.device)
 
 
 def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:

@@ -78,3 +78,27 @@ def test_batchnorm_momentum_is_the_models_own_unless_set(tmp_path):
     # from 1 towards the batches' variance: three small steps leave it near 1, one whole step does not
     assert np.abs(means[None] - 1).max() < 0.05
     assert np.abs(means[1.0] - 1).max() > 0.2
+
+
+def test_a_model_that_cannot_be_saved_is_refused_before_it_is_trained(tmp_path):
+    done = run_train(tmp_path / "cell", model="tests.support.models:branching", width=1.0)
+    assert done.returncode == 2
+    assert "cannot be traced" in done.stderr
+    assert "step " not in done.stdout
+    done = run_train(tmp_path / "cell", model="tests.support.models:branching", width=1.0, save_posterior=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_frozen_layers_and_dropout_train_on_two_ranks_each_with_its_own_mask(tmp_path):
+    need_horovod()
+    settings = {"model": "tests.support.models:frozen", "width": 1.0, "kind": "cnn", "sharding": "disjoint"}
+    done = run_train(tmp_path / "cell", ranks=2, engine="horovod", **settings)
+    assert done.returncode == 0, done.stderr
+
+
+def test_parameters_that_blow_up_in_the_last_update_make_the_run_invalid(tmp_path):
+    done = run_train(tmp_path / "cell", max_steps=1, learning_rate=1e30, evaluate="final")
+    assert done.returncode == 2
+    assert "non-finite" in done.stderr
+    summary = Summary.model_validate_json((tmp_path / "cell" / SUMMARY).read_text())
+    assert summary.verdict.status == "INVALID"

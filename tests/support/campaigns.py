@@ -16,7 +16,7 @@ from campaign.sites import Site, parse_site
 SITE: dict[str, Any] = {
     "site": {
         "name": "toy",
-        "hardware": {"cores_per_node": 2},
+        "hardware": {"cores_per_node": 8},
         "scheduler": {"kind": "none"},
         "launcher": {"kind": "mpiexec", "options": ["-prepend-rank"]},
     }

@@ -162,9 +162,23 @@ def test_yaml_refuses_repeated_keys_and_reads_exponents(tmp_path):
         read_yaml(tmp_path / "none.yaml")
 
 
+@pytest.mark.parametrize(
+    ("settings", "nodes", "words"),
+    [
+        ({"threads": 9}, [1], r"studies.speed.nodes: 1 ranks x 9 threads need 9 hardware threads on a node, toy has 8"),
+        ({}, [1, 64], r"studies.speed.nodes: 64 ranks x 1 threads need 64 hardware threads on a node, toy has 8"),
+        ({"device": "cuda"}, [1], r"studies.speed: device cuda, but toy has no GPUs"),
+    ],
+)
+def test_a_point_without_room_on_the_site_is_refused(settings, nodes, words):
+    content = changed(CAMPAIGN, "studies/speed/settings", settings)
+    with pytest.raises(UserError, match=words):
+        campaign(changed(content, "studies/speed/nodes", nodes))
+
+
 def test_the_papers_campaign_and_its_local_cut():
     config = ROOT / "config.yaml"
-    paper = load_campaign(config, site())
+    paper = load_campaign(config, site(changed(SITE, "site/hardware/cores_per_node", 128)))
     assert {p.cell.nodes for p in paper.cells} == {1, 2, 4, 8, 16, 32, 64, 128}
     assert {(p.cell.dataset, p.cell.model, p.cell.batch_size, p.settings.epochs) for p in paper.cells} == {
         ("cifar10", "vgg16", 128, 64), ("cifar10", "vgg16", 256, 64),

@@ -93,13 +93,6 @@ def test_many_repeats_are_bootstrapped_and_one_has_no_interval():
         metrics.repeats_interval([])
 
 
-def test_block_bootstrap_covers_the_mean_of_white_noise():
-    data = np.random.default_rng(0).normal(10, 1, 200)
-    interval = metrics.block_bootstrap(data.tolist())
-    assert interval.low < data.mean() < interval.high
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 / math.sqrt(200), rel=0.35)
-
-
 def test_ratio_interval_pairs_repeats():
     ratio = metrics.ratio_interval([2.0, 4.0, 8.0], [1.0, 2.0, 4.0])
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2.0, 2.0, 2.0))
@@ -122,6 +115,10 @@ def test_invalid_runs_say_why():
     broken = steps_frame([[1.0] * 8])
     broken.loc[broken["step"] == 5, "loss"] = float("nan")
     assert judge(broken) == ("INVALID", ["non-finite loss at step 5 on rank 0"])
+    assert judge(steps_frame([[1.0] * 8]), finite=False) == (
+        "INVALID",
+        ["non-finite parameters or predictions after step 7"],
+    )
     assert judge(steps_frame([[1.0] * 8]), mixed_hardware=["A x2", "B x2"])[0] == "INVALID"
 
 
@@ -132,3 +129,5 @@ def test_doubtful_runs_are_warned_of():
     assert judge(steps_frame([[1.0] * 8]), dirty=True)[0] == "WARN"
     assert "degenerate" in judge(steps_frame([[1.0] * 8]), sigma_median=1.001e-4, sigma_median_start=1e-4)[1][0]
     assert judge(steps_frame([[1.0] * 8]), sigma_median=2e-4, sigma_median_start=1e-4) == ("OK", [])
+    assert "draws all alike" in judge(steps_frame([[1.0] * 8]), draw_spread=1e-5)[1][0]
+    assert judge(steps_frame([[1.0] * 8]), draw_spread=0.02) == ("OK", [])

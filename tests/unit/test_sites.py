@@ -25,7 +25,7 @@ SLIPS = [
     ("site/scheduler/kind", "cron", r"site.yaml: site.scheduler.kind: 'cron' is none of none"),
     ("site/launcher/kind", "ssh", r"site.yaml: site.launcher.kind: 'ssh' is none of mpiexec"),
     ("site/launcher/options", "-v", r"site.yaml: site.launcher.options: expected array"),
-    ("site/threads", 3, r"site.yaml: site.threads: 1 ranks x 3 threads are more than a node's 2 hardware threads"),
+    ("site/threads", 9, r"site.yaml: site.threads: 1 ranks x 9 threads are more than a node's 8 hardware threads"),
     ("site/environment", {"variables": {"A;B": 1}}, r"site.yaml: site.environment.variables.A;B: not a name"),
     ("site/cv_limit", 0, r"site.yaml: site.cv_limit: 0 must be more than 0"),
     ("site/grid", [1], r"site.yaml: site.grid: expected object"),

@@ -64,6 +64,9 @@ def _is_stale(planned: PlannedCell, layout: Layout) -> bool:
     summary, settings = layout.summary(planned.cell), layout.settings(planned.cell)
     if not summary.exists() or tells_of(summary, planned):
         return False
+    if not tells_of(layout.finished(planned.cell), planned):
+        # also one that this version cannot read: the job's script, which knows hashes only, must not bring it back
+        layout.finished(planned.cell).unlink(missing_ok=True)
     if settings.stat().st_mtime <= summary.stat().st_mtime:
         os.utime(settings)
     return True

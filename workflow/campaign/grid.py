@@ -16,7 +16,7 @@ from campaign.cell import Cell
 from campaign.schema import check, merge
 from campaign.sites import Site
 from campaign.studies import Study, Variant, parse_studies, parse_variants
-from campaign.validate import check_point, resolve_settings
+from campaign.validate import check_point, check_room, resolve_settings
 from campaign.yamlfile import read_yaml
 
 
@@ -165,6 +165,7 @@ def _plan_cell(
         (f"{variant.origin}.settings", variant.settings),
     ]
     settings = resolve_settings(layers, owned)
+    check_room(study, settings, site, point.nodes, per_node)
     check_point(study, settings, point.nodes, ranks)
     return PlannedCell(cell, settings, (study.name,), study.roles, ranks, launch)
 

@@ -55,7 +55,7 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
                 written.append(script)
     if not keep:
         for found in layout.jobs.iterdir():
-            if found not in wanted:
+            if found not in wanted and found.suffix in (".sh", ".json") and not found.name.startswith("."):
                 found.unlink()
     return written
 

@@ -11,6 +11,7 @@ from bnn.models.describe import MODELS
 from bnn.settings import TrainSettings, parse_settings
 from campaign.datasets import train_size
 from campaign.schema import did_you_mean
+from campaign.sites import Site
 from campaign.studies import Study
 
 USER_MODEL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -51,6 +52,21 @@ def resolve_settings(layers: Sequence[tuple[str, dict[str, Any]]], owned: dict[s
         # parse_settings says "settings: KEY: what": put the layer that the key came from in its place
         _, key, what = str(error).split(": ", 2)
         raise UserError(f"{source.get(key.split('.')[0], 'settings')}.{key}: {what}") from None
+
+
+def check_room(study: Study, settings: TrainSettings, site: Site, nodes: int, per_node: int) -> None:
+    """Raises UserError when the site's hardware has no room for this point: hardware threads, GPUs."""
+    room = site.hardware.cores_per_node * site.hardware.threads_per_core
+    needed = per_node * settings.threads
+    if site.scheduler == "none":  # all "nodes" are ranks on one machine
+        needed *= nodes
+    if needed > room:
+        raise UserError(
+            f"{study.origin}.nodes: {nodes * per_node} ranks x {settings.threads} threads need {needed} hardware "
+            f"threads on a node, {site.name} has {room}"
+        )
+    if settings.device == "cuda" and not site.has_gpus:
+        raise UserError(f"{study.origin}: device cuda, but {site.name} has no GPUs (hardware.gpus_per_node)")
 
 
 def check_point(study: Study, settings: TrainSettings, nodes: int, ranks: int) -> None:
