@@ -62,3 +62,7 @@ onstart:
 
 onsuccess:
     announce_report()
+
+
+onerror:
+    print(f"failed cells are named above; what has been measured so far: snakemake --profile {PROFILE} report")

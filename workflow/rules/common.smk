@@ -23,6 +23,7 @@ if DRIVER.notice:
     print(DRIVER.notice, file=sys.stderr)
 
 LAYOUT = DRIVER.layout
+PROFILE = Path(DRIVER.campaign.site.origin).parent
 CELLS = {planned.cell.name: planned for planned in DRIVER.campaign.cells}
 ORDER = {name: place for place, name in enumerate(CELLS)}
 DATASETS = {data_key(name, options): (name, options) for name, options in DRIVER.campaign.datasets()}
