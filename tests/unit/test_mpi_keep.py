@@ -5,10 +5,12 @@ import time
 
 import pytest
 
+from bnn.engine import SingleEngine
 from bnn.errors import UserError
 from bnn.mpi_trace import build
 from bnn.mpi_trace.keep import keep, prepare
 from bnn.records.files import MPI_NOT_RECORDED
+from bnn.training.folder import open_folder
 from tests.unit.test_mpi_trace import leave
 
 
@@ -52,3 +54,12 @@ def test_of_a_sites_own_tool_only_the_jobs_profiles_are_taken(tmp_path):
     keep(tmp_path / ".mpi", tmp_path / "mpi", found_in=tmp_path)
     assert [path.name for path in (tmp_path / "mpi").iterdir()] == ["mpi_profile.42.0"]
     assert old.exists()
+
+
+def test_a_new_attempt_begins_without_the_old_profiles(tmp_path):
+    """A run of other calls must not stand beside them; what gathers its own profiles stays."""
+    for name in ("mpi", ".mpi"):
+        (tmp_path / name).mkdir()
+    open_folder(tmp_path, "", SingleEngine())
+    assert not (tmp_path / "mpi").exists()
+    assert (tmp_path / ".mpi").exists()
