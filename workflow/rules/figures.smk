@@ -15,12 +15,12 @@ for name in AVAILABLE:
                 labels={"figure": name, "shows": catalogue.FIGURES[name].title, "format": "SVG"},
             ),
             png=LAYOUT.figure(name, "png"),
-        params:
-            figure=name,
         log:
             LAYOUT.log(name),
         localrule: True
         conda:
             ENVIRONMENT
+        params:
+            figure=name,
         script:
             "../scripts/{params.figure}.py"
