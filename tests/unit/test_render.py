@@ -167,8 +167,9 @@ def test_ranks_are_preloaded_and_profiles_kept_beside_the_records(layout, here, 
     assert (folder / "mpi").is_dir()
     # a script that was killed after its ranks had finished leaves the profiles aside: the next one keeps them
     (folder / "mpi").rename(folder / ".mpi")
-    assert "already finished" in run(script).stdout
+    assert "already finished" in run(script, env={"PATH": "/usr/bin:/bin"}).stdout
     assert (folder / "mpi").is_dir()
+    assert (tmp_path / "calls").read_text().splitlines()[3:] == [kept]
 
 
 def test_a_cell_runs_without_an_interposer_and_its_log_says_so(layout, here, tmp_path):
