@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bnn.errors import UserError
 from bnn.records import STEPS, STEPS_FILE, read_table
 from bnn.records.files import MPI, MPI_NOT_RECORDED, TIMELINE
 from campaign.cell import Cell
@@ -152,12 +151,25 @@ def test_a_foreign_profile_is_told_apart_by_size(tmp_path):
     assert (row["control_rate"], row["mpi_fraction"], row["data_fraction"]) == pytest.approx((100, 0.2, 0.05))
 
 
-def test_profiles_of_two_jobs_are_refused(tmp_path):
+def test_profiles_of_two_jobs_are_not_mixed(tmp_path):
     cell = entry()
     write_cell(tmp_path, cell, profiled=False)
     place = folder(tmp_path, cell) / MPI
     place.mkdir()
     for job in ("42", "43"):
         (place / f"mpi_profile.{job}.0").write_text(REAL)
-    with pytest.raises(UserError, match="holds the MPI profiles of several jobs"):
-        build(tmp_path, cell)
+    state = build(tmp_path, cell)["cells"].loc[0, "mpi"]
+    assert state == f"not readable: {place}: holds the MPI profiles of several jobs"
+
+
+def test_a_damaged_profile_is_named_and_the_cell_stands(tmp_path):
+    cell = entry()
+    write_cell(tmp_path, cell, profiled=False)
+    place = folder(tmp_path, cell) / MPI
+    place.mkdir()
+    (place / "mpi_profile.42.0").write_text(REAL.replace("1010", "ten"))
+    tables = build(tmp_path, cell)
+    row = tables["cells"].iloc[0]
+    assert row["mpi"].startswith(f"not readable: {place / 'mpi_profile.42.0'}:6: ")
+    assert row["verdict"] == "OK"
+    assert tables["mpi"].empty

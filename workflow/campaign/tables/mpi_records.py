@@ -16,7 +16,7 @@ RECORDED = "recorded"
 
 @dataclass(frozen=True)
 class MpiRecords:
-    """`state` is RECORDED, `not recorded: ...` or `not measurable: ...`; profiles by rank; `timeline` is a path."""
+    """`state` is RECORDED, or says why there is no profile; profiles are sorted by rank, `timeline` is a path."""
 
     state: str
     profiles: tuple[Profile, ...] = ()
@@ -34,7 +34,7 @@ def carries_no_data(settings: TrainSettings) -> str:
 
 
 def read_mpi(folder: Path, settings: TrainSettings, results: Path) -> MpiRecords:
-    """What `folder`, a cell's, holds of MPI profiles. Raises UserError naming file and line of a damaged one."""
+    """What `folder`, a cell's, holds of MPI profiles. One that cannot be read is a reason: the cell stands."""
     place = folder / MPI
     if settings.engine != "horovod":
         return MpiRecords(f"not measurable: {carries_no_data(settings)}")
@@ -47,7 +47,10 @@ def read_mpi(folder: Path, settings: TrainSettings, results: Path) -> MpiRecords
     files = [path for path in found if path.suffix == ".parquet"] or found
     if not files:
         return MpiRecords("not recorded: the cell ran without a profiler", timeline=shown)
-    profiles = sorted(parse_all(files), key=lambda profile: profile.rank)
-    if len({profile.rank for profile in profiles}) != len(profiles):
-        raise UserError(f"{place}: holds the MPI profiles of several jobs")
+    try:
+        profiles = sorted(parse_all(files), key=lambda profile: profile.rank)
+        if len({profile.rank for profile in profiles}) != len(profiles):
+            raise UserError(f"{place}: holds the MPI profiles of several jobs")
+    except UserError as error:
+        return MpiRecords(f"not readable: {error}", timeline=shown)
     return MpiRecords(RECORDED, tuple(profiles), shown)

@@ -84,7 +84,12 @@ CELLS = TableSchema(
         Column("held_out_nll", "float64", "nats", "held-out negative log likelihood"),
         Column("held_out_images", "int64", "samples", "images of that evaluation"),
         Column("held_out_draws", "int64", "", "Monte-Carlo draws of that evaluation"),
-        Column("mpi", "string", "", "MPI profile: recorded, or not recorded or not measurable with the reason"),
+        Column(
+            "mpi",
+            "string",
+            "",
+            "MPI profile: recorded, or not recorded, not readable or not measurable with the reason",
+        ),
         Column("mpi_timeline", "string", "", "Horovod's timeline, relative to the results folder; empty: none"),
         Column("git_revision", "string", "", "revision of the code that ran"),
         Column("git_dirty", "bool", "", "whether that code had uncommitted changes"),
