@@ -14,6 +14,7 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def wanted_stamp(dev: bool, mpicc: str) -> dict[str, str]:
     """The fingerprints of the parts that this call is to set up."""
     facts = {"python": sys.version, "prefix": sys.base_prefix, "venv": str(VENV), "mpi": mpicc}
     common = [*(ENVS / "bootstrap").glob("*.py"), ENVS / "setup.py", ENVS / "build.txt", ROOT / "pyproject.toml"]
+    trace = ROOT / "bnn" / "mpi_trace"
+    common += [*sorted(trace.glob("*.[ch]")), trace / "build.py"]
     wanted = {"runtime": fingerprint([*common, ENVS / "requirements.txt"], facts)}
     if dev:
         wanted["dev"] = fingerprint([ENVS / "requirements-dev.txt"], wanted)
@@ -96,10 +99,19 @@ def install(dev: bool, mpicc: str, lock: int) -> None:
             raise
     pip("installing Horovod", "install", "--no-deps", "--force-reinstall", built)
     pip("installing bnn and campaign", "install", "--no-deps", "--no-build-isolation", "-e", ROOT)
+    build_interposer(python, env | ({"BNN_MPICC": mpicc} if mpicc else {}))
     if mpicc:  # a site's MPI may not start on the node where this runs
         run("loading Horovod", [python, "-c", "import horovod.torch"], LOG, env)
     else:
         run("trying Horovod on 2 ranks", [VENV / "bin" / "mpiexec", "-n", "2", python, "-c", TWO_RANKS], LOG, env)
+
+
+def build_interposer(python: Path, env: Mapping[str, str]) -> None:
+    """Build what counts MPI calls. Runs need it for their MPI profiles only, so that a failure is said and no more."""
+    try:
+        run("building the MPI interposer", [python, "-m", "bnn.mpi_trace.build"], LOG, env)
+    except SetupError as error:
+        say(f"MPI calls will not be profiled: {error}")
 
 
 def main() -> int:

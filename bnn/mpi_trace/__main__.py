@@ -1,4 +1,4 @@
-"""`python -m bnn.mpi_trace preload FOLDER | collect FOLDER | overhead`."""
+"""`python -m bnn.mpi_trace preload FOLDER | collect FOLDER | prepare FOLDER | keep FOLDER TARGET | overhead`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,28 @@ def collect(folder: Path) -> None:
     from bnn.mpi_trace.sidecar import to_parquet
 
     click.echo(f"{len(to_parquet(folder))} MPI profiles in {folder}")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--interposer/--no-interposer", default=True, help="whether the ranks are to load the interposer")
+def prepare(folder: Path, interposer: bool) -> None:
+    """Empty FOLDER for a job's profiles and print what to preload: the interposer's path."""
+    from bnn.mpi_trace.keep import prepare
+
+    if path := prepare(folder, interposer):
+        click.echo(path)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--found-in", type=click.Path(path_type=Path), help="where the site's own tool leaves its profiles")
+def keep(folder: Path, target: Path, found_in: Path | None) -> None:
+    """Make TARGET of what a job left in FOLDER: its profiles, or the reason why there are none."""
+    from bnn.mpi_trace.keep import keep
+
+    click.echo(keep(folder, target, found_in))
 
 
 @cli.command()

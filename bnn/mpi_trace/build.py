@@ -44,7 +44,7 @@ def library() -> Path:
         built = ""
     if built != _source_hash() or not library_path().is_file():
         state = "older than its source" if built else "not built"
-        raise UserError(f"{library_path()}: the MPI interposer is {state}: run make setup")
+        raise UserError(f"{library_path()}: the MPI interposer is {state}: run python -m bnn.mpi_trace.build")
     return library_path()
 
 

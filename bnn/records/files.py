@@ -13,6 +13,11 @@ POSTERIOR = "posterior"
 SUMMARY = "summary.json"
 CHECKPOINT = ".checkpoint"
 LOCK = ".lock"
+# MPI profiles: what the ranks leave, or one line on why there is none; gathered aside while the job goes on.
+MPI = "mpi"
+MPI_ASIDE = ".mpi"
+MPI_NOT_RECORDED = "not_recorded.txt"
+TIMELINE = "timeline.json"
 
 
 def staging(attempt: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.records import CELL, POSTERIOR, PROVENANCE, STEPS_FILE, SUMMARY, CellRecord, Evaluation, FileEntry
-from bnn.records.files import CHECKPOINT, staging, write_text
+from bnn.records.files import CHECKPOINT, MPI, staging, write_text
 from bnn.settings import TrainSettings
 
 # In the order in which they are renamed into place: the summary says that the rest is there, so it comes last.
@@ -75,7 +75,7 @@ def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
     if engine.rank == 0:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            for name in (SUMMARY, *reversed(RECORDS)):
+            for name in (SUMMARY, MPI, *reversed(RECORDS)):
                 _remove(out / name)
             if not _same_settings(out / CHECKPOINT, fingerprint):
                 shutil.rmtree(out / CHECKPOINT, ignore_errors=True)

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from bnn.mpi_trace.build import build
 from bnn.records import PROVENANCE, STEPS, STEPS_FILE, Provenance, Summary, read_table
 from campaign.cell import Cell
 from campaign.grid import load_campaign
 from campaign.layout import Layout
 from campaign.locking import Lock, holder
 from campaign.sites import load_site
+from campaign.tables import TABLES
 from tests.support.ranks import BIN, environment, need_horovod
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.mpi, pytest.mark.slow]
@@ -33,6 +35,7 @@ site:
   hardware: {cores_per_node: 2}
   scheduler: {kind: none}
   launcher: {kind: mpiexec}
+  profiler: {kind: bnn, timeline: true}
 """
 CAMPAIGN = """
 name: mini
@@ -134,6 +137,7 @@ class Project:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     need_horovod()
+    build()
     return Project(tmp_path_factory.mktemp("project"))
 
 
@@ -147,7 +151,7 @@ def wait_until(condition, seconds=120):
 def test_a_dry_run_shows_everything_and_its_scripts_are_real(project):
     jobs = project.dry_jobs("all_figures")
     assert jobs["train"] == 4
-    assert {"data", "tables", "fig1", "fig2c", "fig3c", "report", "all_figures"} <= set(jobs)
+    assert {"data", "tables", "fig1", "fig2c", "fig2d", "fig3c", "report", "all_figures"} <= set(jobs)
     for cell in project.cells():
         assert "mpiexec -n" in project.layout.script(cell).read_text()
         assert not project.layout.folder(cell).exists()
@@ -159,7 +163,7 @@ def test_one_command_runs_the_campaign_and_prints_the_report_last(project):
     assert done.stdout.splitlines()[-1] == "results/mini/report.html"
     layout = project.layout
     assert layout.report.stat().st_size > 10_000
-    for name in ("fig1", "fig2c", "fig3c"):
+    for name in ("fig1", "fig2c", "fig2d", "fig3c"):
         assert layout.figure(name, "svg").exists()
         assert layout.figure(name, "png").exists()
     for name in ("cells", "steps", "throughput", "scaling", "accuracy"):
@@ -172,6 +176,28 @@ def test_one_command_runs_the_campaign_and_prints_the_report_last(project):
         assert steps.groupby("rank")["step"].nunique().to_list() == [24 // cell.nodes] * cell.nodes
         first = (layout.folder(cell) / "job.log").read_text().splitlines()[0]
         assert first.startswith("# job local ")
+
+
+def test_the_campaign_has_an_mpi_profile_of_every_rank(project):
+    layout = project.layout
+    for cell in project.cells():
+        found = sorted(path.name for path in (layout.folder(cell) / "mpi").glob("mpi_profile.*.parquet"))
+        assert [name.split(".")[2] for name in found] == [str(rank) for rank in range(cell.nodes)]
+        assert not (layout.folder(cell) / ".mpi").exists()
+    ranks = read_table(layout.table("mpi_ranks"), TABLES["mpi_ranks"])
+    assert len(ranks) == 2 * (1 + 2)
+    assert set(ranks.loc[ranks["ranks"] == 1, "gradient_check"]) == {"no exchange"}
+    two = ranks[ranks["ranks"] == 2]
+    assert set(two["gradient_check"]) == {"exact"}
+    cells = read_table(layout.table("cells"), TABLES["cells"])
+    parameters = cells.set_index(["kind", "nodes"])["parameters_trainable"]
+    for _, row in two.iterrows():
+        assert row["gradient_bytes_per_step"] == 4 * parameters[row["kind"], 2]
+    assert (ranks["metric_exchanges_per_epoch"] <= 1).all()
+    assert set(cells["mpi"]) == {"recorded"}
+    assert all((layout.results / timeline).stat().st_size for timeline in cells["mpi_timeline"])
+    assert ">MPI_Allreduce<" in layout.figure("fig2d", "svg").read_text()
+    assert "exchange exactly 4 bytes per trainable parameter" in layout.report.read_text()
 
 
 def test_running_again_does_nothing(project):

@@ -32,11 +32,15 @@ from bnn.records import (
     Verdict,
     write_table,
 )
+from bnn.records.files import MPI
+from bnn.records.mpi import MPI_CALLS, profile_name
 from bnn.settings import TrainSettings
 from campaign.cell import Cell
 from campaign.tables import build_tables
 
-SITE = {"name": "toy", "title": "Toy machine, 2 cores", "node_label": "ranks on one machine"}
+SITE: dict[str, Any] = {
+    "name": "toy", "title": "Toy machine, 2 cores", "node_label": "ranks on one machine", "profiler": {"kind": "bnn"},
+}  # fmt: skip
 START = 1_700_000_000.0
 
 
@@ -64,7 +68,7 @@ def entry(
     return identity | more | {"settings": run.model_dump(mode="json")}
 
 
-def plan(cells: list[dict[str, Any]], **site: str) -> dict[str, Any]:
+def plan(cells: list[dict[str, Any]], **site: Any) -> dict[str, Any]:
     """A plan of these cells."""
     return {"campaign": "toy campaign", "site": SITE | site, "accuracy_targets": [0.4, 0.6], "cells": cells}
 
@@ -84,6 +88,7 @@ def write_cell(
     reasons: tuple[str, ...] = (),
     host: str = "node-{rank}",
     seed: int = 0,
+    profiled: bool = True,
     **summary: Any,
 ) -> Summary:
     """Write the four records of a finished cell whose steady steps take `seconds` on average (exactly if jitter is 0).
@@ -151,7 +156,63 @@ def write_cell(
     (folder / CELL).write_text(CellRecord(settings=settings, hash=settings.fingerprint()).model_dump_json())
     (folder / PROVENANCE).write_text(_provenance(ranks, settings.threads, host, training).model_dump_json())
     (folder / SUMMARY).write_text(record.model_dump_json())
+    if profiled:
+        write_profiles(folder / MPI, ranks, frame, model.trainable)
     return record
+
+
+def write_profiles(folder: Path, ranks: int, steps: pd.DataFrame, trainable: int, **changes: Any) -> None:
+    """An MPI profile of every rank: one fused gradient of all parameters per step, 100 control messages per second.
+
+    `changes` are columns of rank 0's gradients in steady steps.
+    """
+    for rank in range(ranks):
+        mine = steps[steps["rank"] == rank]
+        rows = [_calls("startup", 3.0, "MPI_Comm_rank", "", "", 0, 5)]
+        for phase in ("warmup", "steady"):
+            part = mine[mine["phase"] == phase]
+            seconds = float(part["seconds"].sum())
+            if ranks > 1 and len(part):
+                rows.append(_calls(phase, seconds, "MPI_Allreduce", "MPI_SUM", "MPI_FLOAT", 4 * trainable, len(part)))
+                if phase == "steady" and rank == 0:
+                    rows[-1] |= changes
+            count = max(1, round(100 * seconds))
+            rows.append(_calls(phase, seconds, "MPI_Allreduce", "MPI_BAND", "MPI_LONG_LONG_INT", 16, count))
+        rows.append(_calls("evaluation", 1.0, "MPI_Allgatherv", "", "MPI_UINT8_T", 40, 2))
+        whole = {"job": "1", "rank": rank, "size": ranks, "finalized": True, "overhead_ns": 50.0}
+        frame = pd.DataFrame([row | whole for row in rows])
+        write_table(frame, folder / f"{profile_name('1', rank)}.parquet", MPI_CALLS)
+        (folder / profile_name("1", rank)).write_text(_profile_text(rank, ranks, frame))
+
+
+def _calls(
+    phase: str, seconds: float, routine: str, operator: str, datatype: str, size: int, calls: int
+) -> dict[str, Any]:
+    return {
+        "phase": phase, "phase_seconds": seconds, "routine": routine, "operator": operator, "datatype": datatype,
+        "bytes_low": size // 2 + 1 if size else 0, "bytes_high": size, "calls": calls, "bytes": size * calls,
+        "seconds": 0.001 * calls,
+    }  # fmt: skip
+
+
+def _profile_text(rank: int, ranks: int, frame: pd.DataFrame) -> str:
+    """The text form of a profile, as far as a reader asks for it: routines and totals."""
+    rule = "-" * 65
+    lines = [
+        f"Data for MPI rank {rank} of {ranks}:", "Times and statistics from MPI_Init() to MPI_Finalize().", rule,
+        "MPI Routine                        #calls     avg. bytes      time(sec)", rule,
+    ]  # fmt: skip
+    for routine, rows in frame.groupby("routine"):
+        calls = rows["calls"].sum()
+        lines.append(f"{routine}    {calls}    {rows['bytes'].sum() / calls:.1f}    {rows['seconds'].sum():.3f}")
+    elapsed = 4.0 + frame.drop_duplicates("phase").query("phase in ('warmup', 'steady')")["phase_seconds"].sum()
+    lines += [
+        rule, f"total communication time = {frame['seconds'].sum():.3f} seconds.",
+        f"total elapsed time       = {elapsed:.3f} seconds.", f"user cpu time            = {elapsed:.3f} seconds.",
+        "system time              = 0.100 seconds.", "max resident set size    = 100.0 MiB.", "", rule,
+        "Message size distributions:", "",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
 def _steps(

@@ -43,6 +43,7 @@ def with_verdict(verdict, counted):
     changed["cells"] = tables()["cells"].assign(verdict=verdict, counted=counted)
     for name, columns in blank.items():
         changed[name] = tables()[name].assign(verdict=verdict, **dict.fromkeys(columns, float("nan")))
+    changed["mpi_ranks"] = tables()["mpi_ranks"].assign(verdict=verdict, counted=counted)
     changed["accuracy"] = tables()["accuracy"].iloc[:0]
     return changed
 
@@ -65,7 +66,7 @@ def test_every_figure_is_drawn_or_has_a_reason():
 
 def test_a_plan_without_a_role_or_a_second_batch_has_fewer_figures():
     few = plan([entry(model="vgg16"), entry(roles=("large-batch",), dataset="infinite-mnist")])
-    assert available(few) == ["fig1", "fig2a", "fig2c", "fig3a", "fig6a", "fig6c", "fig6d"]
+    assert available(few) == ["fig1", "fig2a", "fig2c", "fig2d", "fig3a", "fig6a", "fig6c", "fig6d"]
     assert "resnet18" in not_measured(few)["fig2b"]
 
 
@@ -74,7 +75,7 @@ def test_every_figure_has_labels_with_units_and_no_empty_axes(name):
     figure = DRAW[name](tables(), context())
     for ax in figure.axes:
         assert ax.has_data() or ax.patches
-        if name != "fig1":
+        if name not in ("fig1", "fig2d"):
             assert context().node_label in ax.get_xlabel()
     labels = " ".join(ax.get_ylabel() for ax in figure.axes)
     units = {"fig2a": "samples/s", "fig2b": "samples/s", "fig6a": "samples/s", "fig6b": "samples/s", "fig3c": "(s)"}
@@ -189,3 +190,44 @@ def test_the_same_data_give_the_same_bytes_and_text_stays_text(tmp_path):
     assert "&lt;b&gt;$x$ &amp; co" in svg
     assert not re.search(r"<dc:date>", svg)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["x.png", "x.svg"]
+
+
+def row_words(figure):
+    """The texts of a table-figure's lines, left to right."""
+    rows = {}
+    for text in figure.axes[0].texts:
+        rows.setdefault(text.get_position()[1], []).append((text.get_position()[0], text.get_text()))
+    return [[word for _, word in sorted(found)] for _, found in sorted(rows.items())]
+
+
+def test_mpi_routines_are_listed_by_what_they_carry_rank_0_beside_the_mean():
+    rows = row_words(DRAW["fig2d"](tables(), context()))
+    titles = [row[0] for row in rows if len(row) == 2 and row[1].startswith("N = 2, 2 ranks")]
+    assert titles == [
+        "VGG-16 BNN (bnn-flipout)",
+        "VGG-16 CNN (cnn)",
+        "ResNet-18 BNN (bnn-flipout)",
+        "ResNet-18 CNN (cnn)",
+    ]
+    lines = [row for row in rows if row[0].startswith("MPI_")]
+    assert len(lines) == 4 * 4
+    assert [row[:2] for row in lines[:4]] == [
+        ["MPI_Allreduce", "data"], ["MPI_Allgatherv", "data"], ["MPI_Allreduce", "control"], ["MPI_Comm_rank", "local"],
+    ]  # fmt: skip
+    # 12 steps, each with all of VGG-16's 18,823,178 gradients in one message of 4-byte floats
+    assert lines[0][2:] == ["12", "75,292,712.0", "0.012", "12", "75,292,712.0", "0.012"]
+    sums = [row[0] for row in rows if row[0].startswith("rank 0: in MPI")]
+    assert len(sums) == 4
+    assert all("communication efficiency" in text for text in sums)
+
+
+def test_mpi_routines_need_a_profiler_horovod_and_a_profile():
+    made = built_campaign()[0]
+    off = made | {"site": made["site"] | {"profiler": {"kind": "none"}}}
+    assert "site.profiler" in not_measured(off)["fig2d"]
+    assert "engine is not horovod" in not_measured(plan([entry(engine="torch")]))["fig2d"]
+    bare = dict(tables())
+    bare["mpi"], bare["mpi_ranks"] = tables()["mpi"].iloc[:0], tables()["mpi_ranks"].iloc[:0]
+    bare["cells"] = tables()["cells"].assign(mpi="not recorded: the interposer is not built")
+    with pytest.raises(UserError, match="no cell has an MPI profile: not recorded: the interposer is not built"):
+        DRAW["fig2d"](bare, context())

@@ -101,13 +101,13 @@ def test_marks_are_nothing_without_the_interposer():
 
 def test_no_library_no_profile(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    with pytest.raises(UserError, match="not built: run make setup"):
+    with pytest.raises(UserError, match=r"not built: run python -m bnn\.mpi_trace\.build"):
         mpi_trace.environment(tmp_path)
     library = build.library_path()
     library.parent.mkdir(parents=True)
     library.write_bytes(b"")
     library.with_suffix(".key").write_text("of another source\nand MPI\n")
-    with pytest.raises(UserError, match="older than its source: run make setup"):
+    with pytest.raises(UserError, match=r"older than its source: run python -m bnn\.mpi_trace\.build"):
         mpi_trace.library()
     library.with_suffix(".key").write_text(f"{build._source_hash()}\nand MPI\n")
     values = mpi_trace.environment(Path("mpi"), "12")

@@ -117,6 +117,71 @@ def test_rendered_scripts_pass_shellcheck(layout, here):
     assert done.returncode == 0, done.stdout
 
 
+PROFILERS = [
+    {"kind": "bnn"},
+    {"kind": "bnn", "timeline": True},
+    {"kind": "site", "library": "/opt/trace/lib';x.so", "environment": {"A": 'it\'s; "q" \\ é'}},
+]
+
+
+@pytest.mark.parametrize("profiler", PROFILERS, ids=["bnn", "timeline", "site"])
+def test_profiling_scripts_pass_shellcheck_and_launch_anew(layout, here, profiler):
+    program = shutil.which("shellcheck")
+    if program is None:
+        pytest.skip("shellcheck is not installed")
+    found = campaign(at=site(changed(SITE, "site/profiler", profiler)))
+    assert found.cells[0].launch != campaign().cells[0].launch
+    script = jobs(found, layout, here)[0]
+    done = subprocess.run([program, "-x", str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert ("HOROVOD_TIMELINE=" in script.read_text()) == bool(profiler.get("timeline"))
+
+
+def test_engines_without_horovod_are_not_profiled(layout, here):
+    values = changed(CAMPAIGN, "settings/engine", "torch")
+    at = site(changed(SITE, "site/profiler", {"kind": "bnn"}))
+    assert campaign(values, at).cells[0].launch == campaign(values).cells[0].launch
+    assert "mpi_trace" not in script_text(campaign(values, at).cells[0], campaign(values, at), layout, here)
+
+
+def test_ranks_are_preloaded_and_profiles_kept_beside_the_records(layout, here, tmp_path):
+    found = campaign(at=site(changed(SITE, "site/profiler", {"kind": "bnn", "timeline": True})))
+    folder = layout.folder(found.cells[0].cell)
+    (here.programs / "python").write_text(
+        "#!/usr/bin/env bash\n"
+        'echo "$@" >>calls\n'
+        'if [ "$3" = prepare ]; then rm -rf "$4"; mkdir "$4"; echo /opt/lib.so; else rm -rf "$5"; mv "$4" "$5"; fi\n'
+    )
+    (here.programs / "python").chmod(0o755)
+    (here.programs / "mpiexec").write_text(
+        '#!/usr/bin/env bash\nshift 3\necho "$@" >>calls\n[ "$1" = env ] || exit 4\n'
+        'shift; while [[ "$1" == *=* ]]; do shift; done\nexec "$@"\n'
+    )
+    script = jobs(found, layout, here)[0]
+    assert run(script).returncode == 0
+    prepared, launched, kept = (tmp_path / "calls").read_text().splitlines()
+    assert prepared == f"-m bnn.mpi_trace prepare {folder}/.mpi"
+    assert f" LD_PRELOAD=/opt/lib.so BNN_MPI_TRACE_DIR={folder}/.mpi BNN_MPI_TRACE_JOBID=" in launched
+    assert f" HOROVOD_TIMELINE={folder}/.mpi/timeline.json bnn train" in launched
+    assert kept == f"-m bnn.mpi_trace keep {folder}/.mpi {folder}/mpi"
+    assert (folder / "mpi").is_dir()
+    # a script that was killed after its ranks had finished leaves the profiles aside: the next one keeps them
+    (folder / "mpi").rename(folder / ".mpi")
+    assert "already finished" in run(script, env={"PATH": "/usr/bin:/bin"}).stdout
+    assert (folder / "mpi").is_dir()
+    assert (tmp_path / "calls").read_text().splitlines()[3:] == [kept]
+
+
+def test_a_cell_runs_without_an_interposer_and_its_log_says_so(layout, here, tmp_path):
+    (here.programs / "python").write_text("#!/usr/bin/env bash\necho 'bnn.mpi_trace: not built' >&2\nexit 2\n")
+    (here.programs / "python").chmod(0o755)
+    (here.programs / "mpiexec").write_text('#!/usr/bin/env bash\nshift 3\necho "$@" >>calls\nexec "$@"\n')
+    found = campaign(at=site(changed(SITE, "site/profiler", {"kind": "bnn"})))
+    assert run(jobs(found, layout, here)[0]).returncode == 0
+    assert "LD_PRELOAD" not in (tmp_path / "calls").read_text()
+    assert "bnn.mpi_trace: not built" in (layout.folder(found.cells[0].cell) / "job.log").read_text()
+
+
 def test_a_script_runs_from_anywhere_and_only_once(layout, here, tmp_path):
     found = campaign()
     script = jobs(found, layout, here)[0]

@@ -3,10 +3,12 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from bnn.errors import UserError
+from campaign.cell import Cell
 from campaign.figures.catalogue import FIGURES, available, not_measured
 from campaign.figures.context import Context
 from campaign.figures.draw import DRAW
@@ -188,3 +190,21 @@ def test_words():
     assert [number(v) for v in (1234567, 0.012345, 1234.5, 12, 2.0)] == ["1,234,567", "0.0123", "1,234", "12", "2"]
     assert span(1.0, float("nan")) == DASH
     assert span(1.234, 5.678) == "1.23 to 5.68"
+
+
+def test_mpi_checks_routines_and_timelines_are_shown(tmp_path):
+    cells = [entry(kind=kind, nodes=n) for kind in ("bnn", "cnn") for n in (1, 2)]
+    for cell in cells[:3]:
+        write_cell(tmp_path, cell, profiled=cell["nodes"] == 2)
+    folder = tmp_path / Cell(**{key: cells[1][key] for key in Cell.__dataclass_fields__}).folder
+    (folder / "mpi" / "timeline.json").write_text("[]")
+    made_plan = plan(cells)
+    write_report(made_plan, build_tables(made_plan, tmp_path), {}, tmp_path / "toy" / "report.html")
+    page = (tmp_path / "toy" / "report.html").read_text()
+    assert "Of 1 profiled cells 1 exchange exactly 4 bytes per trainable parameter" in page
+    assert "<td>MPI_Allreduce</td><td>MPI_SUM</td>" in page
+    assert '<td class="n">75,292,712</td>' in page
+    assert "2 cells: not recorded: the cell ran without a profiler" in page
+    assert "1 cell: not recorded: the cell has not finished" in page
+    (link,) = [link for link in Page(page).links if not link.startswith("#")]
+    assert (tmp_path / "toy" / unquote(link)).read_text() == "[]"

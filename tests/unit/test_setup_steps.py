@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import setup
 from bootstrap import venv
 from bootstrap.console import SetupError, last_line, run
 from bootstrap.lock import locked
@@ -124,3 +127,24 @@ def test_the_users_pip_settings_stay_but_foreign_packages_do_not(monkeypatch: py
     env = venv.clean_environment()
     assert env["PIP_CERT"] == "/etc/ca.pem"
     assert not {"PYTHONPATH", "PIP_TARGET"} & env.keys()
+
+
+def test_an_interposer_that_cannot_be_built_is_one_line_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(setup, "LOG", tmp_path / "log")
+    setup.build_interposer(Path(sys.executable), {**os.environ, "BNN_MPICC": "/nowhere/mpicc", "PYTHONPATH": str(ROOT)})
+    said = [line for line in capsys.readouterr().out.splitlines() if "will not be profiled" in line]
+    assert len(said) == 1
+    assert "/nowhere/mpicc: not an MPI compiler wrapper" in said[0]
+
+
+def test_a_changed_interposer_asks_for_a_new_set_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    copy = tmp_path / "root"
+    shutil.copytree(ROOT / "bnn" / "mpi_trace", copy / "bnn" / "mpi_trace")
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    monkeypatch.setattr(setup, "ROOT", copy)
+    before = setup.wanted_stamp(False, "")
+    with (copy / "bnn" / "mpi_trace" / "counters.c").open("a") as source:
+        source.write("\n")
+    assert setup.wanted_stamp(False, "") != before

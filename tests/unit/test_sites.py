@@ -28,6 +28,14 @@ SLIPS = [
     ("site/threads", 9, r"site.yaml: site.threads: 1 ranks x 9 threads are more than a node's 8 hardware threads"),
     ("site/environment", {"variables": {"A;B": 1}}, r"site.yaml: site.environment.variables.A;B: not a name"),
     ("site/cv_limit", 0, r"site.yaml: site.cv_limit: 0 must be more than 0"),
+    ("site/profiler", {"kind": "gprof"}, r"site.yaml: site.profiler.kind: 'gprof' is none of none, bnn, site"),
+    ("site/profiler", {"kind": "site"}, r"site.yaml: site.profiler.library: missing; kind site needs the library"),
+    (
+        "site/profiler",
+        {"kind": "site", "library": "/a b.so"},
+        r"site.yaml: site.profiler.library: .* no path with spaces",
+    ),
+    ("site/profiler", {"kind": "bnn", "library": "/a.so"}, r"site.yaml: site.profiler.library: kind bnn has none"),
     ("site/grid", [1], r"site.yaml: site.grid: expected object"),
 ]
 
@@ -37,6 +45,15 @@ def test_a_slip_is_one_line_with_file_and_key(path, value, message):
     with pytest.raises(UserError, match=message) as error:
         parse_site(changed(SITE, path, value), "site.yaml")
     assert "\n" not in str(error.value)
+
+
+def test_a_profiler_is_off_unless_asked_for_and_for_horovod_only():
+    assert parse_site(SITE, "site.yaml").profiler_of("horovod") is None
+    values = {"kind": "site", "library": "/opt/libmpitrace.so", "environment": {"SAVE_ALL_TASKS": True}}
+    site = parse_site(changed(SITE, "site/profiler", values), "site.yaml")
+    assert site.profiler_of("torch") is None
+    assert site.profiler_of("horovod").variables == {"SAVE_ALL_TASKS": "1"}
+    assert parse_site(changed(SITE, "site/profiler", {"kind": "none", "timeline": True}), "s").profiler_of("horovod")
 
 
 def test_a_profile_that_is_not_there_is_named(tmp_path):

@@ -71,6 +71,27 @@ def why(cell: str, profile: Path, campaign_file: Path, results: Path) -> None:
     click.echo(f"{planned.cell.name}: " + "\n".join(answer(planned, driver.layout)))
 
 
+@cli.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per profile.")
+def mpi_profile(files: tuple[Path, ...], as_json: bool) -> None:
+    """What MPI profiles tell: routines, message sizes, control apart from data.
+
+    FILE: mpi_profile.* of mpitrace/HPCTW or of this project's interposer (text or Parquet), or a report of mpiP.
+    """
+    import json
+
+    from rich.console import Console
+
+    from campaign.mpi import parse_all, profile_json
+    from campaign.mpi.show import show
+
+    if as_json:
+        click.echo(json.dumps(profile_json(files), indent=1))
+        return
+    show(parse_all(files), Console(width=None if sys.stdout.isatty() else 170))
+
+
 @cli.group()
 def site() -> None:
     """Sites: profiles/SITE/site.yaml."""

@@ -145,7 +145,6 @@ def _plan_cell(
     )
     per_node = variant.ranks_per_node or site.ranks_per_node
     ranks = point.nodes * per_node
-    launch = _launch_hash(site, ranks, per_node)
     owned = {
         "dataset": study.dataset,
         "dataset_options": study.dataset_options,
@@ -153,7 +152,6 @@ def _plan_cell(
         "kind": point.kind,
         "batch_size": point.batch_size,
         "seed": seed + point.repeat - 1,
-        "labels": cell.labels() | {"launch": launch},
     }
     defaults: dict[str, Any] = {"threads": site.threads}
     if site.cv_limit is not None:
@@ -165,13 +163,17 @@ def _plan_cell(
         (f"{variant.origin}.settings", variant.settings),
     ]
     settings = resolve_settings(layers, owned)
+    launch = _launch_hash(site, ranks, per_node, settings.engine)
+    settings = settings.model_copy(update={"labels": cell.labels() | {"launch": launch}})
     check_room(study, settings, site, point.nodes, per_node)
     check_point(study, settings, point.nodes, ranks)
     return PlannedCell(cell, settings, (study.name,), study.roles, ranks, launch)
 
 
-def _launch_hash(site: Site, ranks: int, per_node: int) -> str:
-    facts = [site.launcher.command(ranks), per_node, list(site.modules), sorted(site.variables.items())]
+def _launch_hash(site: Site, ranks: int, per_node: int, engine: str) -> str:
+    facts: list[Any] = [site.launcher.command(ranks), per_node, list(site.modules), sorted(site.variables.items())]
+    if profiler := site.profiler_of(engine):
+        facts.append([profiler.kind, profiler.library, sorted(profiler.variables.items()), profiler.timeline])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 

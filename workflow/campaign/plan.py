@@ -38,6 +38,7 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
             "launcher": site.launcher.kind,
             "ranks_per_node": site.ranks_per_node,
             "threads": site.threads,
+            "profiler": {"kind": site.profiler.kind, "timeline": site.profiler.timeline},
             "watts": site.watts,
         },
         "studies": {

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from bnn.records.files import CELL, JOB_LOG, SUMMARY
+from bnn.records.files import CELL, JOB_LOG, MPI, MPI_ASIDE, SUMMARY, TIMELINE
 from campaign.files import write_if_changed
 from campaign.grid import Campaign, PlannedCell
 from campaign.layout import FINISHED, Layout
@@ -87,6 +87,10 @@ def script_text(
         finished_name=FINISHED,
         cell_name=CELL,
         job_log=JOB_LOG,
+        profiler=site.profiler_of(planned.settings.engine),
+        mpi=MPI,
+        mpi_aside=MPI_ASIDE,
+        timeline=TIMELINE,
         settings=layout.settings(cell),
         script=layout.script(cell),
         measuring_lock=layout.measuring_lock,

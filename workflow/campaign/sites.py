@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,21 @@ class Launcher:
 
 
 @dataclass(frozen=True)
+class Profiler:
+    """What counts MPI calls: `none`, `bnn` (our interposer) or `site` (its own library, with its variables)."""
+
+    kind: str = "none"
+    library: str = ""
+    variables: dict[str, str] = field(default_factory=dict)
+    timeline: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Whether it changes how a job is launched."""
+        return self.kind != "none" or self.timeline
+
+
+@dataclass(frozen=True)
 class Site:
     """One site. `grid` holds overrides of campaigns by their name; `origin` is the file, for messages."""
 
@@ -50,9 +66,14 @@ class Site:
     threads: int = 1
     modules: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
+    profiler: Profiler = Profiler()
     cv_limit: float | None = None
     watts: float | None = None
     grid: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def profiler_of(self, engine: str) -> Profiler | None:
+        """What counts the MPI calls of a cell with this engine; None when nothing does."""
+        return self.profiler if self.profiler.active and engine == "horovod" else None
 
     @property
     def has_gpus(self) -> bool:
@@ -74,12 +95,14 @@ def parse_site(values: dict[str, Any], origin: str) -> Site:
     given = dict(values["site"])
     environment = given.pop("environment", {})
     launcher = given.pop("launcher")
+    profiler = _profiler(given.pop("profiler", {"kind": "none"}), origin)
     site = Site(
         hardware=Hardware(**given.pop("hardware")),
         launcher=Launcher(launcher["kind"], tuple(str(word) for word in launcher.get("options", ()))),
         scheduler=given.pop("scheduler")["kind"],
         modules=tuple(environment.get("modules", ())),
         variables={key: _word(value) for key, value in environment.get("variables", {}).items()},
+        profiler=profiler,
         origin=origin,
         **given,
     )
@@ -90,6 +113,18 @@ def parse_site(values: dict[str, Any], origin: str) -> Site:
             f"a node's {threads} hardware threads"
         )
     return site
+
+
+def _profiler(values: dict[str, Any], origin: str) -> Profiler:
+    if values["kind"] == "site" and "library" not in values:
+        raise UserError(f"{origin}: site.profiler.library: missing; kind site needs the library to preload")
+    if re.search(r"[\s:]", values.get("library", "")):
+        raise UserError(f"{origin}: site.profiler.library: LD_PRELOAD takes no path with spaces or colons")
+    for key in ("library", "environment"):
+        if values["kind"] != "site" and key in values:
+            raise UserError(f"{origin}: site.profiler.{key}: kind {values['kind']} has none")
+    variables = {key: _word(value) for key, value in values.get("environment", {}).items()}
+    return Profiler(values["kind"], values.get("library", ""), variables, values.get("timeline", False))
 
 
 def _word(value: Any) -> str:

@@ -96,7 +96,7 @@ def _state(planned: PlannedCell, layout: Layout, summary: Summary | None) -> lis
         return ["would run: its settings have changed", *_changes(planned, layout)]
     if summary.labels.get("launch") != planned.launch:
         launched = f"{summary.ranks} ranks then, {planned.ranks} now" if summary.ranks != planned.ranks else ""
-        detail = launched or "launcher options, modules or environment variables of the site"
+        detail = launched or "launcher options, modules, environment variables or MPI profiler of the site"
         return [f"would run: how it is launched has changed ({detail})"]
     verdict = summary.verdict
     if not verdict.reasons:

@@ -23,6 +23,7 @@ class FigureSpec:
     tables: tuple[str, ...] = ()
     role: str = ""
     model: str = ""
+    profiled: bool = False  # whether it needs MPI profiles
     batch: int = 0  # which of the role's batch sizes, in ascending order, it needs to exist
     reason: str = ""
 
@@ -34,7 +35,9 @@ class FigureSpec:
 
 RATES = ("cells", "throughput")
 EFFICIENCY = ("cells", "scaling")
-MPI = "it needs profiles of the MPI calls of a run, which this campaign does not record"
+PROFILED = ("cells", "mpi", "mpi_ranks")
+NO_PROFILER = "it needs profiles of the MPI calls of a run, which this site does not record (site.profiler)"
+NO_HOROVOD = "no cell that it shows exchanges through MPI: their engine is not horovod"
 INFERENCE = "it needs Monte-Carlo predictions of trained models, which this campaign does not make"
 GPUS = "it needs the records of a site with GPUs beside those of a site without"
 PRUNED = "it needs models pruned after training, which this campaign does not make"
@@ -44,7 +47,7 @@ _ALL = (
     FigureSpec("fig2a", "Throughput of VGG-16", PERFORMANCE, RATES, SCALING, "vgg16"),
     FigureSpec("fig2b", "Throughput of ResNet-18", PERFORMANCE, RATES, SCALING, "resnet18"),
     FigureSpec("fig2c", "Training time", PERFORMANCE, RATES, SCALING),
-    FigureSpec("fig2d", "MPI routines", PERFORMANCE, reason=MPI),
+    FigureSpec("fig2d", "MPI routines", PERFORMANCE, PROFILED, SCALING, profiled=True),
     FigureSpec("fig3a", "Scaling efficiency of VGG-16", PERFORMANCE, EFFICIENCY, SCALING, "vgg16"),
     FigureSpec("fig3b", "Scaling efficiency of ResNet-18", PERFORMANCE, EFFICIENCY, SCALING, "resnet18"),
     FigureSpec("fig3c", "Time to training accuracy", LEARNING, ("cells", "accuracy"), ACCURACY),
@@ -87,6 +90,10 @@ def _missing(spec: FigureSpec, plan: dict[str, Any]) -> str:
         return f"no cell of this campaign serves {spec.role}"
     if spec.model and not any(cell["model"] == spec.model for cell in cells):
         return f"this campaign does not run {spec.model} for {spec.role}"
+    if spec.profiled and plan["site"].get("profiler", {}).get("kind", "none") == "none":
+        return NO_PROFILER
+    if spec.profiled and all(cell["settings"]["engine"] != "horovod" for cell in cells):
+        return NO_HOROVOD
     if spec.batch >= len({cell["batch_size"] for cell in cells}):
         return "this campaign has a single large batch size"
     return ""

@@ -12,6 +12,7 @@ from campaign.figures.architecture import architecture_figure
 from campaign.figures.catalogue import ACCURACY, LARGE_BATCH, SCALING
 from campaign.figures.context import Context
 from campaign.figures.efficiency import efficiency_figure
+from campaign.figures.mpi import mpi_figure
 from campaign.figures.runtime import runtime_figure
 from campaign.figures.select import Tables
 from campaign.figures.throughput import throughput_figure
@@ -23,6 +24,7 @@ DRAW: dict[str, Draw] = {
     "fig2a": partial(throughput_figure, role=SCALING, model="vgg16"),
     "fig2b": partial(throughput_figure, role=SCALING, model="resnet18"),
     "fig2c": partial(runtime_figure, role=SCALING, every_batch=False),
+    "fig2d": partial(mpi_figure, role=SCALING),
     "fig3a": partial(efficiency_figure, role=SCALING, model="vgg16"),
     "fig3b": partial(efficiency_figure, role=SCALING, model="resnet18"),
     "fig3c": partial(accuracy_figure, role=ACCURACY),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from campaign.mpi.profile import Call, Profile
+from campaign.mpi.profile import Call, Profile, Routine
 
 LOCAL = frozenset({"MPI_Comm_rank", "MPI_Comm_size"})
 AGREEING = frozenset({"MPI_BAND", "MPI_BOR", "MPI_BXOR", "MPI_LAND", "MPI_LOR", "MPI_LXOR"})
@@ -80,13 +80,18 @@ def split(profile: Profile, phase: str | None = None) -> Split:
     if phase is not None:
         raise ValueError(f"{profile.file}: a profile of {profile.tool} knows no phases")
     for routine in profile.routines:
-        rest = routine.calls - sum(b.calls for b in routine.bins)
-        rows = [(b.calls, b.average_bytes, b.seconds) for b in routine.bins]
-        if not rows:
-            rows = [(routine.calls, routine.average_bytes, routine.seconds)]
-        elif rest > 0:  # calls without a size of their own are empty ones
-            rows.append((rest, 0.0, max(0.0, routine.seconds - sum(b.seconds for b in routine.bins))))
-        for calls, average, seconds in rows:
+        for calls, average, seconds in by_size(routine):
             kind = kind_by_size(routine.name, average)
             parts[kind] = parts[kind].plus(calls, None if average is None else calls * average, seconds)
     return Split(BY_SIZE, **parts)
+
+
+def by_size(routine: Routine) -> list[tuple[int, float | None, float]]:
+    """Calls, average bytes and seconds of a routine by the size of its messages, as far as the profile tells."""
+    rows = [(b.calls, b.average_bytes, b.seconds) for b in routine.bins]
+    if not rows:
+        return [(routine.calls, routine.average_bytes, routine.seconds)]
+    rest = routine.calls - sum(b.calls for b in routine.bins)
+    if rest > 0:  # calls without a size of their own are empty ones
+        rows.append((rest, 0.0, max(0.0, routine.seconds - sum(b.seconds for b in routine.bins))))
+    return rows

@@ -12,6 +12,7 @@ import jinja2
 from campaign.figures.catalogue import FIGURES, available, not_measured
 from campaign.report import headline, published
 from campaign.report.captions import FOLDER, caption_html
+from campaign.report.mpi import mpi_section
 from campaign.report.origin import facts, header
 from campaign.report.svg import inline_svg
 from campaign.tables.schemas import TABLES
@@ -73,6 +74,7 @@ def render(
         gaps=headline.gaps(tables),
         accuracies=headline.accuracy_rows(tables),
         parameters=headline.parameter_rows(tables),
+        mpi=mpi_section(tables),
         figures=[_figure(name, figures[name], captions) for name in FIGURES if name in figures],
         absent=[
             {"name": name, "number": _number(name), "title": FIGURES[name].title, "reason": reason}

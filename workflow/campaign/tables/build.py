@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bnn.records.columns import TableSchema
 from campaign.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
 from campaign.tables.compare import accuracy_rows, ratio_rows
+from campaign.tables.mpi import mpi_rank_rows, mpi_rows
 from campaign.tables.points import throughput_rows
 from campaign.tables.scaling import scaling_rows
 from campaign.tables.schemas import TABLES
@@ -34,6 +35,8 @@ def build_tables(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]
         "accuracy": [row for cell in loaded for row in accuracy_rows(cell, targets)],
         "ratios": ratio_rows(cells),
         "provenance": [row for cell in loaded for row in provenance_rows(cell)],
+        "mpi": [row for cell in loaded for row in mpi_rows(cell)],
+        "mpi_ranks": [row for cell in loaded for row in mpi_rank_rows(cell)],
     }
     built = {name: frame(found, TABLES[name]) for name, found in rows.items()}
     return {"cells": cells, "throughput": throughput} | built

@@ -15,6 +15,7 @@ from bnn.metrics import epoch_seconds, per_step, steady
 from bnn.records import PROVENANCE, STEPS, STEPS_FILE, SUMMARY, Provenance, Summary, read_table
 from bnn.settings import TrainSettings, parse_settings
 from campaign.cell import IDENTITY, Cell
+from campaign.tables.mpi_records import NO_MPI, read_mpi
 from campaign.tables.schemas import CELLS
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class LoadedCell:
             self.summary = _read(folder / SUMMARY, Summary)
             self.provenance = _read(folder / PROVENANCE, Provenance)
             self.steps = read_table(folder / STEPS_FILE, STEPS)
+        self.mpi = read_mpi(folder, self.settings, results) if self.summary else NO_MPI
         self.verdict, self.reasons = self._judge()
 
     @property
@@ -105,6 +107,8 @@ def cell_row(loaded: LoadedCell) -> Row:
         "epochs_asked": settings.epochs,
         "max_steps": settings.max_steps,
         "folder": loaded.cell.folder.as_posix(),
+        "mpi": loaded.mpi.state,
+        "mpi_timeline": loaded.mpi.timeline,
     }
     done = loaded.summary
     if done is None or loaded.provenance is None or loaded.steps is None:

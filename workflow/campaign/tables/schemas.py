@@ -31,7 +31,7 @@ LABEL_KEYS = tuple(column.name for column in LABELS)
 
 CELLS = TableSchema(
     name="cells",
-    version=1,
+    version=2,
     columns=(
         *IDENTITY,
         *LABELS,
@@ -84,6 +84,13 @@ CELLS = TableSchema(
         Column("held_out_nll", "float64", "nats", "held-out negative log likelihood"),
         Column("held_out_images", "int64", "samples", "images of that evaluation"),
         Column("held_out_draws", "int64", "", "Monte-Carlo draws of that evaluation"),
+        Column(
+            "mpi",
+            "string",
+            "",
+            "MPI profile: recorded, or not recorded, not readable or not measurable with the reason",
+        ),
+        Column("mpi_timeline", "string", "", "Horovod's timeline, relative to the results folder; empty: none"),
         Column("git_revision", "string", "", "revision of the code that ran"),
         Column("git_dirty", "bool", "", "whether that code had uncommitted changes"),
         Column("started_at", "float64", "s", "start of the first rank, seconds since 1970"),
@@ -244,6 +251,62 @@ PROVENANCE_OF_CELLS = TableSchema(
     ),
 )
 
+MPI = TableSchema(
+    name="mpi",
+    version=1,
+    columns=(
+        *IDENTITY,
+        Column("rank", "int64", "", "rank that made the calls"),
+        Column("tool", "string", "", "what counted them: bnn (our interposer), mpitrace or mpiP"),
+        Column("phase", "string", "", "part of the run in which they started; empty: the whole run"),
+        Column("phase_seconds", "float64", "s", "wall time of that part on this rank; empty: not measured"),
+        Column("phase_steps", "int64", "steps", "steps of the profiled attempt in that part; empty: not of training"),
+        Column("routine", "string", "", "MPI routine"),
+        Column("operator", "string", "", "operator of a reduction; empty: none, or not known"),
+        Column("carries", "string", "", "control (agreeing on what to exchange), data, or local (sends nothing)"),
+        Column("rule", "string", "", "what told control from data: operator (and type), or size for want of it"),
+        Column("bytes_low", "int64", "B", "least size of a message in this bin; empty: not measured"),
+        Column("bytes_high", "int64", "B", "greatest size of a message in this bin; empty: not measured"),
+        Column("calls", "int64", "calls", "calls with messages of that size"),
+        Column("bytes", "float64", "B", "what this rank contributed to them in total; empty: not measured"),
+        Column("seconds", "float64", "s", "wall time inside the MPI library, summed over calls and threads"),
+    ),
+)
+
+MPI_RANKS = TableSchema(
+    name="mpi_ranks",
+    version=1,
+    columns=(
+        *IDENTITY,
+        *LABELS,
+        Column("verdict", "string", "", "the cell's verdict"),
+        Column("counted", "bool", "", "whether the cell enters aggregates"),
+        Column("rank", "int64", "", "rank"),
+        Column("tool", "string", "", "what counted its calls: bnn (our interposer), mpitrace or mpiP"),
+        Column("rule", "string", "", "what told control from data: operator (and type), or size for want of it"),
+        Column("elapsed_seconds", "float64", "s", "wall time from MPI_Init to MPI_Finalize; empty: not measured"),
+        Column("mpi_seconds", "float64", "s", "of all calls, summed over threads; overlaps computation"),
+        Column("control_seconds", "float64", "s", "of these: control"),
+        Column("data_seconds", "float64", "s", "of these: data; empty: not measurable"),
+        Column("mpi_fraction", "float64", "fraction", "mpi_seconds / elapsed: the paper's communication efficiency"),
+        Column(
+            "data_fraction", "float64", "fraction", "data_seconds / elapsed; overlaps computation, so not time lost"
+        ),
+        Column("steps", "int64", "steps", "steps of the profiled attempt"),
+        Column("gradient_bytes_per_step", "float64", "B", "bytes of data allreduces in training steps / steps"),
+        Column("gradient_ratio", "float64", "", "these / (4 x trainable parameters): exactly 1 is expected"),
+        Column("gradient_check", "string", "", "exact, differs, no exchange (one rank), or why it is not measurable"),
+        Column("control_rate", "float64", "1/s", "control allreduces per second of elapsed time"),
+        Column("cycle_rate", "float64", "1/s", "1 / Horovod's cycle time: the most rounds of agreeing per second"),
+        Column("epochs", "float64", "epochs", "epochs of the profiled attempt's steps"),
+        Column("metric_exchanges", "float64", "", "exchanges of held-out metrics: two allgathers, of sizes and values"),
+        Column("metric_exchanges_per_epoch", "float64", "", "these / epochs begun; at most 1 is expected"),
+        Column("calls", "int64", "calls", "all calls"),
+        Column("overhead_ns", "float64", "ns", "what being counted adds to a call, measured in that run"),
+        Column("overhead_fraction", "float64", "fraction", "calls x overhead / elapsed time"),
+    ),
+)
+
 TABLES: dict[str, TableSchema] = {
     "cells": CELLS,
     "steps": STEPS_OF_CELLS,
@@ -252,4 +315,6 @@ TABLES: dict[str, TableSchema] = {
     "accuracy": ACCURACY,
     "ratios": RATIOS,
     "provenance": PROVENANCE_OF_CELLS,
+    "mpi": MPI,
+    "mpi_ranks": MPI_RANKS,
 }
