@@ -249,7 +249,15 @@ def _steps(
 
 def _evaluation(step: int) -> Evaluation:
     return Evaluation(
-        step=step, epoch=1, draws=10, images=1000, accuracy=0.91, accuracy_single_draw=0.9, nll=0.3, seconds=1.0
+        step=step,
+        epoch=1,
+        draws=10,
+        images=1000,
+        accuracy=0.91,
+        accuracy_single_draw=0.9,
+        nll=0.3,
+        draw_spread=0.05,
+        seconds=1.0,
     )
 
 
