@@ -53,7 +53,7 @@ def wanted_stamp(dev: bool, mpicc: str) -> dict[str, str]:
     facts = {"python": sys.version, "prefix": sys.base_prefix, "venv": str(VENV), "mpi": mpicc}
     common = [*(ENVS / "bootstrap").glob("*.py"), ENVS / "setup.py", ENVS / "build.txt", ROOT / "pyproject.toml"]
     trace = ROOT / "bnn" / "mpi_trace"
-    common += [*sorted(trace.glob("*.[ch]")), trace / "build.py"]
+    common += [*sorted(trace.glob("*.[ch]")), *trace.glob("build.py")]
     wanted = {"runtime": fingerprint([*common, ENVS / "requirements.txt"], facts)}
     if dev:
         wanted["dev"] = fingerprint([ENVS / "requirements-dev.txt"], wanted)
