@@ -167,9 +167,11 @@ def test_ranks_are_preloaded_and_profiles_kept_beside_the_records(layout, here, 
     assert (folder / "mpi").is_dir()
     # a script that was killed after its ranks had finished leaves the profiles aside: the next one keeps them
     (folder / "mpi").rename(folder / ".mpi")
+    before = layout.summary(found.cells[0].cell).stat().st_mtime_ns
     assert "already finished" in run(script, env={"PATH": "/usr/bin:/bin"}).stdout
     assert (folder / "mpi").is_dir()
     assert (tmp_path / "calls").read_text().splitlines()[3:] == [kept]
+    assert layout.summary(found.cells[0].cell).stat().st_mtime_ns > before, "tables without the profiles are outdated"
 
 
 def test_a_cell_runs_without_an_interposer_and_its_log_says_so(layout, here, tmp_path):

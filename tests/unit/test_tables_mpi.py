@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bnn.records import STEPS, STEPS_FILE, read_table
-from bnn.records.files import MPI, MPI_NOT_RECORDED, TIMELINE
+from bnn.records.files import MPI, MPI_ASIDE, MPI_NOT_RECORDED, TIMELINE
 from campaign.cell import Cell
 from campaign.tables import build_tables
 from tests.support.cells import entry, plan, write_cell, write_profiles
@@ -111,6 +111,13 @@ def test_no_profile_has_a_reason(tmp_path, settings, state):
     assert tables["cells"].loc[0, "mpi"] == state
     assert tables["mpi"].empty
     assert tables["mpi_ranks"].empty
+
+
+def test_profiles_that_are_not_gathered_yet_are_not_denied(tmp_path):
+    cell = entry()
+    write_cell(tmp_path, cell, profiled=False)
+    (folder(tmp_path, cell) / MPI_ASIDE).mkdir()
+    assert "about to gather its profiles" in build(tmp_path, cell)["cells"].loc[0, "mpi"]
 
 
 def test_the_jobs_own_reason_is_told(tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bnn.errors import UserError
-from bnn.records.files import MPI, MPI_NOT_RECORDED, TIMELINE
+from bnn.records.files import MPI, MPI_ASIDE, MPI_NOT_RECORDED, TIMELINE
 from bnn.records.mpi import NOT_MEASURED
 from bnn.settings import TrainSettings
 from campaign.mpi import Profile, parse_all
@@ -45,6 +45,8 @@ def read_mpi(folder: Path, settings: TrainSettings, results: Path) -> MpiRecords
         return MpiRecords(f"not recorded: {' '.join(reason.read_text(errors='replace').split())}", timeline=shown)
     found = sorted(place.glob("mpi_profile.*"))
     files = [path for path in found if path.suffix == ".parquet"] or found
+    if not files and (folder / MPI_ASIDE).is_dir():
+        return MpiRecords("not recorded yet: the cell's job is about to gather its profiles; make the tables again")
     if not files:
         return MpiRecords("not recorded: the cell ran without a profiler", timeline=shown)
     try:
