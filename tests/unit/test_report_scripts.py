@@ -72,3 +72,8 @@ def test_a_figure_without_any_value_says_so_in_its_place(tmp_path):
     run("fig2a", input={**inputs, "tables": Namedlist(files)}, output={"svg": svg, "png": png})
     assert "Not drawn: " in Path(svg).read_text()
     assert "no repeat of its 2 points counts" in Path(svg).read_text()
+    html = str(site / "report.html")
+    run("report", input={**inputs, "tables": Namedlist(files), "figures": Namedlist([svg])}, output={"html": html})
+    page = Path(html).read_text()
+    assert "none of its cells has a value that counts" in page
+    assert "Not drawn: " not in page

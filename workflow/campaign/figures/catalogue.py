@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# The id by which the SVG of a notice tells that nothing was drawn (campaign.figures.style.notice).
+NOT_DRAWN = "not-drawn"
+
 SCALING, ACCURACY, LARGE_BATCH = "scaling", "accuracy", "large-batch"
 PERFORMANCE, LEARNING, NETWORKS = "Performance", "Learning", "Networks"
 PREDICTION, PRUNING = "Prediction", "Pruning"

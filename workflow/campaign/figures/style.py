@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, ScalarFormatter
 
+from campaign.figures.catalogue import NOT_DRAWN
+
 # Apart for every common colour blindness and in grey; a BNN is always the first, a CNN always the second.
 COLOURS = {"bnn": "#C44E8C", "cnn": "#1F5A94"}
 TINTS = {"bnn": "#EBC3D9", "cnn": "#C3D5E8"}
@@ -85,6 +87,7 @@ def finish(figure: Figure, title: str, handles: Iterable[Artist], notes: Iterabl
 def notice(title: str, reason: str) -> Figure:
     """In place of a figure whose cells have no value: a title and the reason in words, without axes."""
     figure = Figure(figsize=(WIDTH, 0.3))
+    figure.patch.set_gid(NOT_DRAWN)
     return finish(figure, title, [], [f"Not drawn: {reason}."])
 
 

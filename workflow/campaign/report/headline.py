@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,8 @@ def _times(times: Mapping[int, float], side: pd.DataFrame) -> str:
     if side.empty:
         return "not run"
     best = side["best"].max()
+    if not times and math.isnan(best):
+        return "no epoch completed"
     if not times:
         return f"not reached (highest {best:.3f})"
     centre = paired(times, dict.fromkeys(times, 1.0)).value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from campaign.figures.catalogue import FIGURES, available, not_measured
+from campaign.figures.catalogue import FIGURES, NOT_DRAWN, available, not_measured
 from campaign.report import headline, published
 from campaign.report.captions import FOLDER, caption_html
 from campaign.report.mpi import mpi_section
@@ -64,6 +64,8 @@ def render(
     shared, different = facts(tables["provenance"])
     rows = headline.cell_rows(tables)
     absent = {name: "it could not be drawn in this run" for name in available(plan) if name not in figures}
+    notices = [name for name, path in figures.items() if f'id="{NOT_DRAWN}"' in path.read_text()]
+    absent |= dict.fromkeys(notices, "none of its cells has a value that counts")
     return environment.get_template("report.html.j2").render(
         head=header(plan, cells, tables["provenance"]),
         introduction=caption_html("workflow.rst", captions),
@@ -75,7 +77,7 @@ def render(
         accuracies=headline.accuracy_rows(tables),
         parameters=headline.parameter_rows(tables),
         mpi=mpi_section(tables),
-        figures=[_figure(name, figures[name], captions) for name in FIGURES if name in figures],
+        figures=[_figure(name, figures[name], captions) for name in FIGURES if name in figures and name not in notices],
         absent=[
             {"name": name, "number": _number(name), "title": FIGURES[name].title, "reason": reason}
             for name, reason in sorted(

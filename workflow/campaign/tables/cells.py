@@ -77,6 +77,10 @@ class LoadedCell:
         if self.summary.hash != wanted:
             reasons.insert(0, f"its records are of other settings ({self.summary.hash}) than the plan's ({wanted})")
             return "INVALID", reasons
+        launch = self.settings.labels.get("launch")
+        if launch and self.summary.labels.get("launch") != launch:
+            reasons.insert(0, "its records are of another launch (site, options or environment) than the plan's")
+            return "INVALID", reasons
         if self.summary.ranks != self.ranks:
             reasons.insert(0, f"ran on {self.summary.ranks} ranks, planned for {self.ranks}")
             return "INVALID", reasons

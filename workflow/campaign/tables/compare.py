@@ -35,6 +35,8 @@ def accuracy_rows(loaded: LoadedCell, targets: Sequence[float]) -> list[Row]:
         for definition, column in DEFINITIONS.items():
             seconds = time_to_accuracy(loaded.steps, target, column, completed)
             missed = f"not reached in {len(steps)} steps: the highest value is {best[definition]:.3f}"
+            if math.isnan(best[definition]):
+                missed = f"no epoch was completed in {len(steps)} steps"
             rows.append(
                 loaded.identity
                 | loaded.labels
