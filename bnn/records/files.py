@@ -28,5 +28,5 @@ def staging(attempt: int) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a small file aside and rename it into place: it appears whole or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text)
+    aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from bnn.records.files import write_text
 from campaign.figures.catalogue import FIGURES, NOT_DRAWN, available, not_measured
 from campaign.report import headline, published
 from campaign.report.captions import FOLDER, caption_html
@@ -39,9 +39,7 @@ def write_report(
     """
     text = render(plan, tables, figures, captions=captions, templates=templates)
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, out)
+    write_text(out, text)
 
 
 def render(
