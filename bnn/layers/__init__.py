@@ -14,14 +14,17 @@ from bnn.layers.base import (
     sigma_median,
 )
 from bnn.layers.flipout import FlipoutConv2d, FlipoutLinear
+from bnn.layers.flipout_fast import FastFlipoutConv2d, FastFlipoutLinear
+from bnn.layers.local_reparameterization import LocalReparameterizationConv2d, LocalReparameterizationLinear
 from bnn.layers.noise import NoiseKey, set_noise
 from bnn.layers.reparameterization import ReparameterizationConv2d, ReparameterizationLinear
 
-# Name of an estimator -> its classes. A faster `flipout` may take the place of the reference behind the same interface.
+# Name of an estimator -> its classes. `flipout` takes this project's kernels where they fit, else it is the reference.
 ESTIMATORS: dict[str, tuple[type[BayesianConv2d], type[BayesianLinear]]] = {
-    "flipout": (FlipoutConv2d, FlipoutLinear),
+    "flipout": (FastFlipoutConv2d, FastFlipoutLinear),
     "flipout-reference": (FlipoutConv2d, FlipoutLinear),
     "reparameterization": (ReparameterizationConv2d, ReparameterizationLinear),
+    "local-reparameterization": (LocalReparameterizationConv2d, LocalReparameterizationLinear),
 }
 
 
@@ -37,8 +40,12 @@ __all__ = [
     "BayesianConv2d",
     "BayesianLayer",
     "BayesianLinear",
+    "FastFlipoutConv2d",
+    "FastFlipoutLinear",
     "FlipoutConv2d",
     "FlipoutLinear",
+    "LocalReparameterizationConv2d",
+    "LocalReparameterizationLinear",
     "NoiseKey",
     "PosteriorInit",
     "ReparameterizationConv2d",

@@ -89,6 +89,13 @@ class BayesianLayer(nn.Module):
     def check_input(self, x: Tensor) -> None:
         """Raise ValueError unless the first dimension of `x` can be that of the examples."""
 
+    def seed_noise(self, seed: int) -> None:
+        """Make the next forward pass draw the noise of this 64-bit seed, on the layer's own device."""
+        device = self.mu.device
+        if self.generator is None or self.generator.device != device:
+            self.generator = torch.Generator(device=device)
+        self.generator.manual_seed(seed)
+
     def standard_normal(self) -> Tensor:
         """N(0, 1) noise of the kernel's shape from this layer's generator."""
         like = self.mu

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from bnn.layers.base import bayesian_layers
@@ -45,7 +44,4 @@ def set_noise(model: nn.Module, key: NoiseKey) -> None:
     torch's default generator, which `torch.manual_seed` seeds.
     """
     for layer in bayesian_layers(model):
-        device = layer.mu.device
-        if layer.generator is None or layer.generator.device != device:
-            layer.generator = torch.Generator(device=device)
-        layer.generator.manual_seed(layer_seed(key, layer.layer_index))
+        layer.seed_noise(layer_seed(key, layer.layer_index))

@@ -154,7 +154,7 @@ def test_text_files_list_variables_and_operations(folder: Path) -> None:
     operations = [line.split("\t") for line in (folder / "OpsNames.txt").read_text().splitlines()[1:]]
     assert operations[0][1:] == ["input", "", "(None, 1, 8, 8)"]
     assert operations[1][:3] == ["conv0/sample", "sampling", "Normal"]
-    assert operations[2] == ["conv0", "layer", "FlipoutConv2d", "(None, 1, 8, 8)"]
+    assert operations[2] == ["conv0", "layer", "FastFlipoutConv2d", "(None, 1, 8, 8)"]
     assert operations[-1][1:] == ["logits", "", "(None, 3)"]
     assert [line[1] for line in operations].count("sampling") == 14
     assert sum(line[1:3] == ["function", "add"] for line in operations) == 4
@@ -253,8 +253,8 @@ DAMAGES = [
     (edit_graph(lambda g: g["nodes"][NODE_ADD]["arguments"].update(y={"a": 1})), "do not fit together"),
     (edit_graph(lambda g: g["nodes"][NODE_ADD]["arguments"].update(y="text")), "do not fit together"),
     (edit_graph(lambda g: g["nodes"][1]["arguments"].update(stride=[2, 2])), "node conv0: output shape"),
-    (edit_graph(lambda g: g["nodes"][1]["arguments"].update(generator=3)), "operation FlipoutConv2d: arguments"),
-    (edit_graph(lambda g: g["nodes"][1]["arguments"].update(in_channels="3")), "operation FlipoutConv2d: arguments"),
+    (edit_graph(lambda g: g["nodes"][1]["arguments"].update(generator=3)), "operation FastFlipoutConv2d: arguments"),
+    (edit_graph(lambda g: g["nodes"][1]["arguments"].update(in_channels="3")), "operation FastFlipoutConv2d: arguments"),
     (edit_graph(lambda g: g["nodes"][1].update(layer="forward")), "impossible name"),
     (edit_graph(lambda g: g["nodes"][2].update(inputs=["nowhere"])), "reads nowhere"),
     (edit_graph(lambda g: g["nodes"][2].update(name=g["nodes"][1]["name"])), "used twice"),

@@ -1,0 +1,112 @@
+// What the kernels of one instruction set offer. Every pointer is to dense float32 memory; images are NHWC, kernels OHWI.
+// Nothing here starts a thread: a call does the share of the work that its range names, so that the caller can divide
+// it over torch's own thread pool. Results do not depend on how it is divided.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace bnn {
+
+// Philox counters of different uses never meet: one stream each (random.h).
+enum Stream : uint32_t { kEpsilon = 0, kSignsIn = 1, kSignsOut = 2 };
+
+// Elements are handled in chunks of this many: sums are formed per chunk, so that they do not depend on threads.
+constexpr int64_t kChunk = 4096;
+
+// Up to this many neighbouring destination pixels share one pass over the weights.
+constexpr int kRows = 6;
+
+// Some destination pixels of one image row, and for each tap the source pixel that each of them reads.
+struct Tile {
+  int rows;                     // 1 ... kRows
+  int64_t pixel[kRows];         // destination pixel
+  std::vector<char> active;     // [tap]: whether at least one row reads inside the image
+  std::vector<int64_t> source;  // [tap][row]: source pixel, -1 for padding
+};
+
+// A convolution seen from its destination: each pixel gathers source pixels, tap by tap. The forward pass gathers
+// inputs for outputs, the input gradient gathers output gradients for inputs.
+struct Gather {
+  int64_t source_pixels, source_channels;  // per image
+  int64_t pixels, channels;                // destination, per image
+  int taps;
+  bool source_is_input;                    // forward pass: weights are read as [channel][tap][source channel]
+  std::vector<Tile> tiles;
+};
+
+// The pairs (output pixel, input pixel) that one tap of the weight gradient multiplies, within a strip of output rows.
+struct Strip {
+  int64_t first_out, out_pixels, first_in, in_pixels;
+  std::vector<std::vector<int32_t>> pairs;  // [tap]: out, in, out, in, ... relative to the strip's first pixels
+  std::vector<int32_t> unfolded;            // [output pixel][tap of the convolution]: input pixel, -1 for padding
+};
+
+// With few input channels the inputs are unfolded: all taps of a pixel are taken as its channels, under a single tap.
+struct WeightGradient {
+  int64_t in_pixels, in_channels, out_pixels, out_channels;
+  int taps;           // that are gone through one by one
+  int unfolded_taps;  // that became channels; 1 if none
+  std::vector<Strip> strips;
+
+  int64_t columns() const { return in_channels * unfolded_taps; }
+};
+
+// Source, weights and signs of a gather. Without delta it is a plain convolution with weights mu; with delta example n
+// sees mu + delta * sign_out[n] * sign_in[n] (signs are +1 or -1; rows of source and destination channels).
+struct GatherArguments {
+  const float* source;
+  const float* mu;
+  const float* delta;
+  const float* source_signs;
+  const float* signs;
+  const float* bias;
+  float* destination;
+  int64_t images;
+};
+
+struct WeightGradientArguments {
+  const float* input;
+  const float* gradient;
+  const float* input_signs;
+  const float* output_signs;
+  float* mu;     // out: sum over examples of dW_n
+  float* delta;  // out: sum over examples of dW_n * signs; null for a plain convolution
+  int64_t images;
+};
+
+struct AdamStep {
+  float rate, beta1, beta2, epsilon, bias1, bias2_root;
+};
+
+struct Kernels {
+  const char* name;
+  int gather_width;      // destination channels of one task of `gather`
+  int gradient_width;    // columns (input channels, or what they were unfolded to) of one task of `weight_gradient`
+  int gradient_outputs;  // output channels are divided in multiples of this
+
+  // Destination channels [block * gather_width, ...) of images [first, last).
+  void (*gather)(const Gather&, const GatherArguments&, int64_t block, int64_t first, int64_t last);
+  // Columns [block * gradient_width, ...), output channels [first, last), all images.
+  void (*weight_gradient)(const WeightGradient&, const WeightGradientArguments&, int64_t block, int64_t first,
+                          int64_t last);
+  // N(0, 1) noise of elements [first, last).
+  void (*normal)(uint64_t seed, Stream, int64_t first, int64_t last, float* out);
+  // Signs +1 or -1 of elements [first, last).
+  void (*signs)(uint64_t seed, Stream, int64_t first, int64_t last, float* out);
+  // delta = softplus(rho) * eps for elements [first, last) of one chunk; returns their KL from N(0, prior^2), nats.
+  double (*perturb)(const float* mu, const float* rho, uint64_t seed, float prior, int64_t first, int64_t last,
+                    float* delta);
+  // In place: gradients for mu and delta become those for mu and rho, KL term included.
+  void (*chain)(const float* mu, const float* rho, const float* delta, float prior, float kl_weight, int64_t first,
+                int64_t last, float* grad_mu, float* grad_delta);
+  void (*adam)(const AdamStep&, int64_t first, int64_t last, const float* gradient, float* value, float* mean,
+               float* square);
+  void (*rmsprop)(float rate, float decay, float epsilon, int64_t first, int64_t last, const float* gradient,
+                  float* value, float* square);
+};
+
+// The kernels for this machine's vector width; BNN_KERNELS_ISA (avx512, avx2, generic) asks for a narrower one.
+const Kernels& kernels();
+
+}  // namespace bnn

@@ -1,0 +1,27 @@
+// The kernels for one instruction set: compiled once for each, with BNN_ISA its name.
+#include "api.h"
+#include "elementwise.h"
+#include "gather.h"
+#include "random.h"
+#include "weight_gradient.h"
+
+#define BNN_TEXT_(x) #x
+#define BNN_TEXT(x) BNN_TEXT_(x)
+
+namespace bnn {
+extern const Kernels BNN_TABLE;
+const Kernels BNN_TABLE = {
+    BNN_TEXT(BNN_ISA),
+    BNN_ISA::kPanelWidth,
+    BNN_ISA::kGradientWidth,
+    4,
+    BNN_ISA::gather,
+    BNN_ISA::weight_gradient,
+    BNN_ISA::normals,
+    BNN_ISA::random_signs,
+    BNN_ISA::perturb,
+    BNN_ISA::chain,
+    BNN_ISA::adam,
+    BNN_ISA::rmsprop,
+};
+}  // namespace bnn

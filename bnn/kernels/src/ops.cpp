@@ -1,0 +1,298 @@
+// The kernels as torch operators (torch.ops.bnn_kernels), on torch's own thread pool.
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
+#include <ATen/ops/mul.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <numeric>
+#include <optional>
+
+#include "geometry.h"
+
+namespace bnn {
+namespace {
+
+using at::Tensor;
+using Optional = std::optional<Tensor>;
+
+// Forming one vector of an image's weights costs about as much as this many multiply-adds with it.
+constexpr double kFormCost = 4.0;
+// Images seen as one where weights are shared.
+constexpr int64_t kSharedImages = 48;
+
+const float* read(const Tensor& tensor) { return tensor.const_data_ptr<float>(); }
+const float* read(const Optional& tensor) { return tensor ? read(*tensor) : nullptr; }
+
+void check(const Tensor& tensor, const char* name) {
+  TORCH_CHECK(tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat, name, ": must be a float32 CPU tensor");
+}
+
+void check_nhwc(const Tensor& tensor, const char* name) {
+  check(tensor, name);
+  TORCH_CHECK(tensor.dim() == 4 && tensor.permute({0, 2, 3, 1}).is_contiguous(), name,
+              ": must have 4 dimensions and lie in memory as channels_last");
+}
+
+void check_signs(const Optional& signs, int64_t images, int64_t channels, const char* name) {
+  TORCH_CHECK(signs.has_value(), name, ": is needed with delta");
+  check(*signs, name);
+  TORCH_CHECK(signs->is_contiguous() && signs->dim() == 2 && signs->size(0) == images && signs->size(1) == channels,
+              name, ": must be contiguous, (", images, ", ", channels, ")");
+}
+
+void check_same(const Tensor& tensor, const Tensor& like, const char* name) {
+  check(tensor, name);
+  TORCH_CHECK(tensor.sizes() == like.sizes() && tensor.strides() == like.strides() && like.is_non_overlapping_and_dense(),
+              name, ": must have shape and strides of its weights, which must be dense");
+}
+
+// A dense tensor of that shape in NHWC order.
+Tensor make_nhwc(at::IntArrayRef nchw) {
+  return at::empty({nchw[0], nchw[2], nchw[3], nchw[1]}, at::kFloat).permute({0, 3, 1, 2});
+}
+
+Shape shape_of(const Tensor& input, const Tensor& output, const Tensor& kernel, at::IntArrayRef stride,
+               at::IntArrayRef padding, at::IntArrayRef dilation) {
+  TORCH_CHECK(kernel.size(1) == input.size(1) && kernel.size(0) == output.size(1) && input.size(0) == output.size(0),
+              "input, output and kernel do not fit together");
+  Shape s{input.size(2), input.size(3), input.size(1), output.size(2), output.size(3), output.size(1),
+          {kernel.size(2), kernel.size(3)}, {stride[0], stride[1]}, {padding[0], padding[1]}, {dilation[0], dilation[1]}};
+  const int64_t in[2] = {s.in_height, s.in_width}, out[2] = {s.out_height, s.out_width};
+  for (int axis = 0; axis < 2; ++axis)
+    TORCH_CHECK((in[axis] + 2 * s.padding[axis] - s.dilation[axis] * (s.kernel[axis] - 1) - 1) / s.stride[axis] + 1 == out[axis],
+                "the sizes of input and output do not fit together");
+  return s;
+}
+
+// Parts to divide the rest into, so that `blocks` times parts are shared out evenly.
+int64_t parts(int64_t blocks, int64_t most) {
+  const int64_t threads = at::get_num_threads();
+  return std::min(most, threads / std::gcd(blocks, threads));
+}
+
+void run_gather(const Gather& g, const GatherArguments& a) {
+  const Kernels& k = kernels();
+  const int64_t blocks = (g.channels + k.gather_width - 1) / k.gather_width, chunks = parts(blocks, a.images);
+  at::parallel_for(0, blocks * chunks, 1, [&](int64_t first, int64_t last) {
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t chunk = task % chunks;
+      k.gather(g, a, task / chunks, a.images * chunk / chunks, a.images * (chunk + 1) / chunks);
+    }
+  });
+}
+
+// Weights that all images share: several images are taken as one.
+void run_shared(const Shape& shape, bool forward, const GatherArguments& a) {
+  for (int64_t n = 0; n < a.images;) {
+    const int64_t images = std::min(kSharedImages, a.images - n);
+    const auto g = gather_of(shape, forward, images);
+    const int64_t whole = (a.images - n) / images;
+    GatherArguments some = a;
+    some.source += n * (g->source_pixels / images) * g->source_channels;
+    some.destination += n * (g->pixels / images) * g->channels;
+    some.images = whole;
+    run_gather(*g, some);
+    n += whole * images;
+  }
+}
+
+// Multiply-adds per weight and image, counting whole tiles under every tap that any of their pixels needs.
+double work(const Gather& g, int64_t images) {
+  int64_t sum = 0;
+  for (const Tile& tile : g.tiles)
+    for (int t = 0; t < g.taps; ++t) sum += tile.active[t] ? tile.rows : 0;
+  return (double)sum / g.taps / images;
+}
+
+bool small(const Gather& g) { return g.pixels < 16; }
+
+// destination = plain or Flipout convolution. `signs` are those of the destination's channels.
+void gather_into(const Shape& shape, bool forward, const Tensor& source, const Tensor& mu, const Optional& delta,
+                 const Optional& source_signs, const Optional& signs, const Optional& bias, Tensor& destination) {
+  GatherArguments a{read(source), read(mu), read(delta), read(source_signs), read(signs), read(bias),
+                    destination.mutable_data_ptr<float>(), source.size(0)};
+  const auto g = gather_of(shape, forward, 1);
+  if (!delta) return small(*g) ? run_shared(shape, forward, a) : run_gather(*g, a);
+  const auto shared = gather_of(shape, forward, std::min(kSharedImages, a.images));
+  const double both = 2 * work(*shared, std::min(kSharedImages, a.images));
+  if (!small(*g) || work(*g, 1) + kFormCost < both) return run_gather(*g, a);
+  a.delta = nullptr;
+  run_shared(shape, forward, a);
+  const Tensor flipped = at::mul(source, source_signs->unsqueeze(2).unsqueeze(3));
+  Tensor part = make_nhwc(destination.sizes());
+  a.source = read(flipped);
+  a.mu = read(*delta);
+  a.bias = nullptr;
+  a.destination = part.mutable_data_ptr<float>();
+  run_shared(shape, forward, a);
+  destination.addcmul_(part, signs->unsqueeze(2).unsqueeze(3));
+}
+
+Tensor conv(const Tensor& input, const Tensor& mu, const Optional& delta, const Optional& input_signs,
+            const Optional& output_signs, const Optional& bias, at::IntArrayRef stride, at::IntArrayRef padding,
+            at::IntArrayRef dilation) {
+  check_nhwc(input, "input");
+  check_nhwc(mu, "mu");
+  if (delta) {
+    check_same(*delta, mu, "delta");
+    check_signs(input_signs, input.size(0), input.size(1), "input_signs");
+    check_signs(output_signs, input.size(0), mu.size(0), "output_signs");
+  }
+  if (bias) check(*bias, "bias");
+  int64_t size[2];
+  for (int i = 0; i < 2; ++i) {
+    const int64_t room = input.size(2 + i) + 2 * padding[i] - dilation[i] * (mu.size(2 + i) - 1) - 1;
+    TORCH_CHECK(room >= 0, "input: smaller than the kernel");
+    size[i] = room / stride[i] + 1;
+  }
+  Tensor output = make_nhwc({input.size(0), mu.size(0), size[0], size[1]});
+  const Shape shape = shape_of(input, output, mu, stride, padding, dilation);
+  gather_into(shape, true, input, mu, delta, input_signs, output_signs, bias, output);
+  return output;
+}
+
+Tensor conv_input_gradient(const Tensor& gradient, const Tensor& mu, const Optional& delta,
+                           const Optional& input_signs, const Optional& output_signs, at::IntArrayRef size,
+                           at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation) {
+  check_nhwc(gradient, "gradient");
+  check_nhwc(mu, "mu");
+  if (delta) {
+    check_same(*delta, mu, "delta");
+    check_signs(input_signs, gradient.size(0), mu.size(1), "input_signs");
+    check_signs(output_signs, gradient.size(0), mu.size(0), "output_signs");
+  }
+  Tensor made = make_nhwc({gradient.size(0), mu.size(1), size[0], size[1]});
+  const Shape shape = shape_of(made, gradient, mu, stride, padding, dilation);
+  gather_into(shape, false, gradient, mu, delta, output_signs, input_signs, std::nullopt, made);
+  return made;
+}
+
+std::tuple<Tensor, Optional> conv_weight_gradient(const Tensor& input, const Tensor& gradient, const Optional& input_signs,
+                                                  const Optional& output_signs, at::IntArrayRef size,
+                                                  at::IntArrayRef stride, at::IntArrayRef padding,
+                                                  at::IntArrayRef dilation) {
+  check_nhwc(input, "input");
+  check_nhwc(gradient, "gradient");
+  const bool flipout = input_signs.has_value();
+  if (flipout) {
+    check_signs(input_signs, input.size(0), input.size(1), "input_signs");
+    check_signs(output_signs, input.size(0), gradient.size(1), "output_signs");
+  }
+  Tensor mu = make_nhwc({gradient.size(1), input.size(1), size[0], size[1]});
+  Optional delta;
+  if (flipout) delta = make_nhwc(mu.sizes());
+  const auto w = weight_gradient_of(shape_of(input, gradient, mu, stride, padding, dilation));
+  const WeightGradientArguments a{read(input), read(gradient), read(input_signs), read(output_signs),
+                                  mu.mutable_data_ptr<float>(), flipout ? delta->mutable_data_ptr<float>() : nullptr,
+                                  input.size(0)};
+  const Kernels& k = kernels();
+  const int64_t blocks = (w->columns() + k.gradient_width - 1) / k.gradient_width;
+  const int64_t groups = (w->out_channels + k.gradient_outputs - 1) / k.gradient_outputs, chunks = parts(blocks, groups);
+  at::parallel_for(0, blocks * chunks, 1, [&](int64_t first, int64_t last) {
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t chunk = task % chunks;
+      k.weight_gradient(*w, a, task / chunks, groups * chunk / chunks * k.gradient_outputs,
+                        std::min(w->out_channels, groups * (chunk + 1) / chunks * k.gradient_outputs));
+    }
+  });
+  return {mu, delta};
+}
+
+template <typename Function>
+void for_chunks(int64_t elements, Function function) {
+  at::parallel_for(0, (elements + kChunk - 1) / kChunk, 8, [&](int64_t first, int64_t last) {
+    for (int64_t chunk = first; chunk < last; ++chunk)
+      function(chunk, chunk * kChunk, std::min(elements, (chunk + 1) * kChunk));
+  });
+}
+
+Tensor normal(int64_t seed, int64_t elements) {
+  Tensor made = at::empty({elements}, at::kFloat);
+  float* to = made.mutable_data_ptr<float>();
+  for_chunks(elements, [&](int64_t, int64_t first, int64_t last) {
+    kernels().normal((uint64_t)seed, kEpsilon, first, last, to + first);
+  });
+  return made;
+}
+
+Tensor signs(int64_t seed, bool output, int64_t images, int64_t channels) {
+  Tensor made = at::empty({images, channels}, at::kFloat);
+  float* to = made.mutable_data_ptr<float>();
+  for_chunks(made.numel(), [&](int64_t, int64_t first, int64_t last) {
+    kernels().signs((uint64_t)seed, output ? kSignsOut : kSignsIn, first, last, to + first);
+  });
+  return made;
+}
+
+std::tuple<Tensor, Tensor> perturb(const Tensor& mu, const Tensor& rho, int64_t seed, double prior) {
+  check(mu, "mu");
+  check_same(rho, mu, "rho");
+  Tensor delta = at::empty_strided(mu.sizes(), mu.strides(), mu.options());
+  const float *m = read(mu), *r = read(rho);
+  float* to = delta.mutable_data_ptr<float>();
+  std::vector<double> parts((mu.numel() + kChunk - 1) / kChunk);
+  for_chunks(mu.numel(), [&](int64_t chunk, int64_t first, int64_t last) {
+    parts[chunk] = kernels().perturb(m, r, (uint64_t)seed, (float)prior, first, last, to);
+  });
+  Tensor kl = at::empty({}, mu.options());
+  *kl.mutable_data_ptr<float>() = (float)std::accumulate(parts.begin(), parts.end(), 0.0);
+  return {delta, kl};
+}
+
+void chain_(const Tensor& mu, const Tensor& rho, const Tensor& delta, double prior, const Optional& kl_weight, Tensor grad_mu,
+            Tensor grad_delta) {
+  check(mu, "mu");
+  for (const Tensor* tensor : {&rho, &delta, (const Tensor*)&grad_mu, (const Tensor*)&grad_delta}) check_same(*tensor, mu, "gradient");
+  const float *m = read(mu), *r = read(rho), *d = read(delta);
+  if (kl_weight) check(*kl_weight, "kl_weight");
+  const float weight = kl_weight ? *read(*kl_weight) : 0.0f;
+  float *gm = grad_mu.mutable_data_ptr<float>(), *gd = grad_delta.mutable_data_ptr<float>();
+  for_chunks(mu.numel(), [&](int64_t, int64_t first, int64_t last) {
+    kernels().chain(m, r, d, (float)prior, weight, first, last, gm, gd);
+  });
+}
+
+void adam_(Tensor value, const Tensor& gradient, Tensor mean, Tensor square, double rate, double beta1, double beta2,
+           double epsilon, const Tensor& step) {
+  check(value, "value");
+  for (const Tensor* tensor : {&gradient, (const Tensor*)&mean, (const Tensor*)&square}) check_same(*tensor, value, "gradient");
+  check(step, "step");
+  const double done = *read(step);
+  const AdamStep facts{(float)rate, (float)beta1, (float)beta2, (float)epsilon,
+                       (float)(1 - std::pow(beta1, done)), (float)std::sqrt(1 - std::pow(beta2, done))};
+  const float* g = read(gradient);
+  float *v = value.mutable_data_ptr<float>(), *m = mean.mutable_data_ptr<float>(), *s = square.mutable_data_ptr<float>();
+  for_chunks(value.numel(), [&](int64_t, int64_t first, int64_t last) { kernels().adam(facts, first, last, g, v, m, s); });
+}
+
+void rmsprop_(Tensor value, const Tensor& gradient, Tensor square, double rate, double decay, double epsilon) {
+  check(value, "value");
+  for (const Tensor* tensor : {&gradient, (const Tensor*)&square}) check_same(*tensor, value, "gradient");
+  const float* g = read(gradient);
+  float *v = value.mutable_data_ptr<float>(), *s = square.mutable_data_ptr<float>();
+  for_chunks(value.numel(), [&](int64_t, int64_t first, int64_t last) {
+    kernels().rmsprop((float)rate, (float)decay, (float)epsilon, first, last, g, v, s);
+  });
+}
+
+std::string isa() { return kernels().name; }
+
+}  // namespace
+
+TORCH_LIBRARY(bnn_kernels, m) {
+  m.def("isa() -> str", isa);
+  m.def("normal(int seed, int elements) -> Tensor", normal);
+  m.def("signs(int seed, bool output, int images, int channels) -> Tensor", signs);
+  m.def("perturb(Tensor mu, Tensor rho, int seed, float prior) -> (Tensor, Tensor)", perturb);
+  m.def("chain_(Tensor mu, Tensor rho, Tensor delta, float prior, Tensor? kl_weight, Tensor(a!) grad_mu, Tensor(b!) grad_delta) -> ()", chain_);
+  m.def("adam_(Tensor(a!) value, Tensor gradient, Tensor(b!) mean, Tensor(c!) square, float rate, float beta1, float beta2, float epsilon, Tensor step) -> ()", adam_);
+  m.def("rmsprop_(Tensor(a!) value, Tensor gradient, Tensor(b!) square, float rate, float decay, float epsilon) -> ()", rmsprop_);
+  m.def("conv(Tensor input, Tensor mu, Tensor? delta, Tensor? input_signs, Tensor? output_signs, Tensor? bias, int[2] stride, int[2] padding, int[2] dilation) -> Tensor", conv);
+  m.def("conv_input_gradient(Tensor gradient, Tensor mu, Tensor? delta, Tensor? input_signs, Tensor? output_signs, int[2] size, int[2] stride, int[2] padding, int[2] dilation) -> Tensor", conv_input_gradient);
+  m.def("conv_weight_gradient(Tensor input, Tensor gradient, Tensor? input_signs, Tensor? output_signs, int[2] size, int[2] stride, int[2] padding, int[2] dilation) -> (Tensor, Tensor?)", conv_weight_gradient);
+}
+
+}  // namespace bnn

@@ -1,0 +1,166 @@
+"""Flipout by this project's kernels: the same estimator as `bnn.layers.flipout`, at the cost of one convolution.
+
+Example n of a batch sees the kernel W_n = mu + delta * (s_n r_n^T), delta = sigma * eps (Wen et al. 2018, eq. 3). The
+kernels form W_n in cache and convolve once, where eq. 4 needs two convolutions; the weight gradient of each example is
+computed once and added to the gradients of both mu and delta. Noise comes from a counter-based generator (Philox) and
+is drawn together with the KL; the gradients of mu and rho leave the backward pass complete, KL included.
+
+Whatever the kernels do not cover (a GPU, double precision, groups, dense layers on more than two dimensions) is
+computed by the reference layers these derive from.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from bnn import kernels
+from bnn.layers.base import BayesianLayer, bayesian_layers
+from bnn.layers.flipout import FlipoutConv2d, FlipoutLinear
+from bnn.layers.noise import splitmix64
+
+OPS = torch.ops.bnn_kernels
+
+
+class FastFlipout(BayesianLayer):
+    """What the convolution and the dense layer share: seeds, and the KL that comes with the noise."""
+
+    _seed: int | None = None  # of the noise named last by set_noise
+    _draws = 0  # forward passes since then
+    _kl: tuple[Tensor, int, int] | None = None  # KL of the last forward pass, and the versions of mu and rho it is for
+
+    def seed_noise(self, seed: int) -> None:
+        super().seed_noise(seed)
+        self._seed, self._draws = seed, 0
+
+    def next_seed(self) -> int:
+        """Seed of the next forward pass, as a signed 64-bit number."""
+        if self._seed is None:
+            return int(torch.randint(-(2**63), 2**63 - 1, ()).item())
+        seed = splitmix64((self._seed + self._draws) & (2**64 - 1))
+        self._draws += 1
+        return seed - 2**64 if seed >= 2**63 else seed
+
+    def covers(self, x: Tensor) -> bool:
+        """Whether the kernels compute this layer for this input."""
+        return x.shape[0] > 0 and kernels.fits(x, self.mu, self.rho)
+
+    def keep_kl(self, kl: Tensor) -> None:
+        self._kl = (kl, self.mu._version, self.rho._version)
+
+    def kl(self) -> Tensor:
+        """The KL that the last forward pass computed, else (or once it has been asked for) computed anew."""
+        kept, self._kl = self._kl, None
+        if kept is not None and kept[1:] == (self.mu._version, self.rho._version):
+            return kept[0]
+        return super().kl()
+
+
+def lies_channels_last(*tensors: Tensor) -> bool:
+    """Whether torch's own convolution of these tensors would give a channels_last output."""
+    return any(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in tensors)
+
+
+class FlipoutConvolution(torch.autograd.Function):
+    """(x, mu, rho, bias) -> (output, KL in nats). Input (N, C_in, H, W), output (N, C_out, H', W'), KL 0-dim."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, mu: Tensor, rho: Tensor, bias: Tensor | None, seed: int, prior: float, shape: Any
+    ) -> tuple[Tensor, Tensor]:
+        channels_last = lies_channels_last(x, mu)
+        x = x.contiguous(memory_format=torch.channels_last)
+        mu, rho = (w.contiguous(memory_format=torch.channels_last) for w in (mu, rho))
+        delta, kl = OPS.perturb(mu, rho, seed, prior)
+        signs = OPS.signs(seed, False, x.shape[0], x.shape[1]), OPS.signs(seed, True, x.shape[0], mu.shape[0])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, mu, rho, delta, *signs)
+        ctx.prior, ctx.shape = prior, shape
+        y = OPS.conv(x, mu, delta, *signs, bias, *shape)
+        return y if channels_last else y.contiguous(), kl
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor | None, kl_weight: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, mu, rho, delta, *signs = ctx.saved_tensors
+        want_x, want_mu, want_rho, want_bias = ctx.needs_input_grad[:4]
+        grads: list[Tensor | None] = [None, None, None, None]
+        if gradient is not None:
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+            if want_x:
+                grads[0] = OPS.conv_input_gradient(gradient, mu, delta, *signs, x.shape[2:], *ctx.shape)
+            if want_bias:
+                grads[3] = gradient.sum((0, 2, 3))
+        if want_mu or want_rho:
+            if gradient is not None:
+                pair = OPS.conv_weight_gradient(x, gradient, *signs, mu.shape[2:], *ctx.shape)
+            else:
+                pair = torch.zeros_like(mu), torch.zeros_like(mu)
+            OPS.chain_(mu, rho, delta, ctx.prior, kl_weight, *pair)
+            grads[1:3] = [grad if want else None for grad, want in zip(pair, (want_mu, want_rho), strict=True)]
+        return (*grads, None, None, None)
+
+
+class Perturbation(torch.autograd.Function):
+    """(mu, rho) -> (delta, KL in nats), delta = softplus(rho) * eps of mu's shape."""
+
+    @staticmethod
+    def forward(ctx: Any, mu: Tensor, rho: Tensor, seed: int, prior: float) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        mu, rho = mu.contiguous(), rho.contiguous()
+        delta, kl = OPS.perturb(mu, rho, seed, prior)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(mu, rho, delta)
+        ctx.prior = prior
+        return delta, kl
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor | None, kl_weight: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        mu, rho, delta = ctx.saved_tensors
+        of_mu = torch.zeros_like(mu)
+        of_rho = torch.zeros_like(mu) if gradient is None else gradient.clone(memory_format=torch.contiguous_format)
+        OPS.chain_(mu, rho, delta, ctx.prior, kl_weight, of_mu, of_rho)
+        return of_mu, of_rho, None, None
+
+
+class FastFlipoutConv2d(FastFlipout, FlipoutConv2d):
+    """Convolution by Flipout, by the kernels."""
+
+    def covers(self, x: Tensor) -> bool:
+        return self.groups == 1 and super().covers(x)
+
+    def sample(self, x: Tensor) -> Tensor:
+        if not self.covers(x):
+            return super().sample(x)
+        shape = (self.stride, self.padding, self.dilation)
+        y, kl = FlipoutConvolution.apply(x, self.mu, self.rho, self.bias, self.next_seed(), self.prior_scale, shape)
+        self.keep_kl(kl)
+        return y  # type: ignore[no-any-return]
+
+
+class FastFlipoutLinear(FastFlipout, FlipoutLinear):
+    """Dense layer by Flipout: two matrix products (an example has too few outputs to pay for weights of its own)."""
+
+    def covers(self, x: Tensor) -> bool:
+        return x.dim() == 2 and super().covers(x)
+
+    def sample(self, x: Tensor) -> Tensor:
+        if not self.covers(x):
+            return super().sample(x)
+        seed = self.next_seed()
+        delta, kl = Perturbation.apply(self.mu, self.rho, seed, self.prior_scale)
+        self.keep_kl(kl)
+        flipped = x * OPS.signs(seed, False, x.shape[0], self.in_features)
+        output_signs = OPS.signs(seed, True, x.shape[0], self.out_features)
+        mean = functional.linear(x, self.mu, self.bias)
+        return torch.addcmul(mean, functional.linear(flipped, delta), output_signs)
+
+
+def kernels_used(model: nn.Module) -> bool:
+    """Whether the kernels compute the Flipout layers of `model` (groups apart, which stay plain torch)."""
+    fast = [layer for layer in bayesian_layers(model) if isinstance(layer, FastFlipout)]
+    return bool(fast) and all(kernels.fits(layer.mu) for layer in fast)

@@ -1,0 +1,79 @@
+"""Conventional convolutions by this project's kernels, for the baseline `cnn-kernels`: what helps the BNN helps the CNN.
+
+The library's convolution is hard to beat on large images. On small ones its padding is most of the work; our kernels
+leave padding out. So, by a stated rule rather than by timing, which would make two runs of one seed differ: forward
+pass, input gradient and weight gradient are ours where an output has at most SMALL pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from bnn import kernels
+from bnn.errors import UserError
+from bnn.layers.flipout_fast import lies_channels_last
+
+OPS = torch.ops.bnn_kernels
+SMALL = 16
+
+
+class Convolution(torch.autograd.Function):
+    """(x, weight, bias) -> output. Input (N, C_in, H, W), output (N, C_out, H', W')."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: Any) -> Tensor:  # type: ignore[override]
+        channels_last = lies_channels_last(x, weight)
+        x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
+        ctx.save_for_backward(x, weight)
+        ctx.shape = shape
+        y: Tensor = OPS.conv(x, weight, None, None, None, bias, *shape)
+        return y if channels_last else y.contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        want_x, want_weight, want_bias = ctx.needs_input_grad[:3]
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        of_x = of_weight = of_bias = None
+        if want_x:
+            of_x = OPS.conv_input_gradient(gradient, weight, None, None, None, x.shape[2:], *ctx.shape)
+        if want_weight:
+            of_weight, _ = OPS.conv_weight_gradient(x, gradient, None, None, weight.shape[2:], *ctx.shape)
+        if want_bias:
+            of_bias = gradient.sum((0, 2, 3))
+        return of_x, of_weight, of_bias, None
+
+
+class KernelConv2d(nn.Conv2d):
+    """`nn.Conv2d` that takes the kernels where its output is small."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        sizes = [
+            (x.shape[2 + i] + 2 * int(self.padding[i]) - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
+            // self.stride[i] + 1
+            for i in range(2)
+        ]  # fmt: skip
+        if sizes[0] * sizes[1] > SMALL or not kernels.fits(x, self.weight):
+            return super().forward(x)
+        return Convolution.apply(x, self.weight, self.bias, (self.stride, self.padding, self.dilation))  # type: ignore[no-any-return]
+
+
+def use_kernels(model: nn.Module) -> nn.Module:
+    """Make the convolutions of `model` take the kernels, in place; returns it.
+
+    Raises UserError where there are no kernels. Layers with groups, other padding than zeros or padding by name, and
+    subclasses of `nn.Conv2d`, stay as they are.
+    """
+    kernels.load()
+    if not kernels.available():
+        raise UserError("baseline cnn-kernels: this machine's vectors are too narrow for the kernels to help")
+    for module in model.modules():
+        plain = type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros"
+        if plain and not isinstance(module.padding, str):
+            module.__class__ = KernelConv2d
+    return model
