@@ -1,7 +1,6 @@
 """The one seam between a training loop and what reduces its gradients: Horovod, torch.distributed or nothing.
 
-Gradients leave as they are produced: a hook on every parameter starts its allreduce during the backward pass, and
-`wait` returns when all of them have been averaged. With one rank nothing is exchanged.
+Which gradients leave when, and in how many messages, is `bnn.exchange`.
 """
 
 from __future__ import annotations
@@ -10,10 +9,10 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bnn.errors import UserError
 from bnn.settings import TrainSettings
@@ -42,43 +41,24 @@ class Engine(ABC):
     size = 1
     local_rank = 0
 
-    def __init__(self) -> None:
-        self._pending: list[tuple[Any, Tensor]] = []
-
-    def reduce_gradients(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """From now on average each parameter's gradient over the ranks, starting as soon as it is complete."""
-        if self.size == 1:
-            return
-        for name, parameter in parameters:
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(self._hook(name))
-
-    def _hook(self, name: str) -> Any:
-        def start(parameter: Tensor) -> None:
-            gradient = cast(Tensor, parameter.grad)
-            self._pending.append((self._start_average(gradient, f"gradient.{name}"), gradient))
-
-        return start
-
-    def wait(self) -> None:
-        """Return when the gradients of this step have been averaged."""
-        for handle, tensor in self._pending:
-            self._finish_average(handle, tensor)
-        self._pending.clear()
-
     def average_(self, tensors: Iterable[Tensor], label: str) -> None:
         """Replace floating-point tensors by their mean over the ranks."""
         if self.size == 1:
             return
-        started = [(self._start_average(t, f"{label}.{i}"), t) for i, t in enumerate(tensors) if t.is_floating_point()]
+        started = [(self.start_average(t, f"{label}.{i}"), t) for i, t in enumerate(tensors) if t.is_floating_point()]
         for handle, tensor in started:
-            self._finish_average(handle, tensor)
+            self.finish_average(handle, tensor)
 
     @abstractmethod
-    def _start_average(self, tensor: Tensor, name: str) -> Any: ...
+    def start_average(self, tensor: Tensor, name: str) -> Any:
+        """Begin to replace a dense tensor by its mean over the ranks; returns what `finish_average` wants.
+
+        Nobody may touch the tensor until then. Every rank starts the same names in the same order.
+        """
 
     @abstractmethod
-    def _finish_average(self, handle: Any, tensor: Tensor) -> None: ...
+    def finish_average(self, handle: Any, tensor: Tensor) -> None:
+        """Return when the mean is there (on a GPU: when what is queued from now on will see it)."""
 
     @abstractmethod
     def broadcast_(self, tensors: Iterable[Tensor], label: str) -> None:
@@ -108,10 +88,10 @@ class SingleEngine(Engine):
 
     name = "single"
 
-    def _start_average(self, tensor: Tensor, name: str) -> None:
+    def start_average(self, tensor: Tensor, name: str) -> None:
         return None
 
-    def _finish_average(self, handle: Any, tensor: Tensor) -> None:
+    def finish_average(self, handle: Any, tensor: Tensor) -> None:
         return None
 
     def broadcast_(self, tensors: Iterable[Tensor], label: str) -> None:
@@ -130,7 +110,6 @@ class HorovodEngine(Engine):
     name = "horovod"
 
     def __init__(self, settings: TrainSettings) -> None:
-        super().__init__()
         os.environ["HOROVOD_CYCLE_TIME"] = str(settings.cycle_time_ms)
         os.environ["HOROVOD_FUSION_THRESHOLD"] = str(int(settings.fusion_buffer_mb * 2**20))
         if settings.device == "cuda":  # else `synchronize` would block the host inside every step
@@ -145,10 +124,10 @@ class HorovodEngine(Engine):
         self._hvd = hvd
         self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
 
-    def _start_average(self, tensor: Tensor, name: str) -> Any:
+    def start_average(self, tensor: Tensor, name: str) -> Any:
         return self._hvd.allreduce_async_(flat(tensor), name=name, op=self._hvd.Average)
 
-    def _finish_average(self, handle: Any, tensor: Tensor) -> None:
+    def finish_average(self, handle: Any, tensor: Tensor) -> None:
         self._hvd.synchronize(handle)
 
     def broadcast_(self, tensors: Iterable[Tensor], label: str) -> None:
@@ -176,7 +155,6 @@ class TorchEngine(Engine):
     name = "torch"
 
     def __init__(self, settings: TrainSettings) -> None:
-        super().__init__()
         import torch.distributed as dist
 
         self.rank, self.size = launched_rank()
@@ -188,10 +166,10 @@ class TorchEngine(Engine):
             backend = "nccl" if settings.device == "cuda" else "gloo"
             dist.init_process_group(backend, init_method="env://", rank=self.rank, world_size=self.size)
 
-    def _start_average(self, tensor: Tensor, name: str) -> Any:
+    def start_average(self, tensor: Tensor, name: str) -> Any:
         return self._dist.all_reduce(flat(tensor), async_op=True)
 
-    def _finish_average(self, handle: Any, tensor: Tensor) -> None:
+    def finish_average(self, handle: Any, tensor: Tensor) -> None:
         handle.wait()
         tensor.div_(self.size)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bnn.errors import UserError
 
@@ -33,11 +33,21 @@ class TrainSettings(BaseModel):
     model: str = Field("vgg16", description="vgg16, resnet18, conv, fc or package.module:function")
     width: float = Field(1.0, gt=0, description="factor on every hidden layer's channels; 1 is the paper's model")
     kind: Literal["bnn", "cnn"] = Field("bnn", description="bnn (Bayesian layers) or cnn (conventional layers)")
-    estimator: Literal["flipout", "flipout-reference", "reparameterization"] = Field(
-        "flipout", description="how a bnn's gradient is estimated"
+    estimator: Literal["flipout", "flipout-reference", "reparameterization", "local-reparameterization"] = Field(
+        "flipout", description="how a bnn's gradient is estimated; flipout uses this project's kernels where it can"
     )
-    baseline: Literal["cnn-plain", "cnn"] = Field(
-        "cnn", description="how a cnn is run: cnn-plain (NCHW, default Adam) or cnn (channels_last, fused Adam)"
+    baseline: Literal["cnn-plain", "cnn", "cnn-compiled", "cnn-kernels", "cnn-best"] = Field(
+        "cnn",
+        description="how a cnn is run: cnn-plain (NCHW, default Adam), cnn (channels_last, fused Adam), cnn-compiled "
+        "(cnn by torch.compile), cnn-kernels (cnn with this project's kernels), cnn-best (the faster of these two)",
+    )
+    compile: bool = Field(
+        False, description="run the model's forward and backward pass by torch.compile; noise is then keyed by step"
+    )
+    mixed_precision: Literal["none", "bfloat16"] = Field(
+        "none",
+        description="bfloat16: convolutions and matrix products by torch.autocast; parameters, KL and loss stay as "
+        "they are (no float16: scaling its loss would make the host wait in every step)",
     )
     prior_scale: float = Field(1.0, gt=0, description="standard deviation s of the prior N(0, s^2)")
     mu_init_std: float = Field(0.1, gt=0, description="standard deviation of the posterior means' start")
@@ -72,6 +82,9 @@ class TrainSettings(BaseModel):
     precision: Literal["float32", "float64"] = Field("float32", description="floating point type")
     cycle_time_ms: float = Field(5.0, gt=0, description="Horovod's cycle time, milliseconds (the paper: 5)")
     fusion_buffer_mb: float = Field(64.0, ge=0, description="Horovod's fusion buffer, MiB (the paper: 64)")
+    gradient_block_mb: float = Field(
+        16.0, ge=0, description="gradients leave in blocks of at least this many MiB; 0: one message per parameter"
+    )
     seed: int = Field(0, ge=0, description="seed of initialisation, shuffling and noise")
     evaluate: Literal["none", "final", "epoch"] = Field("none", description="when to measure held-out accuracy")
     evaluate_draws: int = Field(10, gt=0, description="Monte-Carlo draws of an evaluation")
@@ -80,15 +93,46 @@ class TrainSettings(BaseModel):
     cv_limit: float = Field(0.1, gt=0, description="coefficient of variation of step times above which a run is WARN")
     labels: dict[str, str] = Field(default_factory=dict, description="free labels, copied into the summary")
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """Refuse what no run could do; settings of the other kind are not looked at."""
+        if self.mixed_precision != "none" and self.precision != "float32":
+            raise ValueError(f"mixed_precision: {self.mixed_precision} needs precision float32, not {self.precision}")
+        if self.kind == "cnn" and self.compile and self.baseline in ("cnn-kernels", "cnn-best"):
+            raise ValueError(f"compile: baseline {self.baseline} says by itself what is compiled")
+        if self.kind == "cnn" and self.baseline == "cnn-kernels" and not self.kernels_fit:
+            raise ValueError("baseline: cnn-kernels needs device cpu, precision float32 and no mixed_precision")
+        return self
+
+    @property
+    def kernels_fit(self) -> bool:
+        """Whether this project's kernels can compute this run: float32 on a CPU, not compiled by torch."""
+        plain = self.mixed_precision == "none" and not self.compile
+        return plain and self.device == "cpu" and self.precision == "float32"
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the forward pass goes through torch.compile."""
+        return self.compile or (self.kind == "cnn" and self.baseline == "cnn-compiled")
+
     @property
     def implementation(self) -> str:
-        """Name of what was run, recorded in every row: bnn-<estimator>, or the CNN baseline."""
-        return f"bnn-{self.estimator}" if self.kind == "bnn" else self.baseline
+        """Name of what is asked for: bnn-<estimator> or the CNN baseline, and how it departs from that.
+
+        `bnn-flipout` is the one with kernels, `bnn-flipout-torch` the one without. What ran is recorded by
+        `bnn.training.implementation`, because only the machine knows whether it has the kernels.
+        """
+        name = f"bnn-{self.estimator}" if self.kind == "bnn" else self.baseline
+        if name == "bnn-flipout" and not self.kernels_fit:
+            name += "-torch"
+        if self.compiled and name != "cnn-compiled":
+            name = "cnn-compiled" if name == "cnn" else f"{name}-compiled"
+        return name if self.mixed_precision == "none" else f"{name}-{self.mixed_precision}"
 
     @property
     def tuned(self) -> bool:
         """Whether tensors are channels_last and the optimizer fused, unlike what the paper's ratios are judged by."""
-        return self.implementation not in ("bnn-flipout-reference", "cnn-plain")
+        return self.estimator != "flipout-reference" if self.kind == "bnn" else self.baseline != "cnn-plain"
 
     def science(self) -> dict[str, Any]:
         """The settings that change the result; those that do not apply to this kind are left out."""
@@ -112,8 +156,8 @@ def parse_settings(values: dict[str, Any], origin: str) -> TrainSettings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        hint = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
-        raise UserError(f"{origin}: {key}: {hint}") from None
+        hint = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{origin}: {key}: {hint}" if key else f"{origin}: {hint}") from None
 
 
 def read_settings(path: Path) -> TrainSettings:

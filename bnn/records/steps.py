@@ -11,7 +11,7 @@ STEPS = TableSchema(
         Column("epoch", "int32", "", "epoch this step belongs to, from 0"),
         Column("phase", "string", "", "warmup or steady (the first steps of every attempt are warm-up)"),
         Column("engine", "string", "", "what reduced the gradients: horovod, torch or single"),
-        Column("implementation", "string", "", "bnn-<estimator> or the CNN baseline's name"),
+        Column("implementation", "string", "", "what ran: bnn-<estimator> (-torch: no kernels) or CNN baseline"),
         Column("rank", "int32", "", "rank that measured this row"),
         Column("ranks", "int32", "", "number of ranks"),
         Column("started_at", "float64", "s", "start of the step on this rank's clock, seconds since 1970"),

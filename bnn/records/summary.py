@@ -58,15 +58,23 @@ class FileEntry(BaseModel):
 
 
 class Summary(BaseModel):
-    """Totals of one run. Seconds are wall time on rank 0; memory is the largest rank's."""
+    """Totals of one run. Seconds are wall time on rank 0; memory is the largest rank's.
+
+    `implementation` is what every row names; where that is cnn-best, `resolved_implementation` says which baseline it
+    was and `implementation_seconds` the median step time of each that was tried (empty after a resumption).
+    `gradient_messages_per_step` and `gradient_bytes_per_step` are what each rank handed to its engine; 0 for one rank.
+    Version 1 had none of these four, and called bnn-flipout what is bnn-flipout-torch now.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = 2
     hash: str
     labels: dict[str, str]
     engine: str
     implementation: str
+    resolved_implementation: str | None = None
+    implementation_seconds: dict[str, float] = {}
     ranks: int
     attempts: int
     verdict: Verdict
@@ -83,6 +91,8 @@ class Summary(BaseModel):
     seconds_steady: float
     parameters_total: int
     parameters_trainable: int
+    gradient_messages_per_step: int | None = None
+    gradient_bytes_per_step: int | None = None
     macs_forward_per_image: int | None
     peak_memory_bytes: int
     loss: float | None

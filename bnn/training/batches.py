@@ -15,12 +15,18 @@ from bnn.settings import TrainSettings
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
+def to_device(array: np.ndarray, device: str) -> Tensor:
+    """A copy on the device. For a GPU it leaves from pinned memory: from any other the host would wait for it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor
+
+
 def to_tensors(split: Split, indices: np.ndarray, settings: TrainSettings) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) scaled to [0, 1] and labels (N,) on the run's device, in the run's memory format."""
     layout = torch.channels_last if settings.tuned else torch.contiguous_format
-    images = torch.from_numpy(np.ascontiguousarray(split.images[indices])).to(settings.device, non_blocking=True)
+    images = to_device(np.ascontiguousarray(split.images[indices]), settings.device)
     scaled = images.to(DTYPES[settings.precision]).div_(255).contiguous(memory_format=layout)
-    return scaled, torch.from_numpy(split.labels[indices]).to(settings.device, non_blocking=True)
+    return scaled, to_device(split.labels[indices], settings.device)
 
 
 def batches(

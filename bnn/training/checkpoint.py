@@ -62,15 +62,18 @@ def save_checkpoint(run: Run, step: int) -> None:
         save_file(_plain(shared), folder / "shared.safetensors")
     engine.barrier("checkpoint")
     if engine.rank == 0:
-        marker = {"step": step, "ranks": engine.size, "hash": run.settings.fingerprint()}
+        marker = {
+            "step": step, "ranks": engine.size, "hash": run.settings.fingerprint(),
+            "baseline": run.choice.settings.baseline,
+        }  # fmt: skip
         write_text(folder / MARKER, json.dumps(marker))
         for other in (out / CHECKPOINT).iterdir():
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def find_checkpoint(out: Path, fingerprint: str, ranks: int) -> int | None:
-    """Step of the latest complete checkpoint of the same settings; None when there is none.
+def find_checkpoint(out: Path, fingerprint: str, ranks: int) -> tuple[int, str] | None:
+    """Step of the latest complete checkpoint of the same settings and the baseline it ran; None when there is none.
 
     Raises UserError when it was written by another number of ranks: its noise and shards would not be continued.
     """
@@ -84,7 +87,7 @@ def find_checkpoint(out: Path, fingerprint: str, ranks: int) -> int | None:
                 f"{marker.parent}: written by {content['ranks']} ranks, cannot be resumed by {ranks}: "
                 f"use {content['ranks']} ranks, or delete {out / CHECKPOINT} to start again"
             )
-        found.append(int(content["step"]))
+        found.append((int(content["step"]), str(content["baseline"])))
     return max(found, default=None)
 
 

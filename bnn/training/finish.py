@@ -29,6 +29,7 @@ from bnn.records import (
 )
 from bnn.records.files import write_text
 from bnn.settings import TrainSettings
+from bnn.training.implementation import what_runs
 from bnn.training.run import Run
 from bnn.training.start import example_input
 
@@ -99,7 +100,9 @@ def summarise(
         hash=settings.fingerprint(),
         labels=settings.labels,
         engine=rows["engine"].iloc[0],
-        implementation=settings.implementation,
+        implementation=run.recorder.facts.implementation,
+        resolved_implementation=what_runs(run.choice.settings, model),
+        implementation_seconds=run.choice.seconds,
         ranks=len(provenance.ranks),
         attempts=attempts,
         verdict=Verdict(status=status, reasons=reasons),
@@ -124,6 +127,8 @@ def summarise(
         seconds_steady=float(steps["seconds"].sum() - warmup),
         parameters_total=total,
         parameters_trainable=trainable,
+        gradient_messages_per_step=run.exchange.messages_per_step,
+        gradient_bytes_per_step=run.exchange.bytes_per_step,
         macs_forward_per_image=macs_forward(run),
         peak_memory_bytes=peak_memory,
         loss=float(last["loss"]) if finite else None,

@@ -5,14 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
-from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
-from bnn.layers import NoiseKey, kl_divergence, set_noise
-from bnn.layers.noise import layer_seed
 from bnn.mpi_trace import mark
 from bnn.records import Summary
 from bnn.settings import TrainSettings
@@ -23,14 +16,7 @@ from bnn.training.evaluation import evaluate
 from bnn.training.finish import finish
 from bnn.training.run import Run
 from bnn.training.start import start_run
-
-OTHER_NOISE = -1  # in place of a layer's index: what draws from torch's default generator, as dropout does
-
-
-def beta_at(step: int, schedule: Schedule, settings: TrainSettings) -> float:
-    """Weight of the KL term: constant, or rising linearly from 0 over `beta_anneal_epochs` (the paper, section 2.1)."""
-    ramp = settings.beta_anneal_epochs * schedule.epoch_samples / schedule.step_samples
-    return settings.beta * min(1.0, step / ramp) if ramp else settings.beta
+from bnn.training.step import take_step
 
 
 def average_statistics(run: Run, done: int) -> None:
@@ -42,20 +28,6 @@ def average_statistics(run: Run, done: int) -> None:
         run.engine.broadcast_(buffers, f"statistics.{done}")
 
 
-def spread_failure(loss: Tensor) -> Tensor:
-    """The loss itself while it is finite; else one whose gradients are all NaN.
-
-    Averaging then carries the failure to every rank within this step, without a message of its own.
-    """
-    return loss * (1 + 0 * loss.detach())
-
-
-def finite_everywhere(model: nn.Module, like: Tensor) -> Tensor:
-    """1 while the loss was finite on all ranks, else 0, read off an averaged gradient: the same on every rank."""
-    last = [p.grad for p in model.parameters() if p.grad is not None][-1]
-    return torch.isfinite(last).all().to(like.dtype)
-
-
 def train(settings: TrainSettings, out: Path, engine: Engine, process_start: float) -> Summary | None:
     """Train and leave the records in `out`; returns the summary on rank 0 and None elsewhere.
 
@@ -63,8 +35,7 @@ def train(settings: TrainSettings, out: Path, engine: Engine, process_start: flo
     step on all ranks; the summary's verdict is then INVALID. Raises UserError for what a user can mend.
     """
     run = start_run(settings, out, engine)
-    model, optimizer, recorder, schedule = run.model, run.optimizer, run.recorder, run.schedule
-    engine.reduce_gradients(model.named_parameters())
+    recorder, schedule = run.recorder, run.schedule
     source = batches(run.dataset.train, settings, schedule, engine.rank, run.first_step, run.steps)
     clock = StepClock(settings.device)
     training_start = time.time()
@@ -74,26 +45,7 @@ def train(settings: TrainSettings, out: Path, engine: Engine, process_start: flo
         clock.start()
         images, labels = next(source)
         clock.lap()
-        key = NoiseKey(settings.seed, step, engine.rank)
-        set_noise(model, key)
-        torch.manual_seed(layer_seed(key, OTHER_NOISE))
-        logits = model(images)
-        nll = functional.cross_entropy(logits, labels)
-        kl = kl_divergence(model)
-        beta = beta_at(step, schedule, settings)
-        loss = nll + beta * kl / schedule.n
-        clock.lap()
-        spread_failure(loss).backward()
-        clock.lap()
-        engine.wait()
-        clock.lap()
-        finite = finite_everywhere(model, loss)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        clock.lap()
-
-        accuracy = (logits.detach().argmax(1) == labels).to(loss.dtype).mean()
-        metrics = torch.stack([nll.detach(), kl.detach(), loss.detach(), accuracy, finite])
+        beta, metrics = take_step(run, step, images, labels, clock)
         recorder.add(step, schedule.epoch(step), beta, clock.timing, metrics)
         if recorder.failed_step is not None:
             break

@@ -44,7 +44,7 @@ class Recorder:
         self.failed_step: int | None = None
         self._earlier = earlier
         self._cuda = device == "cuda"
-        self._pending: deque[tuple[int, int, float, Timing, Tensor]] = deque()
+        self._pending: deque[tuple[int, int, float, Timing, Tensor, torch.cuda.Event | None]] = deque()
         accuracies = [] if earlier is None else earlier.sort_values("step")["accuracy"].tolist()
         self._accuracy_sum, self._accuracy_count = 0.0, 0
         for accuracy in accuracies:
@@ -53,11 +53,13 @@ class Recorder:
 
     def add(self, step: int, epoch: int, beta: float, timing: Timing, metrics: Tensor) -> None:
         """Take a step's timing and its device tensor [nll, kl, loss, accuracy, finite on all ranks]."""
+        copied = None
         if self._cuda:
             host = torch.empty(metrics.shape, dtype=metrics.dtype, pin_memory=True)
             host.copy_(metrics, non_blocking=True)
-            metrics = host
-        self._pending.append((step, epoch, beta, timing, metrics))
+            metrics, copied = host, torch.cuda.Event()
+            copied.record()
+        self._pending.append((step, epoch, beta, timing, metrics, copied))
         while len(self._pending) > (GPU_LAG if self._cuda else 0):
             self._settle()
 
@@ -71,8 +73,10 @@ class Recorder:
         self._accuracy_count += 1
 
     def _settle(self) -> None:
-        step, epoch, beta, timing, metrics = self._pending.popleft()
-        seconds = timing.seconds()  # waits for the step's last event, hence before its metrics are read
+        step, epoch, beta, timing, metrics, copied = self._pending.popleft()
+        if copied is not None:
+            copied.synchronize()  # the last thing queued in that step: the metrics are here, and its events are over
+        seconds = timing.seconds()
         nll, kl, loss, accuracy, finite = metrics.tolist()
         if finite < 1 and self.failed_step is None:
             self.failed_step = step

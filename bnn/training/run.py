@@ -10,9 +10,12 @@ from torch import nn
 from bnn.data import Dataset
 from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
+from bnn.exchange import GradientExchange
 from bnn.records import Evaluation
 from bnn.settings import TrainSettings
 from bnn.training.folder import RunFolder
+from bnn.training.forward import Forward
+from bnn.training.implementation import Choice
 from bnn.training.recorder import Recorder
 
 
@@ -23,7 +26,10 @@ class Run:
     settings: TrainSettings
     engine: Engine
     dataset: Dataset
+    choice: Choice
     model: nn.Module
+    forward: Forward
+    exchange: GradientExchange
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     first_step: int

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,13 +13,17 @@ from bnn.data import Dataset, load_dataset
 from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
 from bnn.errors import UserError
+from bnn.exchange import GradientExchange
 from bnn.layers import PosteriorInit, sigma_median
 from bnn.models.build import build_model
+from bnn.optim import FusedAdam, FusedRMSprop
 from bnn.posterior.trace import trace
 from bnn.settings import TrainSettings
-from bnn.training.batches import DTYPES
+from bnn.training.batches import DTYPES, to_tensors
 from bnn.training.checkpoint import find_checkpoint, load_checkpoint, optimizer_tensors
 from bnn.training.folder import open_folder
+from bnn.training.forward import make_forward
+from bnn.training.implementation import choose, step_seconds, what_runs, with_kernels
 from bnn.training.recorder import Recorder, RunFacts
 from bnn.training.run import Run
 
@@ -32,16 +38,18 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
     size = len(dataset.train)
     schedule = Schedule(size, settings.batch_size, engine.size, settings.epochs, settings.seed, settings.sharding)
     steps = min(schedule.steps, settings.max_steps or schedule.steps)
-    model = make_model(settings, dataset)
-    optimizer = make_optimizer(settings, model, engine.size)
+    # rank 0 looks for a checkpoint: on a network file system others may still see what it has just deleted
+    found = find_checkpoint(out, settings.fingerprint(), engine.size) if engine.rank == 0 else None
+    first_step, kept = engine.gather(found or (0, None), "checkpoint")[0]
+    choice = choose(settings, engine, partial(trial_seconds, dataset=dataset, ranks=engine.size), kept)
+    model = make_model(choice.settings, dataset)
+    optimizer = make_optimizer(choice.settings, model, engine.size)
     sigma_start = sigma_median(model)
     if settings.save_posterior:  # a model that cannot be saved is refused before it is trained, not after
         trace(model, example_input(model, dataset), 0, {})
 
     folder = open_folder(out, settings.fingerprint(), engine)
-    # rank 0 looks for a checkpoint: on a network file system others may still see what it has just deleted
-    found = find_checkpoint(out, settings.fingerprint(), engine.size) if engine.rank == 0 else None
-    first_step, earlier = engine.gather(found or 0, "checkpoint")[0], None
+    earlier = None
     if first_step:
         earlier = load_checkpoint(out, first_step, model, optimizer, engine.rank)
     else:
@@ -54,7 +62,7 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
         steps=steps,
         warmup_steps=settings.warmup_steps,
         engine=engine.name,
-        implementation=settings.implementation,
+        implementation=what_runs(settings, model),
         rank=engine.rank,
         ranks=engine.size,
         batch_size=settings.batch_size,
@@ -63,7 +71,10 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
         settings=settings,
         engine=engine,
         dataset=dataset,
+        choice=choice,
         model=model,
+        forward=make_forward(choice.settings, model),
+        exchange=GradientExchange(engine, model.named_parameters(), settings.gradient_block_mb),
         optimizer=optimizer,
         schedule=schedule,
         first_step=first_step,
@@ -110,16 +121,20 @@ def example_input(model: nn.Module, dataset: Dataset) -> Tensor:
 
 
 def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
-    """The model in the run's precision, device and memory format; seeded, so that it is the same in every attempt."""
+    """The model in the run's precision, device and memory format; seeded, so that it is the same in every attempt.
+
+    Raises UserError for a baseline that wants kernels where there are none.
+    """
     torch.manual_seed(settings.seed)
     init = PosteriorInit(settings.prior_scale, settings.mu_init_std, settings.rho_init, settings.rho_init_std)
+    without_kernels = settings.estimator == "flipout" and not settings.kernels_fit  # library kernels: the reference's
     model = build_model(
         settings.model,
         settings.kind,
         input_shape=dataset.input_shape,
         classes=dataset.classes,
         width=settings.width,
-        estimator=settings.estimator,
+        estimator="flipout-reference" if without_kernels else settings.estimator,
         init=init,
     )
     if settings.batchnorm_momentum is not None:
@@ -129,12 +144,21 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
     model = model.to(device=settings.device, dtype=DTYPES[settings.precision])
     if settings.tuned:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    return model
+    return with_kernels(model) if settings.kind == "cnn" and settings.baseline == "cnn-kernels" else model
+
+
+def trial_seconds(settings: TrainSettings, dataset: Dataset, ranks: int) -> float:
+    """Median seconds of a step with these settings, on a model of its own and the data's first images."""
+    model = make_model(settings, dataset)
+    images, _ = to_tensors(dataset.train, np.arange(settings.batch_size) % len(dataset.train), settings)
+    forward, optimizer = make_forward(settings, model), make_optimizer(settings, model, ranks)
+    return step_seconds(forward, optimizer, images, dataset.classes)
 
 
 def make_optimizer(settings: TrainSettings, model: nn.Module, ranks: int) -> torch.optim.Optimizer:
     """Adam or RMSProp (decay 0.9, as TensorFlow's) with the learning rate of this many ranks."""
     rate = settings.learning_rate * (ranks if settings.lr_scaling == "ranks" else 1)
     if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(model.parameters(), lr=rate, alpha=0.9)
-    return torch.optim.Adam(model.parameters(), lr=rate, fused=True if settings.tuned else None)
+        rmsprop = FusedRMSprop if settings.tuned else torch.optim.RMSprop
+        return rmsprop(model.parameters(), lr=rate, alpha=0.9)
+    return FusedAdam(model.parameters(), rate) if settings.tuned else torch.optim.Adam(model.parameters(), lr=rate)

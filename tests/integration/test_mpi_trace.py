@@ -171,6 +171,7 @@ def test_data_per_step_is_the_trainable_parameters_and_counts_are_horovods_own(t
     statistics = summary.parameters_total - summary.parameters_trainable
     assert statistics > 0
     assert len(profiles) == ranks
+    assert summary.gradient_bytes_per_step == 4 * summary.parameters_trainable
     for profile in profiles:
         assert allreduced(profile)[1] == 4 * (steps * summary.parameters_trainable + statistics)
     shown = timeline_counts(tmp_path / "timeline.json")
@@ -182,3 +183,20 @@ def test_data_per_step_is_the_trainable_parameters_and_counts_are_horovods_own(t
         "MPI_ALLGATHER": sum(c.calls for c in fixed_width if c.routine == "MPI_Allgatherv"),
     }
     assert counted == shown
+
+
+@pytest.mark.parametrize("kind", ["bnn", "cnn"])
+def test_without_fusion_mpi_sees_the_gradients_messages_one_by_one(tmp_path, kind):
+    need_horovod()
+    profiles, summary = profiled_training(
+        tmp_path, 2, kind=kind, max_steps=6, warmup_steps=2, save_posterior=False, gradient_block_mb=0.05,
+        fusion_buffer_mb=0.0,
+    )  # fmt: skip
+    assert 1 < summary.gradient_messages_per_step < 20
+    for profile in profiles:
+        steady = [
+            c for c in profile.calls or ()
+            if (c.routine, c.operator, c.phase) == ("MPI_Allreduce", "MPI_SUM", "steady")
+        ]  # fmt: skip
+        assert sum(c.calls for c in steady) == 4 * summary.gradient_messages_per_step
+        assert sum(c.bytes for c in steady) == 4 * summary.gradient_bytes_per_step

@@ -30,6 +30,8 @@ def test_annealed_beta_rises_to_its_final_value(tmp_path):
         {"model": "tests.support.models:small", "width": 1.0},
         {"model": "tests.support.models:small", "width": 1.0, "kind": "cnn"},
         {"dataset": "mnist-sample", "dataset_options": {}, "model": "fc", "width": 0.1, "max_steps": 4},
+        {"estimator": "local-reparameterization", "max_steps": 4},
+        {"mixed_precision": "bfloat16", "max_steps": 4},
     ],
 )
 def test_other_ways_to_compute_run_to_the_end(tmp_path, settings):
@@ -102,3 +104,42 @@ def test_parameters_that_blow_up_in_the_last_update_make_the_run_invalid(tmp_pat
     assert "non-finite" in done.stderr
     summary = Summary.model_validate_json((tmp_path / "cell" / SUMMARY).read_text())
     assert summary.verdict.status == "INVALID"
+
+
+def summary_of(folder) -> Summary:
+    return Summary.model_validate_json((folder / SUMMARY).read_text())
+
+
+def test_a_compiled_run_is_evaluated_saved_and_named(tmp_path):
+    settings = {"model": "fc", "width": 0.1, "compile": True, "evaluate": "epoch"}
+    done = run_train(tmp_path / "cell", **settings)
+    assert done.returncode == 0, done.stderr
+    assert len(summary_of(tmp_path / "cell").evaluations) == 2
+    assert set(steps_of(tmp_path / "cell")["implementation"]) == {"bnn-flipout-torch-compiled"}
+    assert list(tmp_path.glob("cell/posterior/step-*/posterior.safetensors"))
+
+
+def test_without_a_compiler_a_compiled_run_ends_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "/bin/false")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    done = run_train(tmp_path / "cell", model="fc", width=0.1, kind="cnn", baseline="cnn-compiled", max_steps=2)
+    assert done.returncode == 2
+    assert "bnn: torch.compile does not work here" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_best_baseline_is_one_choice_for_all_ranks_and_recorded(tmp_path, ranks):
+    settings = {"model": "fc", "width": 0.1, "kind": "cnn", "baseline": "cnn-best", "max_steps": 3}
+    if ranks > 1:
+        need_horovod()
+        settings["engine"] = "horovod"
+    done = run_train(tmp_path / "cell", ranks, **settings)
+    assert done.returncode == 0, done.stderr
+    assert set(steps_of(tmp_path / "cell")["implementation"]) == {"cnn-best"}
+    summary = summary_of(tmp_path / "cell")
+    tried = summary.implementation_seconds
+    assert "cnn-compiled" in tried
+    assert set(tried) & {"cnn", "cnn-kernels"}
+    assert summary.resolved_implementation == min(tried, key=tried.get)
+    assert bool(summary.gradient_messages_per_step) == (ranks > 1)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from bnn.layers.convert import convert
-from bnn.training.loop import spread_failure
 from bnn.training.start import runs_on
+from bnn.training.step import spread_failure
 
 
 def test_a_finite_loss_passes_unchanged_and_another_spoils_every_gradient():

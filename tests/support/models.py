@@ -21,6 +21,23 @@ def frozen(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
     return nn.Sequential(first, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(16, classes))
 
 
+class Spare(nn.Module):
+    """Has a layer that it never uses."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.spare = nn.Linear(3, 3)
+        self.dense = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        return self.dense(x.mean((2, 3)))
+
+
+def spare(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """A model of which some parameters never get a gradient."""
+    return Spare(input_shape[0], classes)
+
+
 class Branching(nn.Module):
     """Decides by its data, which no graph can hold."""
 

@@ -27,6 +27,22 @@ def test_hash_ignores_settings_of_the_other_kind():
         ({"kind": "bnn", "estimator": "flipout-reference"}, "bnn-flipout-reference", False),
         ({"kind": "cnn"}, "cnn", True),
         ({"kind": "cnn", "baseline": "cnn-plain"}, "cnn-plain", False),
+        ({"kind": "cnn", "baseline": "cnn-best"}, "cnn-best", True),
+        ({"kind": "cnn", "baseline": "cnn-kernels"}, "cnn-kernels", True),
+        ({"kind": "cnn", "baseline": "cnn-compiled"}, "cnn-compiled", True),
+        ({"kind": "cnn", "baseline": "cnn-compiled", "compile": True}, "cnn-compiled", True),
+        ({"kind": "cnn", "compile": True}, "cnn-compiled", True),
+        ({"kind": "cnn", "baseline": "cnn-plain", "compile": True}, "cnn-plain-compiled", False),
+        ({"kind": "cnn", "mixed_precision": "bfloat16"}, "cnn-bfloat16", True),
+        ({"kind": "cnn", "compile": True, "mixed_precision": "bfloat16"}, "cnn-compiled-bfloat16", True),
+        # where our kernels cannot run, plain torch does, and the name says so
+        ({"precision": "float64"}, "bnn-flipout-torch", True),
+        ({"device": "cuda"}, "bnn-flipout-torch", True),
+        ({"compile": True}, "bnn-flipout-torch-compiled", True),
+        ({"mixed_precision": "bfloat16"}, "bnn-flipout-torch-bfloat16", True),
+        ({"device": "cuda", "estimator": "flipout-reference"}, "bnn-flipout-reference", False),
+        ({"estimator": "local-reparameterization"}, "bnn-local-reparameterization", True),
+        ({"estimator": "local-reparameterization", "compile": True}, "bnn-local-reparameterization-compiled", True),
     ],
 )
 def test_implementation_names(settings, implementation, tuned):
@@ -48,6 +64,36 @@ def test_a_wrong_setting_is_one_line_with_its_key(values, words):
         parse_settings(values, "f.json")
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"mixed_precision": "bfloat16", "precision": "float64"}, "f.json: mixed_precision: bfloat16 needs precision"),
+        (
+            {"kind": "cnn", "baseline": "cnn-kernels", "device": "cuda"},
+            "f.json: baseline: cnn-kernels needs device cpu",
+        ),
+        ({"kind": "cnn", "baseline": "cnn-best", "compile": True}, "f.json: compile: baseline cnn-best"),
+        ({"mixed_precision": "float16"}, "f.json: mixed_precision: Input should be 'none' or 'bfloat16'"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_one_line_with_the_key(values, words):
+    with pytest.raises(UserError) as caught:
+        parse_settings(values, "f.json")
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_baselines_needs_do_not_bind_a_bnn():
+    made = TrainSettings(kind="bnn", baseline="cnn-kernels", device="cuda", compile=True)
+    assert made.fingerprint() == TrainSettings(kind="bnn", device="cuda", compile=True).fingerprint()
+
+
+def test_hash_tells_variants_of_the_exchange_and_of_precision_apart():
+    base = TrainSettings().fingerprint()
+    for values in ({"gradient_block_mb": 0}, {"compile": True}, {"mixed_precision": "bfloat16"}):
+        assert TrainSettings(**values).fingerprint() != base
 
 
 def test_settings_files_are_named_when_unreadable(tmp_path):

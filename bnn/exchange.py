@@ -1,0 +1,126 @@
+"""Gradients leave in blocks: a few large messages per step, each started while the backward pass goes on.
+
+Parameters are taken in reverse module order, about the order in which the backward pass finishes them, and put into
+blocks; a block is full when it holds at least so many bytes. Its gradients lie in one flat buffer without padding,
+which is averaged over the ranks as soon as the last of them is there. With one rank nothing is exchanged or copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bnn.engine import Engine
+
+Named = tuple[str, nn.Parameter]
+
+
+def assign(parameters: Iterable[Named], block_bytes: float) -> list[list[Named]]:
+    """Which parameters share a message: consecutive ones in reverse order, frozen ones left out.
+
+    A block ends with the parameter that brings it to `block_bytes` (0: every parameter is a block of its own) and
+    where the data type or the device changes.
+    """
+    blocks: list[list[Named]] = []
+    room = 0.0
+    for name, parameter in reversed([named for named in parameters if named[1].requires_grad]):
+        like = blocks[-1][-1][1] if blocks else parameter
+        if room <= 0 or (like.dtype, like.device) != (parameter.dtype, parameter.device):
+            blocks.append([])
+            room = block_bytes
+        blocks[-1].append((name, parameter))
+        room -= parameter.numel() * parameter.element_size()
+    return blocks
+
+
+class Block:
+    """The gradients of some parameters in one flat buffer, and which of them this step has not produced yet.
+
+    A gradient that autograd has made is copied into its view of the buffer, which takes its place. (Views that are in
+    place beforehand would have to be zeroed and then added to: twice the memory traffic of the copy.)
+    """
+
+    def __init__(self, name: str, members: list[Named]) -> None:
+        first = members[0][1]
+        self.name = name
+        self.buffer = torch.zeros(sum(p.numel() for _, p in members), dtype=first.dtype, device=first.device)
+        self.views: dict[nn.Parameter, Tensor] = {}
+        offset = 0
+        for _, parameter in members:
+            # a gradient lies in memory as its parameter does: a channels_last kernel is dense, but permuted
+            strides = torch.empty_like(parameter, device="meta").stride()
+            self.views[parameter] = self.buffer.as_strided(parameter.shape, strides, offset)
+            offset += parameter.numel()
+        self.missing = set(self.views)
+
+    def take(self, parameter: nn.Parameter) -> None:
+        """Move a gradient that has just been made into the buffer."""
+        view = self.views[parameter]
+        view.copy_(cast(Tensor, parameter.grad))
+        parameter.grad = view
+        self.missing.discard(parameter)
+
+
+class GradientExchange:
+    """Averages the gradients of a model over the ranks of `engine`, block by block, from its creation on.
+
+    Call `wait` after every backward pass. Every rank must give the same parameters in the same order.
+    """
+
+    def __init__(self, engine: Engine, parameters: Iterable[Named], block_mb: float) -> None:
+        self._engine = engine
+        self._handles: list[Any] = []
+        groups = assign(parameters, block_mb * 2**20) if engine.size > 1 else []
+        self.blocks = [Block(f"gradients.{index}", members) for index, members in enumerate(groups)]
+        for block, members in zip(self.blocks, groups, strict=True):
+            for name, parameter in members:
+                parameter.register_post_accumulate_grad_hook(self._arrival(block, name))
+
+    @property
+    def messages_per_step(self) -> int:
+        """Messages that this rank hands to the engine per step; Horovod may fuse those that meet in one cycle."""
+        return len(self.blocks)
+
+    @property
+    def bytes_per_step(self) -> int:
+        """Bytes of these messages: those of the trainable parameters, to the byte."""
+        return sum(block.buffer.nbytes for block in self.blocks)
+
+    def _arrival(self, block: Block, name: str) -> Callable[[Tensor], None]:
+        def arrive(parameter: Tensor) -> None:
+            if parameter not in block.missing:
+                raise RuntimeError(f"parameter {name}: a second gradient before `wait`")
+            block.take(cast(nn.Parameter, parameter))
+            self._start_full()
+
+        return arrive
+
+    def _start_full(self) -> None:
+        """Start what is full, in order: torch.distributed matches the ranks' messages by their order alone."""
+        for block in self.blocks[len(self._handles) :]:
+            if block.missing:
+                return
+            self._handles.append(self._engine.start_average(block.buffer, block.name))
+
+    def wait(self) -> None:
+        """Return when the gradients of this step have been averaged.
+
+        A parameter that the backward pass did not reach counts as zero. If no rank has reached it, its gradient stays
+        None, so that the optimizer leaves it alone; to tell, the host reads back one number per such parameter.
+        """
+        late = [(parameter, block.views[parameter]) for block in self.blocks for parameter in block.missing]
+        for _, view in late:
+            view.zero_()
+        for block in self.blocks:
+            block.missing.clear()
+        self._start_full()
+        for block, handle in zip(self.blocks, self._handles, strict=True):
+            self._engine.finish_average(handle, block.buffer)
+        for parameter, view in late:
+            parameter.grad = view if bool(view.any()) else None
+        self._handles.clear()
+        for block in self.blocks:
+            block.missing.update(block.views)

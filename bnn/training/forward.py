@@ -1,0 +1,58 @@
+"""How the training loop calls its model: as it is, compiled, in mixed precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bnn.errors import UserError
+from bnn.layers import bayesian_layers
+from bnn.settings import TrainSettings
+
+Forward = Callable[[Tensor], Tensor]
+LOW = {"bfloat16": torch.bfloat16}
+
+
+def make_forward(settings: TrainSettings, model: nn.Module) -> Forward:
+    """A function from images to logits that trains `model`, whose own forward pass stays what it was.
+
+    Evaluation, tracing and saving go on with the model itself: they see no compiler and full precision.
+    """
+    forward: Forward = compiled(model) if settings.compiled else model
+    return forward if settings.mixed_precision == "none" else autocast(forward, settings)
+
+
+def compiled(model: nn.Module) -> Forward:
+    """The model by torch.compile, at its first call. Raises UserError then if that does not work on this machine."""
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import CppCompileError
+
+    function = torch.compile(model)
+
+    def forward(images: Tensor) -> Tensor:
+        try:
+            return function(images)
+        except (TorchDynamoException, CppCompileError) as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"torch.compile does not work here: {lines[0]}") from error
+
+    return forward
+
+
+def autocast(forward: Forward, settings: TrainSettings) -> Forward:
+    """Convolutions and matrix products in the low precision; the logits, and so the loss, in the parameters' own."""
+
+    def cast(images: Tensor) -> Tensor:
+        with torch.autocast(settings.device, dtype=LOW[settings.mixed_precision]):
+            logits = forward(images)
+        return logits.to(images.dtype)
+
+    return cast
+
+
+def use_default_noise(model: nn.Module) -> None:
+    """Let Bayesian layers draw from torch's default generator: a compiled graph cannot hold generators of their own."""
+    for layer in bayesian_layers(model):
+        layer.generator = None
