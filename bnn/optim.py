@@ -17,17 +17,29 @@ from bnn import kernels
 OPS = torch.ops.bnn_kernels
 
 
-def _gradient(parameter: Tensor) -> Tensor:
-    """The parameter's gradient, lying in memory as the parameter does."""
-    gradient = parameter.grad
-    assert gradient is not None
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)
+def _as(parameter: Tensor, other: Tensor | None) -> Tensor:
+    """`other` (a gradient, or state from a checkpoint), lying in memory as the parameter does."""
+    assert other is not None
+    if other.stride() == parameter.stride():
+        return other
+    return torch.empty_like(parameter).copy_(other)
+
+
+def _lay_out(parameters: list[Tensor]) -> None:
+    """Make gradients lie in memory as their parameters do, as torch's fused Adam takes for granted."""
+    for parameter in parameters:
+        parameter.grad = _as(parameter, parameter.grad)
+
+
+def _fits(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> bool:
+    """Whether the kernels can do the step. (A loaded checkpoint may bring options that they lack.)"""
+    lacking = ("weight_decay", "amsgrad", "maximize", "momentum", "centered")
+    asked = any(group.get(option) for group in optimizer.param_groups for option in lacking)
+    return bool(parameters) and not asked and kernels.fits(*parameters)
 
 
 class FusedAdam(torch.optim.Adam):
-    """`torch.optim.Adam` without weight decay, amsgrad and maximize; torch's fused step where the kernels do not fit."""
+    """`torch.optim.Adam` without weight decay, amsgrad, maximize; torch's fused step where the kernels do not fit."""
 
     def __init__(self, params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, fused=True)
@@ -38,8 +50,9 @@ class FusedAdam(torch.optim.Adam):
         if closure is not None:
             raise ValueError("FusedAdam takes no closure")
         parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if not parameters or not kernels.fits(*parameters):
-            return super().step()  # type: ignore[no-any-return]
+        if not _fits(self, parameters):
+            _lay_out(parameters)
+            return super().step()
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             for parameter in group["params"]:
@@ -50,10 +63,13 @@ class FusedAdam(torch.optim.Adam):
                     state["step"] = torch.zeros((), dtype=torch.float32)
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
                 state["step"] += 1
+                for name in ("exp_avg", "exp_avg_sq"):
+                    state[name] = _as(parameter, state[name])
                 OPS.adam_(
-                    parameter, _gradient(parameter), state["exp_avg"], state["exp_avg_sq"],
+                    parameter, _as(parameter, parameter.grad), state["exp_avg"], state["exp_avg_sq"],
                     group["lr"], beta1, beta2, group["eps"], state["step"],
                 )  # fmt: skip
+        torch.autograd.graph.increment_version(parameters)  # (operators of one's own do not)
         return None
 
 
@@ -69,8 +85,8 @@ class FusedRMSprop(torch.optim.RMSprop):
         if closure is not None:
             raise ValueError("FusedRMSprop takes no closure")
         parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if not parameters or not kernels.fits(*parameters):
-            return super().step()  # type: ignore[no-any-return]
+        if not _fits(self, parameters):
+            return super().step()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -80,7 +96,10 @@ class FusedRMSprop(torch.optim.RMSprop):
                     state["step"] = torch.zeros((), dtype=torch.float32)
                     state["square_avg"] = torch.zeros_like(parameter)
                 state["step"] += 1
+                state["square_avg"] = _as(parameter, state["square_avg"])
                 OPS.rmsprop_(
-                    parameter, _gradient(parameter), state["square_avg"], group["lr"], group["alpha"], group["eps"]
-                )
+                    parameter, _as(parameter, parameter.grad), state["square_avg"],
+                    group["lr"], group["alpha"], group["eps"],
+                )  # fmt: skip
+        torch.autograd.graph.increment_version(parameters)  # (operators of one's own do not)
         return None

@@ -1,4 +1,4 @@
-"""This project's CPU kernels: Flipout convolutions, noise with KL, gradients, Adam and RMSProp in C++ on torch's threads.
+"""This project's CPU kernels in C++ on torch's threads: Flipout convolutions, noise with KL, gradients, optimizers.
 
 They are operators of torch (`torch.ops.bnn_kernels`, listed in src/ops.cpp), in a library that the set-up builds
 (`python -m bnn.kernels.build`, some ten seconds). Whoever uses them asks `available()` first: without a compiler there

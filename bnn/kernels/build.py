@@ -21,12 +21,13 @@ from bnn.records.files import write_text
 
 SOURCE = Path(__file__).parent / "src"
 FLAGS = ("-std=c++20", "-O3", "-fPIC", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror",
-         "-Wno-unused-parameter", "-Wno-maybe-uninitialized", "-Wno-psabi")  # fmt: skip
-# One build serves all machines of an architecture: the kernels are compiled for each and chosen when they run.
+         "-Wno-unused-parameter", "-Wno-maybe-uninitialized", "-Wno-uninitialized", "-Wno-psabi")  # fmt: skip
+# One build serves all machines of an architecture: the kernels are compiled for each and chosen when they run. The
+# narrowest come first: of a template that several objects define, the linker keeps the first, and all machines run it.
 ISA_FLAGS = {
-    "avx512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
-    "avx2": ("-mavx2", "-mfma"),
     "generic": (),
+    "avx2": ("-mavx2", "-mfma"),
+    "avx512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
 }
 PLAIN = ("geometry.cpp", "dispatch.cpp")  # that need nothing of torch
 
@@ -99,10 +100,11 @@ def compile_library(cxx: str, target: Path) -> None:
             jobs[isa] = [*flags, f"-DBNN_ISA={isa}", f"-DBNN_TABLE=kernels_{isa}", str(SOURCE / "isa.cpp")]
         objects = {name: str(Path(scratch) / f"{name}.o") for name in jobs}
         with ThreadPoolExecutor(max_workers=2) as pool:
-            for done in [
+            started = [
                 pool.submit(_run, [cxx, *FLAGS, *words, "-c", "-o", objects[name]], name)
-                for name, words in jobs.items()
-            ]:
+                for name, words in reversed(jobs.items())  # those that take longest
+            ]
+            for done in started:
                 done.result()
         # torch's libgomp by its place: a second OpenMP pool would fight with torch's threads
         openmp = sorted((root / "lib").glob("libgomp*.so*")) or sorted(root.parent.glob("torch.libs/libgomp*.so*"))
@@ -114,7 +116,7 @@ def compile_library(cxx: str, target: Path) -> None:
 
 
 def build() -> Path:
-    """Build the kernels, or take them from the cache, unless they are up to date; returns their path. Raises UserError."""
+    """Build the kernels or take them from the cache, unless they are up to date; their path. Raises UserError."""
     path, source = library_path(), _source_hash()
     cxx = compiler()
     version = subprocess.run([cxx, "--version"], capture_output=True, text=True).stdout

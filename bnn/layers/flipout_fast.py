@@ -31,7 +31,10 @@ class FastFlipout(BayesianLayer):
 
     _seed: int | None = None  # of the noise named last by set_noise
     _draws = 0  # forward passes since then
-    _kl: tuple[Tensor, int, int] | None = None  # KL of the last forward pass, and the versions of mu and rho it is for
+    _kl: tuple[Tensor, list[int]] | None = None  # KL of the last forward pass, and which values of mu and rho it is for
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kl": None}  # what hangs on a graph can be neither copied nor pickled
 
     def seed_noise(self, seed: int) -> None:
         super().seed_noise(seed)
@@ -50,14 +53,23 @@ class FastFlipout(BayesianLayer):
         return x.shape[0] > 0 and kernels.fits(x, self.mu, self.rho)
 
     def keep_kl(self, kl: Tensor) -> None:
-        self._kl = (kl, self.mu._version, self.rho._version)
+        weights = (self.mu, self.rho)
+        self._kl = None if any(w.is_inference() for w in weights) else (kl, self._values())
+
+    def _values(self) -> list[int]:
+        return [fact for w in (self.mu, self.rho) for fact in (id(w), w.data_ptr(), w._version)]
 
     def kl(self) -> Tensor:
         """The KL that the last forward pass computed, else (or once it has been asked for) computed anew."""
         kept, self._kl = self._kl, None
-        if kept is not None and kept[1:] == (self.mu._version, self.rho._version):
-            return kept[0]
-        return super().kl()
+        if kept is None or kept[1] != self._values():
+            return super().kl()
+        graph = kept[0].grad_fn
+        if graph is None:  # of a pass without gradients
+            usable = not (torch.is_grad_enabled() and (self.mu.requires_grad or self.rho.requires_grad))
+        else:
+            usable = not getattr(graph, "spent", False)
+        return kept[0] if usable else super().kl()
 
 
 def lies_channels_last(*tensors: Tensor) -> bool:
@@ -65,16 +77,23 @@ def lies_channels_last(*tensors: Tensor) -> bool:
     return any(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in tensors)
 
 
+def ohwi(kernel: Tensor) -> Tensor:
+    """The kernel in channels_last, with the strides that the kernels expect where a size of 1 leaves them open."""
+    _, inputs, height, width = kernel.shape
+    strides = (height * width * inputs, 1, width * inputs, inputs)
+    return kernel.contiguous(memory_format=torch.channels_last).as_strided(kernel.shape, strides)
+
+
 class FlipoutConvolution(torch.autograd.Function):
     """(x, mu, rho, bias) -> (output, KL in nats). Input (N, C_in, H, W), output (N, C_out, H', W'), KL 0-dim."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, mu: Tensor, rho: Tensor, bias: Tensor | None, seed: int, prior: float, shape: Any
     ) -> tuple[Tensor, Tensor]:
         channels_last = lies_channels_last(x, mu)
         x = x.contiguous(memory_format=torch.channels_last)
-        mu, rho = (w.contiguous(memory_format=torch.channels_last) for w in (mu, rho))
+        mu, rho = ohwi(mu), ohwi(rho)
         delta, kl = OPS.perturb(mu, rho, seed, prior)
         signs = OPS.signs(seed, False, x.shape[0], x.shape[1]), OPS.signs(seed, True, x.shape[0], mu.shape[0])
         ctx.set_materialize_grads(False)
@@ -85,8 +104,9 @@ class FlipoutConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor | None, kl_weight: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor | None, kl_weight: Tensor | None) -> tuple[Tensor | None, ...]:
         x, mu, rho, delta, *signs = ctx.saved_tensors
+        ctx.spent = True  # a backward pass frees the graph: the KL cannot be differentiated any more
         want_x, want_mu, want_rho, want_bias = ctx.needs_input_grad[:4]
         grads: list[Tensor | None] = [None, None, None, None]
         if gradient is not None:
@@ -109,7 +129,7 @@ class Perturbation(torch.autograd.Function):
     """(mu, rho) -> (delta, KL in nats), delta = softplus(rho) * eps of mu's shape."""
 
     @staticmethod
-    def forward(ctx: Any, mu: Tensor, rho: Tensor, seed: int, prior: float) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, mu: Tensor, rho: Tensor, seed: int, prior: float) -> tuple[Tensor, Tensor]:
         mu, rho = mu.contiguous(), rho.contiguous()
         delta, kl = OPS.perturb(mu, rho, seed, prior)
         ctx.set_materialize_grads(False)
@@ -119,8 +139,9 @@ class Perturbation(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor | None, kl_weight: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor | None, kl_weight: Tensor | None) -> tuple[Tensor | None, ...]:
         mu, rho, delta = ctx.saved_tensors
+        ctx.spent = True
         of_mu = torch.zeros_like(mu)
         of_rho = torch.zeros_like(mu) if gradient is None else gradient.clone(memory_format=torch.contiguous_format)
         OPS.chain_(mu, rho, delta, ctx.prior, kl_weight, of_mu, of_rho)
@@ -139,7 +160,7 @@ class FastFlipoutConv2d(FastFlipout, FlipoutConv2d):
         shape = (self.stride, self.padding, self.dilation)
         y, kl = FlipoutConvolution.apply(x, self.mu, self.rho, self.bias, self.next_seed(), self.prior_scale, shape)
         self.keep_kl(kl)
-        return y  # type: ignore[no-any-return]
+        return y
 
 
 class FastFlipoutLinear(FastFlipout, FlipoutLinear):

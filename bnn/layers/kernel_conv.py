@@ -1,4 +1,4 @@
-"""Conventional convolutions by this project's kernels, for the baseline `cnn-kernels`: what helps the BNN helps the CNN.
+"""Conventional convolutions by this project's kernels, for the baseline `cnn-kernels`: what helps BNNs helps CNNs.
 
 The library's convolution is hard to beat on large images. On small ones its padding is most of the work; our kernels
 leave padding out. So, by a stated rule rather than by timing, which would make two runs of one seed differ: forward
@@ -25,7 +25,7 @@ class Convolution(torch.autograd.Function):
     """(x, weight, bias) -> output. Input (N, C_in, H, W), output (N, C_out, H', W')."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: Any) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: Any) -> Tensor:
         channels_last = lies_channels_last(x, weight)
         x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
         ctx.save_for_backward(x, weight)
@@ -35,7 +35,7 @@ class Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         want_x, want_weight, want_bias = ctx.needs_input_grad[:3]
         gradient = gradient.contiguous(memory_format=torch.channels_last)
@@ -60,7 +60,7 @@ class KernelConv2d(nn.Conv2d):
         ]  # fmt: skip
         if sizes[0] * sizes[1] > SMALL or not kernels.fits(x, self.weight):
             return super().forward(x)
-        return Convolution.apply(x, self.weight, self.bias, (self.stride, self.padding, self.dilation))  # type: ignore[no-any-return]
+        return Convolution.apply(x, self.weight, self.bias, (self.stride, self.padding, self.dilation))
 
 
 def use_kernels(model: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.exchange import GradientExchange
 from bnn.layers import PosteriorInit, sigma_median
+from bnn.memory import keep_freed_memory
 from bnn.models.build import build_model
 from bnn.optim import FusedAdam, FusedRMSprop
 from bnn.posterior.trace import trace
@@ -87,7 +88,8 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
 
 
 def prepare_device(settings: TrainSettings, engine: Engine) -> None:
-    """Threads and device of this rank. Raises UserError when the GPU is absent or this torch has no code for it."""
+    """Memory, threads and device of this rank. Raises UserError when the GPU is absent or this torch has no code for it."""
+    keep_freed_memory()
     torch.set_num_threads(settings.threads)
     if settings.device == "cpu":
         return

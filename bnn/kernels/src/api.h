@@ -1,6 +1,6 @@
-// What the kernels of one instruction set offer. Every pointer is to dense float32 memory; images are NHWC, kernels OHWI.
-// Nothing here starts a thread: a call does the share of the work that its range names, so that the caller can divide
-// it over torch's own thread pool. Results do not depend on how it is divided.
+// What the kernels of one instruction set offer. Every pointer is to dense float32 memory; images are NHWC, kernels
+// OHWI. Nothing here starts a thread: a call does the share of the work that its range names, so that the caller can
+// divide it over torch's own thread pool. Results do not depend on how it is divided.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ struct Gather {
   int64_t source_pixels, source_channels;  // per image
   int64_t pixels, channels;                // destination, per image
   int taps;
-  bool source_is_input;                    // forward pass: weights are read as [channel][tap][source channel]
+  bool source_is_input;  // forward pass: weights are read as [channel][tap][source channel]
   std::vector<Tile> tiles;
 };
 
@@ -50,6 +50,11 @@ struct WeightGradient {
   std::vector<Strip> strips;
 
   int64_t columns() const { return in_channels * unfolded_taps; }
+};
+
+// A 3x3 convolution of stride 1 as tiles of 2x2 destination pixels, `padding` before the source's first row and column.
+struct Winograd {
+  int64_t source_height, source_width, height, width, padding[2], tiles_down, tiles_across;
 };
 
 // Source, weights and signs of a gather. Without delta it is a plain convolution with weights mu; with delta example n
@@ -90,6 +95,14 @@ struct Kernels {
   // Columns [block * gradient_width, ...), output channels [first, last), all images.
   void (*weight_gradient)(const WeightGradient&, const WeightGradientArguments&, int64_t block, int64_t first,
                           int64_t last);
+  // The same by Winograd's algorithm, for the convolutions that it fits. First the weights of every block of
+  // gather_width destination channels are transformed to a place of `panel_floats` per block, then images [first, last)
+  // are computed with `mu` and `delta` of the arguments pointing there.
+  int64_t (*panel_floats)(const Gather&);
+  void (*winograd_panel)(const Gather&, const float* weights, int64_t block, float* to);
+  void (*winograd)(const Gather&, const Winograd&, const GatherArguments&, int64_t first, int64_t last);
+  void (*winograd_gradient)(const WeightGradient&, const Winograd&, const WeightGradientArguments&, int64_t block,
+                            int64_t first, int64_t last);
   // N(0, 1) noise of elements [first, last).
   void (*normal)(uint64_t seed, Stream, int64_t first, int64_t last, float* out);
   // Signs +1 or -1 of elements [first, last).

@@ -11,26 +11,32 @@ namespace bnn::BNN_ISA {
 template <typename One>
 inline void for_vectors(int64_t first, int64_t last, One one) {
   int64_t i = first;
-  for (; i + V <= last; i += V) one(i, (int64_t)V);
+  for (; i + V <= last; i += V)
+    one(i, (int64_t)V);
   if (i < last) one(i, last - i);
 }
 
+// Noise is made for a few vectors at a time, so that the processor fetches the next ones from memory meanwhile.
 inline double perturb(const float* mu, const float* rho, uint64_t seed, float prior, int64_t first, int64_t last,
                       float* delta) {
-  alignas(64) float eps[kChunk];
-  normals(seed, kEpsilon, first, last, eps);
+  alignas(64) float eps[kFour];
   const float weight = 0.5f / (prior * prior);
   vf sum = {};
-  for_vectors(first, last, [&](int64_t i, int64_t count) {
-    const vf m = load_some(mu + i, count), sigma = softplus(load_some(rho + i, count)).sigma;
-    store_some(delta + i, sigma * load(eps + (i - first)), count);
-    vf term = (sigma * sigma + m * m) * weight - log(sigma);
-    if (count < V)
-      for (int lane = (int)count; lane < V; ++lane) term[lane] = 0;
-    sum += term;
-  });
+  for (int64_t at = first; at < last; at += kFour) {
+    normal_four(seed, kEpsilon, at / kFour, eps);
+    for_vectors(at, std::min(last, at + kFour), [&](int64_t i, int64_t count) {
+      const vf m = load_some(mu + i, count), sigma = softplus(load_some(rho + i, count)).sigma;
+      store_some(delta + i, sigma * load(eps + (i - at)), count);
+      vf term = (sigma * sigma + m * m) * weight - log(sigma);
+      if (count < V)
+        for (int lane = (int)count; lane < V; ++lane)
+          term[lane] = 0;
+      sum += term;
+    });
+  }
   double total = 0;
-  for (int lane = 0; lane < V; ++lane) total += sum[lane];
+  for (int lane = 0; lane < V; ++lane)
+    total += sum[lane];
   return total + (double)(last - first) * (std::log((double)prior) - 0.5);
 }
 

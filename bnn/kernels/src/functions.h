@@ -1,5 +1,5 @@
 // Logarithm, exponential and what is made of them, on vectors. Polynomials of the Cephes library (Moshier): within
-// 2 units in the last place on normal numbers.
+// 2 units in the last place on normal numbers; summed in pairs, since a long chain of additions would be waited for.
 #pragma once
 
 #include "vec.h"
@@ -8,16 +8,10 @@ namespace bnn::BNN_ISA {
 
 // ln(1 + m) for sqrt(1/2) <= 1 + m <= sqrt(2), as m plus what this returns.
 inline vf log_rest(vf m) {
-  const vf z = m * m;
-  vf y = splat(7.0376836292e-2f);
-  y = y * m - 1.1514610310e-1f;
-  y = y * m + 1.1676998740e-1f;
-  y = y * m - 1.2420140846e-1f;
-  y = y * m + 1.4249322787e-1f;
-  y = y * m - 1.6668057665e-1f;
-  y = y * m + 2.0000714765e-1f;
-  y = y * m - 2.4999993993e-1f;
-  y = y * m + 3.3333331174e-1f;
+  const vf z = m * m, z2 = z * z;
+  const vf a = m * -2.4999993993e-1f + 3.3333331174e-1f, b = m * -1.6668057665e-1f + 2.0000714765e-1f;
+  const vf c = m * -1.2420140846e-1f + 1.4249322787e-1f, d = m * -1.1514610310e-1f + 1.1676998740e-1f;
+  const vf y = (a + b * z) + z2 * ((c + d * z) + z2 * 7.0376836292e-2f);
   return y * m * z - 0.5f * z;
 }
 
@@ -47,13 +41,10 @@ inline vf exp_negative(vf x) {
   const vi n = __builtin_convertvector(x * 1.44269504088896341f - 0.5f, vi);  // to the nearest, since x <= 0
   const vf k = __builtin_convertvector(n, vf);
   const vf r = (x - k * 0.693359375f) + k * 2.12194440e-4f;
-  vf y = splat(1.9875691500e-4f);
-  y = y * r + 1.3981999507e-3f;
-  y = y * r + 8.3334519073e-3f;
-  y = y * r + 4.1665795894e-2f;
-  y = y * r + 1.6666665459e-1f;
-  y = y * r + 5.0000001201e-1f;
-  return (y * r * r + r + 1.0f) * floats((vu)(n + 127) << 23);
+  const vf z = r * r;
+  const vf a = r * 1.6666665459e-1f + 5.0000001201e-1f, b = r * 8.3334519073e-3f + 4.1665795894e-2f;
+  const vf c = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  return ((a + z * (b + z * c)) * z + r + 1.0f) * floats((vu)(n + 127) << 23);
 }
 
 // softplus(rho) as `sigma`; its derivative sigmoid(rho) is `upper` / `lower`.

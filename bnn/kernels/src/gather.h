@@ -51,7 +51,7 @@ class Scratch {
   struct Free {
     void operator()(float* memory) const { std::free(memory); }
   };
-  static constexpr int kSlots = 6;
+  static constexpr int kSlots = 7;
   std::unique_ptr<float, Free> memory_[kSlots];
   int64_t size_[kSlots] = {};
 };
@@ -67,7 +67,8 @@ inline void multiply(const float* const* at, const Run* runs, int count, const f
       sum[r][v] = PART && v == VECTORS - 1 ? load_some(to[r] + v * V, lanes) : load(to[r] + v * V);
   for (int i = 0; i < count; ++i, at += ROWS) {
     const float* x[ROWS];
-    for (int r = 0; r < ROWS; ++r) x[r] = at[r];
+    for (int r = 0; r < ROWS; ++r)
+      x[r] = at[r];
     const int64_t length = runs[i].last - runs[i].first;
     if (x[0] == nullptr) {  // a tap that this tile leaves out
       panel += length * VECTORS * V;
@@ -75,10 +76,12 @@ inline void multiply(const float* const* at, const Run* runs, int count, const f
     }
     for (int64_t k = 0; k < length; ++k, panel += VECTORS * V) {
       vf w[VECTORS];
-      for (int v = 0; v < VECTORS; ++v) w[v] = load(panel + v * V);
+      for (int v = 0; v < VECTORS; ++v)
+        w[v] = load(panel + v * V);
       for (int r = 0; r < ROWS; ++r) {
         const vf value = splat(x[r][k]);
-        for (int v = 0; v < VECTORS; ++v) sum[r][v] += value * w[v];
+        for (int v = 0; v < VECTORS; ++v)
+          sum[r][v] += value * w[v];
       }
     }
   }
@@ -100,7 +103,8 @@ constexpr Multiply kMultiply[kRows] = {multiply<1, VECTORS, PART>, multiply<2, V
 // Transposes V x V floats: row i, column j of `from` (rows `stride` apart) to row j, column i of `to`.
 inline void transpose(const float* from, int64_t stride, float* to, int64_t to_stride) {
   vf rows[V];
-  for (int i = 0; i < V; ++i) rows[i] = load(from + i * stride);
+  for (int i = 0; i < V; ++i)
+    rows[i] = load(from + i * stride);
   for (int half = V / 2; half >= 1; half /= 2) {
     vi low, high;  // lanes whose bit `half` is clear come from one row, the others from its partner
     for (int lane = 0; lane < V; ++lane) {
@@ -114,7 +118,8 @@ inline void transpose(const float* from, int64_t stride, float* to, int64_t to_s
       rows[i + half] = __builtin_shuffle(a, b, high);
     }
   }
-  for (int i = 0; i < V; ++i) store(to + i * to_stride, rows[i]);
+  for (int i = 0; i < V; ++i)
+    store(to + i * to_stride, rows[i]);
 }
 
 // Lays out the weights of a run for destination channels [first, first + width): panel[k][channel], zeros beyond
@@ -135,9 +140,11 @@ inline void pack(const Gather& g, const float* weights, const Run& run, int64_t 
   for (int64_t c = 0; c < padded; c += V) {
     int64_t k = 0;
     if (c + V <= width)
-      for (; k + V <= length; k += V) transpose(block + c * stride + k, stride, panel + k * padded + c, padded);
+      for (; k + V <= length; k += V)
+        transpose(block + c * stride + k, stride, panel + k * padded + c, padded);
     for (; k < length; ++k)
-      for (int64_t j = c; j < c + V; ++j) panel[k * padded + j] = j < width ? block[j * stride + k] : 0.0f;
+      for (int64_t j = c; j < c + V; ++j)
+        panel[k * padded + j] = j < width ? block[j * stride + k] : 0.0f;
   }
 }
 
@@ -145,18 +152,21 @@ inline void pack(const Gather& g, const float* weights, const Run& run, int64_t 
 template <int VECTORS>
 inline void form(const float* mu, const float* delta, const Run* runs, int count, const float* source_signs,
                  const vu* signs, float* panel) {
+  vu mine[VECTORS];  // a copy, which no store to the panel can change
+  for (int v = 0; v < VECTORS; ++v)
+    mine[v] = signs[v];
   for (int i = 0; i < count; ++i)
     for (int64_t k = runs[i].first; k < runs[i].last; ++k) {
       const vu flipped = sign_bits(splat(source_signs[k]));
       for (int v = 0; v < VECTORS; ++v, mu += V, delta += V, panel += V)
-        store(panel, load(mu) + floats(bits(load(delta)) ^ signs[v] ^ flipped));
+        store(panel, load(mu) + floats(bits(load(delta)) ^ mine[v] ^ flipped));
     }
 }
 
 // Source channels of a panel block. Short for small images, so that the panels of mu and delta stay in the first-level
 // cache while one image's weights after another's are formed; longer for large ones, which use each panel for long.
 inline int64_t block_length(const Gather& g, bool form) {
-  const int64_t floats = form && g.pixels < 64 ? 2560 : 8192;
+  const int64_t floats = form && g.pixels < 64 ? 4096 : 8192;
   return std::max<int64_t>(16, floats / kPanelWidth);
 }
 // Floats of source and destination of one group of images, which a block of weights meets one after another.
@@ -215,9 +225,10 @@ void gather_block(const Gather& g, const GatherArguments& a, int64_t channel, in
         if (a.delta) {
           vu signs[VECTORS];
           for (int v = 0; v < VECTORS; ++v)
-            signs[v] = sign_bits(load_some(a.signs + n * g.channels + channel + v * V,
-                                           v == VECTORS - 1 ? last_lanes : (int64_t)V));
-          form<VECTORS>(mu + offset, delta + offset, runs, count, a.source_signs + n * g.source_channels, signs, formed);
+            signs[v] = sign_bits(
+                load_some(a.signs + n * g.channels + channel + v * V, v == VECTORS - 1 ? last_lanes : (int64_t)V));
+          form<VECTORS>(mu + offset, delta + offset, runs, count, a.source_signs + n * g.source_channels, signs,
+                        formed);
           panel = formed;
         }
         const float* image = a.source + n * g.source_pixels * g.source_channels;
@@ -229,13 +240,14 @@ void gather_block(const Gather& g, const GatherArguments& a, int64_t channel, in
             const bool active = tile.active[runs[i].tap];
             any |= active;
             for (int r = 0; r < tile.rows; ++r)
-              at[i * tile.rows + r] = !active ? nullptr
+              at[i * tile.rows + r] = !active         ? nullptr
                                       : source[r] < 0 ? zeros
                                                       : image + source[r] * g.source_channels + runs[i].first;
           }
           if (!any) continue;
           float* to[kRows];
-          for (int r = 0; r < tile.rows; ++r) to[r] = made + tile.pixel[r] * g.channels;
+          for (int r = 0; r < tile.rows; ++r)
+            to[r] = made + tile.pixel[r] * g.channels;
           multiplies[tile.rows - 1](at, runs, count, panel, to, last_lanes);
         }
       }
@@ -246,11 +258,15 @@ void gather_block(const Gather& g, const GatherArguments& a, int64_t channel, in
 inline void gather(const Gather& g, const GatherArguments& a, int64_t block, int64_t first, int64_t last) {
   const int64_t channel = block * kPanelWidth, width = std::min<int64_t>(kPanelWidth, g.channels - channel);
   switch ((width + V - 1) / V) {
-    case 1: return gather_block<1>(g, a, channel, width, first, last);
-    case 2: return gather_block<2>(g, a, channel, width, first, last);
+    case 1:
+      return gather_block<1>(g, a, channel, width, first, last);
+    case 2:
+      return gather_block<2>(g, a, channel, width, first, last);
 #if defined(__AVX512F__)
-    case 3: return gather_block<3>(g, a, channel, width, first, last);
-    case 4: return gather_block<4>(g, a, channel, width, first, last);
+    case 3:
+      return gather_block<3>(g, a, channel, width, first, last);
+    case 4:
+      return gather_block<4>(g, a, channel, width, first, last);
 #endif
   }
 }

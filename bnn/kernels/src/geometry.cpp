@@ -74,7 +74,8 @@ void add_pixel(Gather& g, const Shape& s, bool forward, int64_t y, int64_t x, in
       for (int r = 0; r < tile.rows; ++r)
         tile.source[(size_t)t * tile.rows + r] = source < 0 ? -1 : (first + r) * source_pixels + source;
     }
-    for (int r = 0; r < tile.rows; ++r) tile.pixel[r] = (first + r) * pixels + y * width + x;
+    for (int r = 0; r < tile.rows; ++r)
+      tile.pixel[r] = (first + r) * pixels + y * width + x;
     g.tiles.push_back(std::move(tile));
   }
 }
@@ -93,7 +94,8 @@ Gather make_gather(const Shape& s, bool forward, int64_t images) {
     if (images == 1) {
       add_row(g, s, forward, y, width);
     } else {
-      for (int64_t x = 0; x < width; ++x) add_pixel(g, s, forward, y, x, width, images);
+      for (int64_t x = 0; x < width; ++x)
+        add_pixel(g, s, forward, y, x, width, images);
     }
   }
   return g;

@@ -45,8 +45,9 @@ void check_signs(const Optional& signs, int64_t images, int64_t channels, const 
 
 void check_same(const Tensor& tensor, const Tensor& like, const char* name) {
   check(tensor, name);
-  TORCH_CHECK(tensor.sizes() == like.sizes() && tensor.strides() == like.strides() && like.is_non_overlapping_and_dense(),
-              name, ": must have shape and strides of its weights, which must be dense");
+  TORCH_CHECK(
+      tensor.sizes() == like.sizes() && tensor.strides() == like.strides() && like.is_non_overlapping_and_dense(), name,
+      ": must have shape and strides of its weights, which must be dense");
 }
 
 // A dense tensor of that shape in NHWC order.
@@ -58,11 +59,20 @@ Shape shape_of(const Tensor& input, const Tensor& output, const Tensor& kernel, 
                at::IntArrayRef padding, at::IntArrayRef dilation) {
   TORCH_CHECK(kernel.size(1) == input.size(1) && kernel.size(0) == output.size(1) && input.size(0) == output.size(0),
               "input, output and kernel do not fit together");
-  Shape s{input.size(2), input.size(3), input.size(1), output.size(2), output.size(3), output.size(1),
-          {kernel.size(2), kernel.size(3)}, {stride[0], stride[1]}, {padding[0], padding[1]}, {dilation[0], dilation[1]}};
+  Shape s{input.size(2),
+          input.size(3),
+          input.size(1),
+          output.size(2),
+          output.size(3),
+          output.size(1),
+          {kernel.size(2), kernel.size(3)},
+          {stride[0], stride[1]},
+          {padding[0], padding[1]},
+          {dilation[0], dilation[1]}};
   const int64_t in[2] = {s.in_height, s.in_width}, out[2] = {s.out_height, s.out_width};
   for (int axis = 0; axis < 2; ++axis)
-    TORCH_CHECK((in[axis] + 2 * s.padding[axis] - s.dilation[axis] * (s.kernel[axis] - 1) - 1) / s.stride[axis] + 1 == out[axis],
+    TORCH_CHECK((in[axis] + 2 * s.padding[axis] - s.dilation[axis] * (s.kernel[axis] - 1) - 1) / s.stride[axis] + 1 ==
+                    out[axis],
                 "the sizes of input and output do not fit together");
   return s;
 }
@@ -71,6 +81,29 @@ Shape shape_of(const Tensor& input, const Tensor& output, const Tensor& kernel, 
 int64_t parts(int64_t blocks, int64_t most) {
   const int64_t threads = at::get_num_threads();
   return std::min(most, threads / std::gcd(blocks, threads));
+}
+
+// Winograd's algorithm pays for images from 8x8 pixels on: below, transforming and forming weights is the larger part.
+bool winograd_fits(const Shape& s) {
+  const auto is = [](const std::array<int64_t, 2>& pair, int64_t low, int64_t high) {
+    return std::min(pair[0], pair[1]) >= low && std::max(pair[0], pair[1]) <= high;
+  };
+  return is(s.kernel, 3, 3) && is(s.stride, 1, 1) && is(s.dilation, 1, 1) && is(s.padding, 0, 2) &&
+         std::min(s.in_channels, s.out_channels) >= 16 && s.out_height * s.out_width >= 64 &&
+         kernels().gather_width >= 32;
+}
+
+Winograd winograd_of(const Shape& s, bool forward) {
+  Winograd w{forward ? s.in_height : s.out_height,
+             forward ? s.in_width : s.out_width,
+             forward ? s.out_height : s.in_height,
+             forward ? s.out_width : s.in_width,
+             {forward ? s.padding[0] : 2 - s.padding[0], forward ? s.padding[1] : 2 - s.padding[1]},
+             0,
+             0};
+  w.tiles_down = (w.height + 1) / 2;
+  w.tiles_across = (w.width + 1) / 2;
+  return w;
 }
 
 void run_gather(const Gather& g, const GatherArguments& a) {
@@ -82,6 +115,20 @@ void run_gather(const Gather& g, const GatherArguments& a) {
       k.gather(g, a, task / chunks, a.images * chunk / chunks, a.images * (chunk + 1) / chunks);
     }
   });
+}
+
+void run_winograd(const Gather& g, const Winograd& w, GatherArguments a) {
+  const Kernels& k = kernels();
+  const int64_t blocks = (g.channels + k.gather_width - 1) / k.gather_width, floats = blocks * k.panel_floats(g);
+  const Tensor panels = at::empty({a.delta ? 2 : 1, floats}, at::kFloat);
+  float* to = panels.mutable_data_ptr<float>();
+  at::parallel_for(0, blocks * panels.size(0), 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i)
+      k.winograd_panel(g, i < blocks ? a.mu : a.delta, i % blocks, to + i / blocks * floats);
+  });
+  a.mu = to;
+  if (a.delta) a.delta = to + floats;
+  at::parallel_for(0, a.images, 1, [&](int64_t first, int64_t last) { k.winograd(g, w, a, first, last); });
 }
 
 // Weights that all images share: several images are taken as one.
@@ -103,7 +150,8 @@ void run_shared(const Shape& shape, bool forward, const GatherArguments& a) {
 double work(const Gather& g, int64_t images) {
   int64_t sum = 0;
   for (const Tile& tile : g.tiles)
-    for (int t = 0; t < g.taps; ++t) sum += tile.active[t] ? tile.rows : 0;
+    for (int t = 0; t < g.taps; ++t)
+      sum += tile.active[t] ? tile.rows : 0;
   return (double)sum / g.taps / images;
 }
 
@@ -112,9 +160,18 @@ bool small(const Gather& g) { return g.pixels < 16; }
 // destination = plain or Flipout convolution. `signs` are those of the destination's channels.
 void gather_into(const Shape& shape, bool forward, const Tensor& source, const Tensor& mu, const Optional& delta,
                  const Optional& source_signs, const Optional& signs, const Optional& bias, Tensor& destination) {
-  GatherArguments a{read(source), read(mu), read(delta), read(source_signs), read(signs), read(bias),
-                    destination.mutable_data_ptr<float>(), source.size(0)};
+  GatherArguments a{read(source),
+                    read(mu),
+                    read(delta),
+                    read(source_signs),
+                    read(signs),
+                    read(bias),
+                    destination.mutable_data_ptr<float>(),
+                    source.size(0)};
   const auto g = gather_of(shape, forward, 1);
+  if (winograd_fits(shape)) {
+    return run_winograd(*g, winograd_of(shape, forward), a);
+  }
   if (!delta) return small(*g) ? run_shared(shape, forward, a) : run_gather(*g, a);
   const auto shared = gather_of(shape, forward, std::min(kSharedImages, a.images));
   const double both = 2 * work(*shared, std::min(kSharedImages, a.images));
@@ -154,9 +211,9 @@ Tensor conv(const Tensor& input, const Tensor& mu, const Optional& delta, const 
   return output;
 }
 
-Tensor conv_input_gradient(const Tensor& gradient, const Tensor& mu, const Optional& delta,
-                           const Optional& input_signs, const Optional& output_signs, at::IntArrayRef size,
-                           at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation) {
+Tensor conv_input_gradient(const Tensor& gradient, const Tensor& mu, const Optional& delta, const Optional& input_signs,
+                           const Optional& output_signs, at::IntArrayRef size, at::IntArrayRef stride,
+                           at::IntArrayRef padding, at::IntArrayRef dilation) {
   check_nhwc(gradient, "gradient");
   check_nhwc(mu, "mu");
   if (delta) {
@@ -170,9 +227,9 @@ Tensor conv_input_gradient(const Tensor& gradient, const Tensor& mu, const Optio
   return made;
 }
 
-std::tuple<Tensor, Optional> conv_weight_gradient(const Tensor& input, const Tensor& gradient, const Optional& input_signs,
-                                                  const Optional& output_signs, at::IntArrayRef size,
-                                                  at::IntArrayRef stride, at::IntArrayRef padding,
+std::tuple<Tensor, Optional> conv_weight_gradient(const Tensor& input, const Tensor& gradient,
+                                                  const Optional& input_signs, const Optional& output_signs,
+                                                  at::IntArrayRef size, at::IntArrayRef stride, at::IntArrayRef padding,
                                                   at::IntArrayRef dilation) {
   check_nhwc(input, "input");
   check_nhwc(gradient, "gradient");
@@ -184,18 +241,30 @@ std::tuple<Tensor, Optional> conv_weight_gradient(const Tensor& input, const Ten
   Tensor mu = make_nhwc({gradient.size(1), input.size(1), size[0], size[1]});
   Optional delta;
   if (flipout) delta = make_nhwc(mu.sizes());
-  const auto w = weight_gradient_of(shape_of(input, gradient, mu, stride, padding, dilation));
-  const WeightGradientArguments a{read(input), read(gradient), read(input_signs), read(output_signs),
-                                  mu.mutable_data_ptr<float>(), flipout ? delta->mutable_data_ptr<float>() : nullptr,
+  const Shape shape = shape_of(input, gradient, mu, stride, padding, dilation);
+  const auto w = weight_gradient_of(shape);
+  const bool transformed = winograd_fits(shape);
+  const Winograd tiles = winograd_of(shape, true);
+  const WeightGradientArguments a{read(input),
+                                  read(gradient),
+                                  read(input_signs),
+                                  read(output_signs),
+                                  mu.mutable_data_ptr<float>(),
+                                  flipout ? delta->mutable_data_ptr<float>() : nullptr,
                                   input.size(0)};
   const Kernels& k = kernels();
   const int64_t blocks = (w->columns() + k.gradient_width - 1) / k.gradient_width;
-  const int64_t groups = (w->out_channels + k.gradient_outputs - 1) / k.gradient_outputs, chunks = parts(blocks, groups);
+  const int64_t groups = (w->out_channels + k.gradient_outputs - 1) / k.gradient_outputs,
+                chunks = parts(blocks, groups);
   at::parallel_for(0, blocks * chunks, 1, [&](int64_t first, int64_t last) {
     for (int64_t task = first; task < last; ++task) {
       const int64_t chunk = task % chunks;
-      k.weight_gradient(*w, a, task / chunks, groups * chunk / chunks * k.gradient_outputs,
-                        std::min(w->out_channels, groups * (chunk + 1) / chunks * k.gradient_outputs));
+      const int64_t from = groups * chunk / chunks * k.gradient_outputs;
+      const int64_t to = std::min(w->out_channels, groups * (chunk + 1) / chunks * k.gradient_outputs);
+      if (transformed)
+        k.winograd_gradient(*w, tiles, a, task / chunks, from, to);
+      else
+        k.weight_gradient(*w, a, task / chunks, from, to);
     }
   });
   return {mu, delta};
@@ -242,10 +311,11 @@ std::tuple<Tensor, Tensor> perturb(const Tensor& mu, const Tensor& rho, int64_t 
   return {delta, kl};
 }
 
-void chain_(const Tensor& mu, const Tensor& rho, const Tensor& delta, double prior, const Optional& kl_weight, Tensor grad_mu,
-            Tensor grad_delta) {
+void chain_(const Tensor& mu, const Tensor& rho, const Tensor& delta, double prior, const Optional& kl_weight,
+            Tensor grad_mu, Tensor grad_delta) {
   check(mu, "mu");
-  for (const Tensor* tensor : {&rho, &delta, (const Tensor*)&grad_mu, (const Tensor*)&grad_delta}) check_same(*tensor, mu, "gradient");
+  for (const Tensor* tensor : {&rho, &delta, (const Tensor*)&grad_mu, (const Tensor*)&grad_delta})
+    check_same(*tensor, mu, "gradient");
   const float *m = read(mu), *r = read(rho), *d = read(delta);
   if (kl_weight) check(*kl_weight, "kl_weight");
   const float weight = kl_weight ? *read(*kl_weight) : 0.0f;
@@ -258,19 +328,27 @@ void chain_(const Tensor& mu, const Tensor& rho, const Tensor& delta, double pri
 void adam_(Tensor value, const Tensor& gradient, Tensor mean, Tensor square, double rate, double beta1, double beta2,
            double epsilon, const Tensor& step) {
   check(value, "value");
-  for (const Tensor* tensor : {&gradient, (const Tensor*)&mean, (const Tensor*)&square}) check_same(*tensor, value, "gradient");
+  for (const Tensor* tensor : {&gradient, (const Tensor*)&mean, (const Tensor*)&square})
+    check_same(*tensor, value, "gradient");
   check(step, "step");
   const double done = *read(step);
-  const AdamStep facts{(float)rate, (float)beta1, (float)beta2, (float)epsilon,
-                       (float)(1 - std::pow(beta1, done)), (float)std::sqrt(1 - std::pow(beta2, done))};
+  const AdamStep facts{(float)rate,
+                       (float)beta1,
+                       (float)beta2,
+                       (float)epsilon,
+                       (float)(1 - std::pow(beta1, done)),
+                       (float)std::sqrt(1 - std::pow(beta2, done))};
   const float* g = read(gradient);
-  float *v = value.mutable_data_ptr<float>(), *m = mean.mutable_data_ptr<float>(), *s = square.mutable_data_ptr<float>();
-  for_chunks(value.numel(), [&](int64_t, int64_t first, int64_t last) { kernels().adam(facts, first, last, g, v, m, s); });
+  float *v = value.mutable_data_ptr<float>(), *m = mean.mutable_data_ptr<float>(),
+        *s = square.mutable_data_ptr<float>();
+  for_chunks(value.numel(),
+             [&](int64_t, int64_t first, int64_t last) { kernels().adam(facts, first, last, g, v, m, s); });
 }
 
 void rmsprop_(Tensor value, const Tensor& gradient, Tensor square, double rate, double decay, double epsilon) {
   check(value, "value");
-  for (const Tensor* tensor : {&gradient, (const Tensor*)&square}) check_same(*tensor, value, "gradient");
+  for (const Tensor* tensor : {&gradient, (const Tensor*)&square})
+    check_same(*tensor, value, "gradient");
   const float* g = read(gradient);
   float *v = value.mutable_data_ptr<float>(), *s = square.mutable_data_ptr<float>();
   for_chunks(value.numel(), [&](int64_t, int64_t first, int64_t last) {
@@ -282,17 +360,41 @@ std::string isa() { return kernels().name; }
 
 }  // namespace
 
+// For CPU tensors only, so that torch's dispatch modes (its counter of FLOPs, say) see the operators.
+template <typename Function>
+auto on_cpu(Function function) {
+  return torch::dispatch(c10::DispatchKey::CPU, function);
+}
+
 TORCH_LIBRARY(bnn_kernels, m) {
   m.def("isa() -> str", isa);
   m.def("normal(int seed, int elements) -> Tensor", normal);
   m.def("signs(int seed, bool output, int images, int channels) -> Tensor", signs);
-  m.def("perturb(Tensor mu, Tensor rho, int seed, float prior) -> (Tensor, Tensor)", perturb);
-  m.def("chain_(Tensor mu, Tensor rho, Tensor delta, float prior, Tensor? kl_weight, Tensor(a!) grad_mu, Tensor(b!) grad_delta) -> ()", chain_);
-  m.def("adam_(Tensor(a!) value, Tensor gradient, Tensor(b!) mean, Tensor(c!) square, float rate, float beta1, float beta2, float epsilon, Tensor step) -> ()", adam_);
-  m.def("rmsprop_(Tensor(a!) value, Tensor gradient, Tensor(b!) square, float rate, float decay, float epsilon) -> ()", rmsprop_);
-  m.def("conv(Tensor input, Tensor mu, Tensor? delta, Tensor? input_signs, Tensor? output_signs, Tensor? bias, int[2] stride, int[2] padding, int[2] dilation) -> Tensor", conv);
-  m.def("conv_input_gradient(Tensor gradient, Tensor mu, Tensor? delta, Tensor? input_signs, Tensor? output_signs, int[2] size, int[2] stride, int[2] padding, int[2] dilation) -> Tensor", conv_input_gradient);
-  m.def("conv_weight_gradient(Tensor input, Tensor gradient, Tensor? input_signs, Tensor? output_signs, int[2] size, int[2] stride, int[2] padding, int[2] dilation) -> (Tensor, Tensor?)", conv_weight_gradient);
+  m.def("perturb(Tensor mu, Tensor rho, int seed, float prior) -> (Tensor, Tensor)", on_cpu(TORCH_FN(perturb)));
+  m.def(
+      "chain_(Tensor mu, Tensor rho, Tensor delta, float prior, Tensor? kl_weight, Tensor(a!) grad_mu, "
+      "Tensor(b!) grad_delta) -> ()",
+      on_cpu(TORCH_FN(chain_)));
+  m.def(
+      "adam_(Tensor(a!) value, Tensor gradient, Tensor(b!) mean, Tensor(c!) square, float rate, float "
+      "beta1, float beta2, float epsilon, Tensor step) -> ()",
+      on_cpu(TORCH_FN(adam_)));
+  m.def(
+      "rmsprop_(Tensor(a!) value, Tensor gradient, Tensor(b!) square, float rate, float decay, float "
+      "epsilon) -> ()",
+      on_cpu(TORCH_FN(rmsprop_)));
+  m.def(
+      "conv(Tensor input, Tensor mu, Tensor? delta, Tensor? input_signs, Tensor? output_signs, Tensor? "
+      "bias, int[2] stride, int[2] padding, int[2] dilation) -> Tensor",
+      on_cpu(TORCH_FN(conv)));
+  m.def(
+      "conv_input_gradient(Tensor gradient, Tensor mu, Tensor? delta, Tensor? input_signs, Tensor? "
+      "output_signs, int[2] size, int[2] stride, int[2] padding, int[2] dilation) -> Tensor",
+      on_cpu(TORCH_FN(conv_input_gradient)));
+  m.def(
+      "conv_weight_gradient(Tensor input, Tensor gradient, Tensor? input_signs, Tensor? output_signs, "
+      "int[2] size, int[2] stride, int[2] padding, int[2] dilation) -> (Tensor, Tensor?)",
+      on_cpu(TORCH_FN(conv_weight_gradient)));
 }
 
 }  // namespace bnn

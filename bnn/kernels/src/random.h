@@ -2,6 +2,8 @@
 // stream and i alone, so that any part can be made anywhere, in any order, by any number of threads.
 #pragma once
 
+#include <algorithm>
+
 #include "api.h"
 #include "functions.h"
 
@@ -11,25 +13,31 @@ struct Words {
   vu w[4];
 };
 
-// The blocks with counters `first` + lane, each of four words.
-inline Words philox(uint64_t seed, Stream stream, uint64_t first) {
+// The blocks with counters first, first + 1, ..., first + N V - 1, each of four words. A round waits for the one
+// before, so that several blocks per lane are worked on at once.
+template <int N>
+inline void philox(uint64_t seed, Stream stream, uint64_t first, Words (&to)[N]) {
   vu lane;
-  for (int i = 0; i < V; ++i) lane[i] = i;
-  vu x0 = lane + (uint32_t)first, x1 = vu{} + (uint32_t)(first >> 32), x2 = vu{} + (uint32_t)stream, x3 = {};
-  x1 -= (vu)(x0 < lane);  // carry
-  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    vu high0, low0, high1, low1;
-    multiply_wide(x0, 0xD2511F53u, high0, low0);
-    multiply_wide(x2, 0xCD9E8D57u, high1, low1);
-    x0 = high1 ^ x1 ^ k0;
-    x1 = low1;
-    x2 = high0 ^ x3 ^ k1;
-    x3 = low0;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
+  for (int i = 0; i < V; ++i)
+    lane[i] = i;
+  for (int n = 0; n < N; ++n) {
+    const uint64_t counter = first + n * V;
+    to[n].w[0] = lane + (uint32_t)counter;
+    to[n].w[1] = vu{} + (uint32_t)(counter >> 32) - (vu)(to[n].w[0] < lane);  // carry: a true comparison is -1
+    to[n].w[2] = vu{} + (uint32_t)stream;
+    to[n].w[3] = vu{};
   }
-  return {{x0, x1, x2, x3}};
+  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+  for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+    for (auto& [x] : to) {
+      vu high0, low0, high1, low1;
+      multiply_wide(x[0], 0xD2511F53u, high0, low0);
+      multiply_wide(x[2], 0xCD9E8D57u, high1, low1);
+      x[0] = high1 ^ x[1] ^ k0;
+      x[1] = low1;
+      x[2] = high0 ^ x[3] ^ k1;
+      x[3] = low0;
+    }
 }
 
 // Box and Muller: a uniform in (0, 1] gives the radius, a uniform angle the direction.
@@ -44,48 +52,53 @@ inline void box_muller(vu radius, vu angle, vf& a, vf& b) {
   b = r * flip(sine_of_turns(folded), sign_bits(turns));
 }
 
-// Normals come in groups of 4 V: group g holds elements 4 V' g ..., where V' is always 16 so that every instruction set
-// yields the same order. Word pair (0, 1) of the 16 blocks gives the first two runs of 16, pair (2, 3) the others.
-constexpr int kGroup = 64;
+// Normals come in groups of 64, made of 16 blocks whatever V is: words (0, 1) of the blocks give the first two runs of
+// 16 elements, words (2, 3) the others. Two groups are made at a time.
+constexpr int kGroup = 64, kFour = 4 * kGroup;
 
-inline void normal_group(uint64_t seed, Stream stream, int64_t group, float* out) {
-  for (int part = 0; part < 16 / V; ++part) {
-    const Words block = philox(seed, stream, (uint64_t)group * 16 + part * V);
+inline void normal_four(uint64_t seed, Stream stream, int64_t four, float* out) {
+  constexpr int kParts = 16 / V;  // of a group
+  Words blocks[4 * kParts];
+  philox(seed, stream, (uint64_t)four * 64, blocks);
+  for (int n = 0; n < 4 * kParts; ++n) {
+    float* to = out + n / kParts * kGroup + n % kParts * V;
     vf a, b;
-    box_muller(block.w[0], block.w[1], a, b);
-    store(out + part * V, a);
-    store(out + 16 + part * V, b);
-    box_muller(block.w[2], block.w[3], a, b);
-    store(out + 32 + part * V, a);
-    store(out + 48 + part * V, b);
+    box_muller(blocks[n].w[0], blocks[n].w[1], a, b);
+    store(to, a);
+    store(to + 16, b);
+    box_muller(blocks[n].w[2], blocks[n].w[3], a, b);
+    store(to + 32, a);
+    store(to + 48, b);
   }
 }
 
-// Noise of elements [first, last), where `first` begins a group.
+// Noise of elements [first, last), where `first` begins a chunk.
 inline void normals(uint64_t seed, Stream stream, int64_t first, int64_t last, float* out) {
-  for (int64_t at = first; at < last; at += kGroup) {
-    if (at + kGroup <= last) {
-      normal_group(seed, stream, at / kGroup, out + (at - first));
+  for (int64_t at = first; at < last; at += kFour) {
+    if (at + kFour <= last) {
+      normal_four(seed, stream, at / kFour, out + (at - first));
     } else {
-      float rest[kGroup];
-      normal_group(seed, stream, at / kGroup, rest);
+      float rest[kFour];
+      normal_four(seed, stream, at / kFour, rest);
       std::memcpy(out + (at - first), rest, (last - at) * sizeof(float));
     }
   }
 }
 
-// Element i takes bit i mod 32 of word (i / 32) mod 4 of block i / 128.
+// Signs +1 or -1 of elements [first, last), where `first` begins a chunk: element i takes bit i mod 32 of word
+// (i / 32) mod 4 of block i / 128.
 inline void random_signs(uint64_t seed, Stream stream, int64_t first, int64_t last, float* out) {
-  int64_t have = -1;
-  Words blocks = {};
-  for (int64_t i = first; i < last; ++i) {
-    const int64_t block = i / 128, batch = block / V;
-    if (batch != have) {
-      blocks = philox(seed, stream, (uint64_t)(batch * V));
-      have = batch;
+  vu lane;
+  for (int i = 0; i < V; ++i)
+    lane[i] = i;
+  for (int64_t batch = first; batch < last; batch += 128 * V) {
+    Words blocks[1];
+    philox(seed, stream, (uint64_t)batch / 128, blocks);
+    for (int64_t at = batch; at < std::min(last, batch + 128 * V); at += V) {
+      const vu word = vu{} + blocks[0].w[(at - batch) / 32 % 4][(at - batch) / 128];
+      const vu negative = ~(word >> (lane + (uint32_t)(at % 32))) << 31;
+      store_some(out + (at - first), floats(bits(splat(1.0f)) | negative), last - at);
     }
-    const uint32_t word = blocks.w[(i / 32) % 4][block % V];
-    out[i - first] = (word >> (i % 32)) & 1 ? 1.0f : -1.0f;
   }
 }
 

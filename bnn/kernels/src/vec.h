@@ -59,7 +59,8 @@ inline vf root(vf value) {
 #elif defined(__AVX2__)
   return (vf)_mm256_sqrt_ps((__m256)value);
 #else
-  for (int i = 0; i < V; ++i) value[i] = __builtin_sqrtf(value[i]);
+  for (int i = 0; i < V; ++i)
+    value[i] = __builtin_sqrtf(value[i]);
   return value;
 #endif
 }

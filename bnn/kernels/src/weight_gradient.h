@@ -26,7 +26,8 @@ struct Block {
 
   void clear() {
     for (auto& row : value)
-      for (vf& item : row) item = vf{};
+      for (vf& item : row)
+        item = vf{};
   }
   // Adds to memory, of which `outputs` rows `stride` floats apart and `columns` columns exist.
   void add_to(float* sums, int64_t stride, int64_t outputs, int64_t columns) const {
@@ -42,30 +43,34 @@ struct Block {
 struct Panels {
   int64_t images, columns;
   const float *inputs, *gradients, *input_signs, *output_signs;
-  int64_t gradient_stride, output_sign_stride;  // from one image to the next
+  int64_t gradient_stride, gradient_step;  // from one image and one pixel to the next
+  int64_t output_sign_stride;              // from one image to the next
 };
 
-// One tap and OUTPUTS output channels of all images of a group.
-template <int OUTPUTS, int VECTORS, bool FLIPOUT>
-void add_images(const std::vector<int32_t>& pairs, const Strip& strip, const Panels& panels, float* mu_sums,
+// One tap and OUTPUTS output channels of all images of a group. ALIKE: pixel i of the gradient meets pixel i of the
+// input, and `pairs` is not looked at.
+template <int OUTPUTS, int VECTORS, bool FLIPOUT, bool ALIKE>
+void add_images(const int32_t* pairs, int64_t count, int64_t in_pixels, const Panels& panels, float* mu_sums,
                 float* delta_sums, int64_t stride, int64_t outputs) {
   constexpr int64_t padded = VECTORS * V;
-  const int64_t count = (int64_t)pairs.size() / 2;
   Block<OUTPUTS, VECTORS> mu, delta;
   mu.clear();
   if (FLIPOUT) delta.clear();
   for (int64_t n = 0; n < panels.images; ++n) {
-    const float* inputs = panels.inputs + n * strip.in_pixels * padded;
+    const float* inputs = panels.inputs + n * in_pixels * padded;
     const float* gradients = panels.gradients + n * panels.gradient_stride;
     vf product[OUTPUTS][VECTORS] = {};
-    for (const int32_t *pair = pairs.data(), *end = pair + 2 * count; pair != end; pair += 2) {
-      const float* g = gradients + (int64_t)pair[0] * OUTPUTS;
-      const float* x = inputs + (int64_t)pair[1] * padded;
+    for (int64_t i = 0; i < count; ++i) {
+      const float* g =
+          gradients + (ALIKE ? i : (int64_t)pairs[2 * i]) * (ALIKE ? panels.gradient_step : (int64_t)OUTPUTS);
+      const float* x = inputs + (ALIKE ? i : (int64_t)pairs[2 * i + 1]) * padded;
       vf value[VECTORS];
-      for (int v = 0; v < VECTORS; ++v) value[v] = load(x + v * V);
+      for (int v = 0; v < VECTORS; ++v)
+        value[v] = load(x + v * V);
       for (int o = 0; o < OUTPUTS; ++o) {
         const vf factor = splat(g[o]);
-        for (int v = 0; v < VECTORS; ++v) product[o][v] += factor * value[v];
+        for (int v = 0; v < VECTORS; ++v)
+          product[o][v] += factor * value[v];
       }
     }
     for (int o = 0; o < OUTPUTS; ++o) {
@@ -141,6 +146,7 @@ void gradient_block(const WeightGradient& w, const WeightGradientArguments& a, i
       float* gradients = scratch.get(1, panels.images * strip.out_pixels * blocks * OUTPUTS);
       panels.inputs = inputs;
       panels.gradient_stride = strip.out_pixels * OUTPUTS;
+      panels.gradient_step = OUTPUTS;
       for (int64_t i = 0; i < panels.images; ++i) {
         const float* image = a.input + (n + i) * w.in_pixels * w.in_channels;
         float* to = inputs + i * strip.in_pixels * padded;
@@ -152,8 +158,8 @@ void gradient_block(const WeightGradient& w, const WeightGradientArguments& a, i
       for (int64_t b = 0; b < blocks; ++b)
         for (int64_t i = 0; i < panels.images; ++i)
           pack_rows(a.gradient + ((n + i) * w.out_pixels + strip.first_out) * w.out_channels, strip.out_pixels,
-                    w.out_channels, first + b * OUTPUTS, std::min<int64_t>(OUTPUTS, last - first - b * OUTPUTS), OUTPUTS,
-                    gradients + (b * panels.images + i) * panels.gradient_stride);
+                    w.out_channels, first + b * OUTPUTS, std::min<int64_t>(OUTPUTS, last - first - b * OUTPUTS),
+                    OUTPUTS, gradients + (b * panels.images + i) * panels.gradient_stride);
       for (int t = 0; t < w.taps; ++t)
         for (int64_t b = 0; b < blocks; ++b) {
           const int64_t o = first + b * OUTPUTS, at = o * stride + t * w.columns() + column;
@@ -162,9 +168,11 @@ void gradient_block(const WeightGradient& w, const WeightGradientArguments& a, i
           block.output_signs = panels.output_signs + b * OUTPUTS;
           const int64_t outputs = std::min<int64_t>(OUTPUTS, last - o);
           if (a.delta)
-            add_images<OUTPUTS, VECTORS, true>(strip.pairs[t], strip, block, a.mu + at, a.delta + at, stride, outputs);
+            add_images<OUTPUTS, VECTORS, true, false>(strip.pairs[t].data(), (int64_t)strip.pairs[t].size() / 2,
+                                                      strip.in_pixels, block, a.mu + at, a.delta + at, stride, outputs);
           else
-            add_images<OUTPUTS, VECTORS, false>(strip.pairs[t], strip, block, a.mu + at, nullptr, stride, outputs);
+            add_images<OUTPUTS, VECTORS, false, false>(strip.pairs[t].data(), (int64_t)strip.pairs[t].size() / 2,
+                                                       strip.in_pixels, block, a.mu + at, nullptr, stride, outputs);
         }
     }
   }
