@@ -1,4 +1,4 @@
-"""The command line of the package: `bnn train`, `bnn models`, `bnn data`. Heavy imports happen inside commands."""
+"""The command line: `bnn train`, `bnn models`, `bnn bench`, `bnn data`. Heavy imports happen inside commands."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from bnn import __version__
+from bnn.bench.commands import bench
 from bnn.errors import UserError
 from bnn.settings import TrainSettings, parse_settings, read_settings
 
@@ -105,6 +106,9 @@ def models(names: tuple[str, ...], kind: str | None, width: float) -> None:
     from bnn.models.tables import print_models
 
     print_models(list(names) or None, kind, width=width, console=Console())
+
+
+cli.add_command(bench)
 
 
 @cli.group()

@@ -173,6 +173,16 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
     return repeats_interval([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
+def noise_floor(values: Sequence[float], again: Sequence[float]) -> float:
+    """How far from 1 a ratio may be by chance: the far end of the 95% interval of one implementation against itself.
+
+    `values` and `again` are measurements of it as two implementations, paired by round. A fraction (0.02: ratios
+    between 0.98 and 1.02 say nothing); NaN for a single round. Raises ValueError as `ratio_interval` does.
+    """
+    interval = ratio_interval(again, values)
+    return max(abs(1 - interval.low), abs(interval.high - 1))
+
+
 def verdict(
     steps: pd.DataFrame,
     ranks: int,

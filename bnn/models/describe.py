@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from math import prod
 
 from bnn.errors import UserError
-from bnn.models.architectures import ARCHITECTURES, Node, resolve
+from bnn.models.architectures import ARCHITECTURES, PAPER_INPUT, Node, resolve
 from bnn.models.ops import BatchNorm, Conv, Dense, Shape
 
 KINDS = ("bnn", "cnn")
 MODELS = tuple(ARCHITECTURES)
+INPUT_SHAPES: dict[str, Shape] = PAPER_INPUT
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Row:
     parameters: int
     trainable: int
     connected_to: tuple[str, ...]
-    macs: int  # multiply-adds per image of the conventional layer's forward pass; Flipout does twice as many
+    macs: int  # multiply-adds per image of the conventional layer's forward pass (bnn.flops.formulae has the others)
+    padding_macs: int  # of these: those that multiply padded zeros
     kernel_weights: int  # weights with a posterior in the bnn
 
 
@@ -51,6 +53,10 @@ class Description:
     @property
     def macs(self) -> int:
         return sum(row.macs for row in self.rows)
+
+    @property
+    def padding_macs(self) -> int:
+        return sum(row.padding_macs for row in self.rows)
 
     @property
     def kernel_weights(self) -> int:
@@ -88,12 +94,15 @@ def paper_names(nodes: list[Node], which: int) -> dict[str, str]:
 
 def describe_node(node: Node, kind: str, names: dict[str, str]) -> Row:
     op, channels = node.op, node.in_shapes[0][0]
-    kernel = macs = 0
+    kernel = macs = padding = 0
     parameters = trainable = 0
     if isinstance(op, Conv | Dense):
         outputs = node.out_shape[0]
         kernel = outputs * channels * (op.kernel**2 if isinstance(op, Conv) else 1)
         macs = kernel * prod(node.out_shape[1:])
+        if isinstance(op, Conv):
+            taps = [inside_taps(op, *sizes) for sizes in zip(node.in_shapes[0][1:], node.out_shape[1:], strict=True)]
+            padding = macs - outputs * channels * prod(taps)
         parameters = trainable = (2 * kernel if kind == "bnn" else kernel) + outputs
     elif isinstance(op, BatchNorm):
         parameters, trainable = 4 * channels, 2 * channels
@@ -106,5 +115,12 @@ def describe_node(node: Node, kind: str, names: dict[str, str]) -> Row:
         trainable=trainable,
         connected_to=tuple(names[name] for name in node.inputs),
         macs=macs,
+        padding_macs=padding,
         kernel_weights=kernel,
     )
+
+
+def inside_taps(op: Conv, size: int, out_size: int) -> int:
+    """Along one side of a map of `size` pixels: how many taps of all `out_size` outputs read it and not its padding."""
+    starts = [out * op.stride - op.padding for out in range(out_size)]
+    return sum(min(start + op.kernel, size) - max(start, 0) for start in starts)

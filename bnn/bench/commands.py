@@ -1,0 +1,102 @@
+"""The command group `bnn bench`. Heavy imports happen inside commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnn.bench.implementations import BEST, OURS, PEERS, choose
+from bnn.errors import UserError
+
+FALLBACK_SHAPE = (3, 32, 32)
+
+
+class Names(click.ParamType):
+    """Names separated by commas."""
+
+    name = "a,b,c"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+class Counts(click.ParamType):
+    """Whole numbers above 0, separated by commas."""
+
+    name = "n,n,n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            counts = tuple(int(word) for word in value.split(","))
+        except ValueError:
+            counts = ()
+        if not counts or min(counts) < 1:
+            self.fail(f"{value!r} is not a list of whole numbers above 0, as in 1,100", param, ctx)
+        return counts
+
+
+POSITIVE = click.IntRange(min=1)
+
+
+def _shared(command: Any) -> Any:
+    """The options of both benchmarks."""
+    for option in reversed((
+        click.option("--model", default="vgg16", show_default=True, help="as in bnn train"),
+        click.option("--threads", type=POSITIVE, default=2, show_default=True, help="threads of every implementation"),
+        click.option("--rounds", type=POSITIVE, default=6, show_default=True, help="turns of every implementation"),
+        click.option("--peers", type=Names(), default=(), help=f"any of {', '.join(PEERS)}"),
+        click.option(
+            "--implementations", type=Names(), default=(), help=f"default: all of {', '.join((*OURS, BEST))}"
+        ),
+        click.option("--warmup", type=POSITIVE, default=3, show_default=True, help="unmeasured steps at the start"),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="of order and noise"),
+        click.option("--shape", type=Counts(), help="C,H,W of the synthetic images [default: the paper's]"),
+        click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True, help="number of classes"),
+        click.option("--width", type=float, default=1.0, show_default=True, help="factor on hidden channels"),
+        click.option("--out", type=click.Path(path_type=Path), required=True, help="Parquet file; header beside it"),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _run(
+    benchmark: str, out: Path, implementations: tuple[str, ...], peers: tuple[str, ...], shape: tuple[int, ...] | None,
+    **given: Any,
+) -> None:  # fmt: skip
+    choice = choose(benchmark, implementations, peers)
+    if shape is not None and len(shape) != 3:
+        raise UserError("--shape: give channels, height and width, as in 3,32,32")
+    from bnn.bench.run import run_bench
+    from bnn.bench.session import Plan
+    from bnn.models.architectures import PAPER_INPUT
+
+    fitting = shape or PAPER_INPUT.get(given["model"], FALLBACK_SHAPE)
+    run_bench(Plan(benchmark=benchmark, choice=choice, shape=fitting, **given), out)
+
+
+@click.group()
+def bench() -> None:
+    """Measure implementations and peers against each other, interleaved in one run, each in a process of its own."""
+
+
+@bench.command("step")
+@_shared
+@click.option("--batch", type=POSITIVE, default=128, show_default=True, help="training examples per step")
+@click.option("--steps", type=POSITIVE, default=3, show_default=True, help="steps of every turn")
+@click.option("--peak/--no-peak", default=True, show_default=True, help="measure the machine's peak FLOP/s first")
+def bench_step(**given: Any) -> None:
+    """Full training steps: noise, forward pass, loss with KL, backward pass, Adam."""
+    _run("step", **given)
+
+
+@bench.command("inference")
+@_shared
+@click.option("--images", type=Counts(), default="1,100", show_default=True, help="images per draw; one table each")
+@click.option("--draws", type=POSITIVE, default=100, show_default=True, help="Monte-Carlo draws")
+def bench_inference(**given: Any) -> None:
+    """Monte-Carlo inference: seconds for all draws of the predictive distribution (a CNN: as many forward passes)."""
+    _run("inference", batch=1, steps=1, **given)

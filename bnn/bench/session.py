@@ -1,0 +1,242 @@
+"""One benchmark from its plan to its rows: workers start one after another, then take turns, round by round."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bnn.bench.implementations import BEST, CANDIDATES, Choice, implementation
+from bnn.bench.pool import Pool, UnavailableError, Worker
+from bnn.bench.protocol import Spec
+from bnn.errors import UserError
+from bnn.records.bench import WorkerFacts
+
+# Between two turns: a worker's threads spin for some milliseconds before they sleep.
+PAUSE_SECONDS = 0.1
+# A worker that has waited finds cold caches: up to this long it runs unmeasured steps, where a step takes less.
+SETTLE_SECONDS = 0.25
+# Share of the largest worker's memory that must stay free: a machine that swaps measures nothing.
+SPARE = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure and how often. `images` and `draws` are those of inference; steps are per turn.
+
+    `peak`: whether the machine's own peak is measured first.
+    """
+
+    benchmark: str
+    choice: Choice
+    model: str
+    width: float
+    shape: tuple[int, ...]
+    classes: int
+    batch: int
+    threads: int
+    rounds: int
+    steps: int
+    warmup: int
+    seed: int
+    train_size: int = 50_000
+    images: tuple[int, ...] = ()
+    draws: int = 0
+    peak: bool = False
+
+    def spec(self, name: str) -> Spec:
+        return Spec(
+            name, self.model, self.width, self.shape, self.classes, self.batch, self.threads, self.seed,
+            self.train_size, implementation(name).settings,
+        )  # fmt: skip
+
+    def cases(self) -> list[dict[str, Any]]:
+        """The requests of a turn, each with rounds of its own: training steps, or draws for each number of images."""
+        if self.benchmark == "step":
+            return [{"do": "step"}]
+        return [{"do": "draws", "images": images, "draws": self.draws} for images in self.images]
+
+
+@dataclass
+class Result:
+    """Rows of bnn.records.bench.BENCH, and what the header says of the workers."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    workers: dict[str, WorkerFacts] = field(default_factory=dict)
+    not_measured: dict[str, str] = field(default_factory=dict)
+    waiting_cpu: float = 0.0
+    others_cpu: float = 0.0
+    wall: float = 0.0
+
+    @property
+    def idle_cpu(self) -> float:
+        """Of one core, what the waiting workers used while another was measured."""
+        return self.waiting_cpu / self.wall if self.wall else 0.0
+
+    @property
+    def foreign_cpu(self) -> float:
+        """Of one core, what processes that are not ours used meanwhile."""
+        return max(0.0, self.others_cpu / self.wall) if self.wall else 0.0
+
+
+def order(names: list[str], seed: int, case: int, round_: int) -> list[str]:
+    """The order of one round: shuffled, the same for the same arguments.
+
+    Not rotated, because then everyone would always follow the same neighbour.
+    """
+    shuffled = list(names)
+    random.Random(f"{seed}/{case}/{round_}").shuffle(shuffled)
+    return shuffled
+
+
+def measure(plan: Plan, python_of: Callable[[Any], Path | str], progress: Callable[[str, float], None]) -> Result:
+    """Run the whole benchmark; `progress` gets a line and the fraction done.
+
+    Raises UserError naming a worker that failed.
+    """
+    result = Result()
+    with tempfile.TemporaryDirectory(prefix="bnn-bench-") as folder, Pool(Path(folder), python_of) as pool:
+        seconds = {name: one for name in plan.choice.names if (one := start(plan, name, pool, result, progress))}
+        total, done = plan.rounds * len(plan.cases()) * len(seconds), 0
+        for case, request in enumerate(plan.cases()):
+            for round_ in range(plan.rounds):
+                for position, name in enumerate(order(list(seconds), plan.seed, case, round_)):
+                    progress(f"round {round_ + 1}/{plan.rounds} {describe(request)} {name}", done / total)
+                    times = settle_steps(seconds[name][case])
+                    turn(plan, pool, name, request, times, result, round_, position)
+                    done += 1
+        if plan.benchmark == "step":
+            for name in seconds:
+                progress(f"noise and KL of {name}", 1.0)
+                add_noise_and_kl(pool.workers[name], result)
+        progress("done", 1.0)
+    resolve_best(plan, result)
+    return result
+
+
+def describe(request: dict[str, Any]) -> str:
+    return "" if request["do"] == "step" else f"{request['images']} images"
+
+
+def settle_steps(seconds: float) -> int:
+    """Unmeasured steps at the start of a turn, for steps of `seconds`."""
+    return 0 if seconds >= SETTLE_SECONDS else max(1, int(SETTLE_SECONDS / max(seconds, 1e-3)))
+
+
+def start(
+    plan: Plan, name: str, pool: Pool, result: Result, progress: Callable[[str, float], None]
+) -> list[float] | None:
+    """Start and warm up one worker; returns its seconds per case, None if it cannot be had and nobody named it."""
+    progress(f"starting {name}", 0.0)
+    worker = pool.start(implementation(name), plan.spec(name))
+    try:
+        facts = worker.hello()
+    except UnavailableError as error:
+        pool.drop(name)
+        if name not in plan.choice.optional:
+            raise UserError(f"implementation {name}: {error}") from None
+        result.not_measured[name] = str(error)
+        progress(f"not measured: {name}: {error}", 0.0)
+        return None
+    result.workers[name] = facts
+    seconds, peak = [], 0
+    for request in plan.cases():
+        # a warm-up of inference needs no more than a few draws: twice, because the first may compile
+        short = request | ({"draws": min(2, plan.draws)} if plan.draws else {})
+        said = worker.ask("while it warmed up", **short, times=plan.warmup)
+        seconds.append(said["seconds"][-1] * (plan.draws / short["draws"] if plan.draws else 1))
+        peak = said["peak_memory_bytes"]
+    check_memory(name, peak)
+    return seconds
+
+
+def check_memory(name: str, peak: int) -> None:
+    """Raise UserError when the machine is about to run out of memory; `peak` is the latest worker's, in bytes."""
+    import psutil
+
+    available = psutil.virtual_memory().available
+    if available < SPARE * peak:
+        raise UserError(
+            f"implementation {name}: only {available / 2**20:.0f} MB of memory are left, and waiting implementations"
+            " keep theirs: name fewer with --implementations, or take a smaller --batch"
+        )
+
+
+def turn(
+    plan: Plan, pool: Pool, name: str, request: dict[str, Any], settle: int, result: Result, round_: int, position: int
+) -> None:
+    """One worker's turn in a round: its rows are added to the result."""
+    time.sleep(PAUSE_SECONDS)
+    worker: Worker = pool.workers[name]
+    when = f"in round {round_ + 1}"
+    waiting, active, machine = pool.waiting_cpu_seconds(name), worker.cpu_seconds(), busy_seconds()
+    began = time.perf_counter()
+    if settle:
+        worker.ask(when, **request, times=settle)
+    said = worker.ask(when, **request, times=plan.steps)
+    result.wall += time.perf_counter() - began
+    waiting = pool.waiting_cpu_seconds(name) - waiting
+    result.waiting_cpu += waiting
+    result.others_cpu += busy_seconds() - machine - (worker.cpu_seconds() - active) - waiting
+    facts, inference = result.workers[name], request["do"] == "draws"
+    for step, (seconds, update) in enumerate(zip(said["seconds"], said["update"], strict=True)):
+        result.rows.append({
+            "benchmark": plan.benchmark,
+            "model": plan.model,
+            "width": plan.width,
+            "batch": None if inference else plan.batch,
+            "threads": plan.threads,
+            "implementation": name,
+            "resolved": facts.resolved,
+            "round": round_,
+            "position": position,
+            "step": step,
+            "seconds": seconds,
+            "samples": request["images"] * plan.draws if inference else plan.batch,
+            "peak_memory_bytes": said["peak_memory_bytes"],
+            "seconds_noise_kl_optimizer": update,
+            "parameters_total": facts.parameters_total,
+            "draws": plan.draws if inference else None,
+            "images": request["images"] if inference else None,
+        })  # fmt: skip
+
+
+def busy_seconds() -> float:
+    """Processor time that the whole machine has used since it started, in seconds of one core."""
+    import psutil
+
+    times = psutil.cpu_times()
+    return float(times.user + times.system + times.nice) if hasattr(times, "nice") else float(times.user + times.system)
+
+
+def add_noise_and_kl(worker: Worker, result: Result) -> None:
+    """Measured after the last round, since it takes memory and time: until then the column holds the update alone."""
+    apart = worker.ask("when its noise and KL were measured", do="noise_and_kl")["seconds"]
+    for row in result.rows:
+        if row["implementation"] == worker.name:
+            update = row["seconds_noise_kl_optimizer"]
+            row["seconds_noise_kl_optimizer"] = None if apart is None or update is None else update + apart
+
+
+def resolve_best(plan: Plan, result: Result) -> None:
+    """Add cnn-best: the rows of its faster candidate (by median over all steps) once more, under that name."""
+    from statistics import median
+
+    if not plan.choice.best:
+        return
+    times = {
+        name: median(row["seconds"] for row in result.rows if row["implementation"] == name)
+        for name in CANDIDATES
+        if name in result.workers
+    }
+    if not times:
+        result.not_measured[BEST] = f"none of its candidates could be measured ({', '.join(CANDIDATES)})"
+        return
+    best = min(times, key=lambda name: times[name])
+    rows = [row for row in result.rows if row["implementation"] == best]
+    result.rows += [{**row, "implementation": BEST, "resolved": best} for row in rows]
+    result.workers[BEST] = result.workers[best].model_copy(update={"resolved": best})
