@@ -7,6 +7,7 @@ min_version("9.27")
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
+include: "workflow/rules/bench.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
@@ -16,6 +17,7 @@ localrules:
     all_figures,
     cpu_scaling,
     gpu_scaling,
+    peer_comparison,
     plan,
 
 
@@ -39,6 +41,13 @@ rule cpu_scaling:
 rule gpu_scaling:
     input:
         gpu_figures,
+
+
+# Training steps of our implementations and the peers, side by side; and the report of what has been measured so far.
+rule peer_comparison:
+    input:
+        benchmarks,
+        compared,
 
 
 # Cells, node-hours and scripts; runs nothing.

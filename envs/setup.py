@@ -54,6 +54,8 @@ def wanted_stamp(dev: bool, mpicc: str) -> dict[str, str]:
     common = [*(ENVS / "bootstrap").glob("*.py"), ENVS / "setup.py", ENVS / "build.txt", ROOT / "pyproject.toml"]
     trace = ROOT / "bnn" / "mpi_trace"
     common += [*sorted(trace.glob("*.[ch]")), *trace.glob("build.py")]
+    kernels = ROOT / "bnn" / "kernels"
+    common += [*kernels.glob("src/*.h"), *kernels.glob("src/*.cpp"), *kernels.glob("build.py")]
     wanted = {"runtime": fingerprint([*common, ENVS / "requirements.txt"], facts)}
     if dev:
         wanted["dev"] = fingerprint([ENVS / "requirements-dev.txt"], wanted)
@@ -100,6 +102,7 @@ def install(dev: bool, mpicc: str, lock: int) -> None:
     pip("installing Horovod", "install", "--no-deps", "--force-reinstall", built)
     pip("installing bnn and campaign", "install", "--no-deps", "--no-build-isolation", "-e", ROOT)
     build_interposer(python, env | ({"BNN_MPICC": mpicc} if mpicc else {}))
+    build_kernels(python, env)
     if mpicc:  # a site's MPI may not start on the node where this runs
         run("loading Horovod", [python, "-c", "import horovod.torch"], LOG, env)
     else:
@@ -112,6 +115,14 @@ def build_interposer(python: Path, env: Mapping[str, str]) -> None:
         run("building the MPI interposer", [python, "-m", "bnn.mpi_trace.build"], LOG, env)
     except SetupError as error:
         say(f"MPI calls will not be profiled: {error}")
+
+
+def build_kernels(python: Path, env: Mapping[str, str]) -> None:
+    """Build the CPU kernels. Without them Flipout is computed in plain torch, so that a failure is said and no more."""
+    try:
+        run("building the kernels", [python, "-m", "bnn.kernels.build"], LOG, env)
+    except SetupError as error:
+        say(f"Flipout will be slower, in plain torch: {error}")
 
 
 def main() -> int:

@@ -51,6 +51,7 @@ studies:
     models: [fc]
     batch_sizes: [8]
     settings: {epochs: 2, save_posterior: false}
+bench: {models: [fc], batch_sizes: [8], rounds: 2, implementations: [bnn-flipout-reference]}
 """
 COMMAND = [str(BIN / "snakemake"), "--profile", "profiles/mini", "--config", "campaign=mini.yaml"]
 
@@ -157,6 +158,16 @@ def test_a_dry_run_shows_everything_and_its_scripts_are_real(project):
         assert not project.layout.folder(cell).exists()
 
 
+def test_a_dry_run_of_the_peer_comparison_trains_nothing_and_its_script_is_real(project):
+    jobs = project.dry_jobs("peer_comparison")
+    assert {"bench", "bench_tables", "draw_peer_comparison", "report", "peer_comparison"} <= set(jobs)
+    assert (jobs["bench"], jobs.get("train", 0)) == (1, 0)
+    script = project.layout.job("bench_step_fc_b8").read_text()
+    options = "--model fc --batch 8 --threads 2 --rounds 2 --implementations bnn-flipout-reference"
+    assert f'bnn bench step {options} --out "$record"' in script
+    assert "bench" not in project.dry_jobs("all_figures"), "nothing but its own target measures it"
+
+
 def test_one_command_runs_the_campaign_and_prints_the_report_last(project):
     done = project.snakemake("all_figures")
     assert done.returncode == 0, done.stderr
@@ -243,10 +254,32 @@ def test_deleting_a_cells_folder_reruns_it_and_what_follows(project):
     (project.folder / "aside").rename(folder)
 
 
+def test_the_peer_comparison_measures_draws_and_reports_and_is_done_then(project):
+    done = project.snakemake("peer_comparison")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "results/mini/report.html"
+    layout = project.layout
+    bench = read_table(layout.table("bench"), TABLES["bench"]).set_index("implementation")
+    assert {"cnn", "cnn-again", "bnn-flipout-reference"} <= set(bench.index)
+    assert (bench["step_seconds"] > 0).all()
+    assert read_table(layout.table("bench_runs"), TABLES["bench_runs"])["peak_flops_per_second"].notna().all()
+    assert "bnn-flipout-reference</td>" in layout.report.read_text()
+    assert ">bnn-flipout-reference<" in layout.figure("peer_comparison", "svg").read_text()
+    assert project.dry_jobs("peer_comparison") == {}
+    assert project.dry_jobs("all_figures") == {}
+    file = project.folder / "mini.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("rounds: 2", "rounds: 3"))
+    assert project.dry_jobs("peer_comparison")["bench"] == 1
+    assert not {"bench", "train"} & set(project.dry_jobs("all_figures"))
+    file.write_text(before)
+    assert "bench" not in project.dry_jobs("peer_comparison")
+
+
 def test_slips_are_one_line_before_anything_runs(project):
     file = project.folder / "mini.yaml"
     before = file.read_text()
-    file.write_text(before.replace("models:", "modles:"))
+    file.write_text(before.replace("    models:", "    modles:"))
     done = project.snakemake("all_figures")
     file.write_text(before)
     assert done.returncode == 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from bnn.records.mpi import MPI_CALLS, profile_name
 from bnn.settings import TrainSettings
 from campaign.cell import Cell
 from campaign.tables import build_tables
+from tests.support.bench import WITH_PEERS, bench_entry, write_bench
 
 SITE: dict[str, Any] = {
     "name": "toy", "title": "Toy machine, 2 cores", "node_label": "ranks on one machine", "profiler": {"kind": "bnn"},
@@ -68,9 +69,10 @@ def entry(
     return identity | more | {"settings": run.model_dump(mode="json")}
 
 
-def plan(cells: list[dict[str, Any]], **site: Any) -> dict[str, Any]:
-    """A plan of these cells."""
-    return {"campaign": "toy campaign", "site": SITE | site, "accuracy_targets": [0.4, 0.6], "cells": cells}
+def plan(cells: list[dict[str, Any]], bench: Sequence[dict[str, Any]] = (), **site: Any) -> dict[str, Any]:
+    """A plan of these cells and benchmarks."""
+    named = {"campaign": "toy campaign", "site": SITE | site, "accuracy_targets": [0.4, 0.6]}
+    return named | {"cells": cells, "bench": list(bench)}
 
 
 def write_cell(
@@ -288,7 +290,8 @@ def built_campaign() -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
 def small_campaign(results: Path) -> dict[str, Any]:
     """The shape of a local campaign: 1 and 2 ranks, every role, both kinds, a reference variant, 3 repeats.
 
-    One repeat is INVALID, one warns, one is missing, and one CNN is never accurate enough.
+    One repeat is INVALID, one warns, one is missing, and one CNN is never accurate enough. One benchmark of two is
+    measured, with its peers.
     """
     cells: list[dict[str, Any]] = []
     number = 0
@@ -336,6 +339,8 @@ def small_campaign(results: Path) -> dict[str, Any]:
                         batch_size=batch, variant="narrow", repeat=repeat, roles=("large-batch",), width=0.25,
                         rho_init=-4.0,
                     )  # fmt: skip
-    made = plan(cells)
+    benchmarks = [bench_entry(), bench_entry(batch=128)]
+    write_bench(results, benchmarks[0], WITH_PEERS)
+    made = plan(cells, benchmarks)
     (results / SITE["name"] / "plan.json").write_text(json.dumps(made))
     return made

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bnn.errors import UserError
+from campaign.bench import BenchPoint, is_current
 from campaign.grid import Campaign, PlannedCell, load_campaign
 from campaign.layout import Layout
 from campaign.locking import Lock, holder
@@ -18,12 +19,16 @@ from campaign.sites import load_site
 
 @dataclass
 class Driver:
-    """A campaign made ready. `busy` says which process runs it already, `lock` is held from `start` on."""
+    """A campaign made ready. `busy` says which process runs it already, `lock` is held from `start` on.
+
+    `stale`: cells whose summary is of other settings, `measured`: benchmarks whose record is as the plan asks, by name.
+    """
 
     campaign: Campaign
     layout: Layout
     busy: str | None = None
     stale: frozenset[str] = frozenset()
+    measured: frozenset[str] = frozenset()
     lock: Lock | None = field(default=None, repr=False)
 
     @property
@@ -56,7 +61,18 @@ def prepare(site_file: Path, campaign_file: Path, results: Path) -> Driver:
     if not busy or not layout.plan.exists():
         write_plan(campaign, layout)
     stale = frozenset(planned.cell.name for planned in campaign.cells if _is_stale(planned, layout))
-    return Driver(campaign, layout, busy, stale)
+    measured = frozenset(point.name for point in campaign.bench if _is_measured(point, layout))
+    return Driver(campaign, layout, busy, stale, measured)
+
+
+def _is_measured(point: BenchPoint, layout: Layout) -> bool:
+    """Whether the benchmark's record is as the plan asks; if it is of other options, its script is the newer one."""
+    record, script = layout.bench(point.word, point.batch), layout.job(point.name)
+    if is_current(point, layout):
+        return True
+    if record.exists() and script.stat().st_mtime <= record.stat().st_mtime:
+        os.utime(script)
+    return False
 
 
 def _is_stale(planned: PlannedCell, layout: Layout) -> bool:

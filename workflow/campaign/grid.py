@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from bnn.errors import UserError
 from bnn.settings import TrainSettings
+from campaign.bench import BenchPoint, parse_bench
 from campaign.cell import Cell
 from campaign.schema import check, merge
 from campaign.sites import Site
@@ -57,6 +58,7 @@ class Campaign:
     studies: dict[str, Study]
     variants: dict[str, Variant]
     cells: tuple[PlannedCell, ...]
+    bench: tuple[BenchPoint, ...] = ()
 
     def datasets(self) -> list[tuple[str, dict[str, Any]]]:
         """The data sets that the cells read, each with its options once."""
@@ -116,7 +118,9 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
     if not planned:
         raise UserError(f"{origin}: studies: no cells are left to run on site {site.name}")
     targets = tuple(float(value) for value in values.get("accuracy_targets", ()))
-    return Campaign(name, origin, site, targets, studies, variants, tuple(planned.values()))
+    where = f"{site.origin}: site.grid.{name}.bench" if "bench" in overrides else f"{origin}: bench"
+    bench = parse_bench(values.get("bench"), where, site)
+    return Campaign(name, origin, site, targets, studies, variants, tuple(planned.values()), bench)
 
 
 def _points(studies: dict[str, Study]) -> Iterator[_Point]:

@@ -66,6 +66,14 @@ class Layout:
         """A second name of the summary: Snakemake deletes the first before it starts a job that it thinks outdated."""
         return self.folder(cell) / FINISHED
 
+    def bench(self, model: str, batch: int) -> Path:
+        """Rows of the benchmark of one model's training steps; its header lies beside it (bnn.records.bench)."""
+        return self.root / "bench" / "step" / model / f"batch={batch}.parquet"
+
+    def job(self, name: str) -> Path:
+        """Script of a job that is no cell's."""
+        return self.jobs / f"{name}.sh"
+
     def script(self, cell: Cell) -> Path:
         return self.jobs / f"{cell.name}.sh"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bnn.records.summary import Summary
+from campaign.bench import plan_entry
 from campaign.cell import Cell
 from campaign.files import write_if_changed
 from campaign.grid import Campaign, PlannedCell
@@ -47,6 +48,7 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
         },
         "variants": {variant.name: variant.description for variant in campaign.variants.values()},
         "cells": [_entry(planned) for planned in campaign.cells],
+        "bench": [plan_entry(point, site.name) for point in campaign.bench],
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from bnn.records.files import CELL, JOB_LOG, MPI, MPI_ASIDE, SUMMARY, TIMELINE
+from campaign.bench import BenchPoint
 from campaign.files import write_if_changed
 from campaign.grid import Campaign, PlannedCell
 from campaign.layout import FINISHED, Layout
@@ -41,7 +42,7 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
 
     With `keep`, files that exist are left as they are (a run that reads them is going on).
     """
-    template = _template(campaign.site.scheduler)
+    template = _template(f"job_{campaign.site.scheduler}")
     written: list[Path] = []
     wanted: set[Path] = set()
     for planned in campaign.cells:
@@ -53,11 +54,38 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
             text = script_text(planned, campaign, layout, place, template)
             if write_if_changed(script, text, mode=0o755):
                 written.append(script)
+    written += _render_benchmarks(campaign, layout, place, wanted, keep)
     if not keep:
         for found in layout.jobs.iterdir():
             if found not in wanted and found.suffix in (".sh", ".json") and not found.name.startswith("."):
                 found.unlink()
     return written
+
+
+def _render_benchmarks(campaign: Campaign, layout: Layout, place: Place, wanted: set[Path], keep: bool) -> list[Path]:
+    """As `render_jobs`, for benchmarks; adds their scripts to `wanted`."""
+    written = []
+    for point in campaign.bench:
+        script = layout.job(point.name)
+        wanted.add(script)
+        if keep and script.exists():
+            continue
+        if write_if_changed(script, bench_text(point, campaign, layout, place), mode=0o755):
+            written.append(script)
+    return written
+
+
+def bench_text(point: BenchPoint, campaign: Campaign, layout: Layout, place: Place) -> str:
+    """The script of one benchmark."""
+    return _template(f"bench_{campaign.site.scheduler}").render(
+        campaign=campaign.name,
+        point=point,
+        site=campaign.site,
+        place=place,
+        record=layout.bench(point.word, point.batch),
+        script=layout.job(point.name),
+        measuring_lock=layout.measuring_lock,
+    )
 
 
 def settings_text(planned: PlannedCell) -> str:
@@ -70,7 +98,7 @@ def script_text(
     planned: PlannedCell, campaign: Campaign, layout: Layout, place: Place, template: Template | None = None
 ) -> str:
     """The script of one cell."""
-    template = template or _template(campaign.site.scheduler)
+    template = template or _template(f"job_{campaign.site.scheduler}")
     cell, site = planned.cell, campaign.site
     return template.render(
         campaign=campaign.name,
@@ -99,14 +127,14 @@ def script_text(
     )
 
 
-def _template(scheduler: str) -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # shell, not HTML: every value passes through the filter q
     )  # fmt: skip
     environment.filters["q"] = _quoted
     environment.filters["comment"] = _comment
-    return environment.get_template(f"job_{scheduler}.sh.j2")
+    return environment.get_template(f"{name}.sh.j2")
 
 
 def _quoted(value: Any) -> str:

@@ -51,7 +51,8 @@ def resolve_settings(layers: Sequence[tuple[str, dict[str, Any]]], owned: dict[s
     except UserError as error:
         # parse_settings says "settings: KEY: what": put the layer that the key came from in its place
         _, key, what = str(error).split(": ", 2)
-        raise UserError(f"{source.get(key.split('.')[0], 'settings')}.{key}: {what}") from None
+        first = key.replace(" ", ".").split(".")[0]  # where settings do not fit together, KEY is 'key value'
+        raise UserError(f"{source.get(first, 'settings')}.{key}: {what}") from None
 
 
 def check_room(study: Study, settings: TrainSettings, site: Site, nodes: int, per_node: int) -> None:

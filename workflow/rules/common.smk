@@ -11,7 +11,7 @@ from campaign.entry import open_campaign
 from campaign.figures import catalogue
 from campaign.layout import data_key
 from campaign.render import Place
-from campaign.tables.schemas import TABLES
+from campaign.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
 
 ENVIRONMENT = f"{workflow.basedir}/envs/environment-cpu.yaml"
 
@@ -27,6 +27,7 @@ PROFILE = Path(DRIVER.campaign.site.origin).parent
 CELLS = {planned.cell.name: planned for planned in DRIVER.campaign.cells}
 ORDER = {name: place for place, name in enumerate(CELLS)}
 DATASETS = {data_key(name, options): (name, options) for name, options in DRIVER.campaign.datasets()}
+BENCHMARKS = {(point.word, str(point.batch)): point for point in DRIVER.campaign.bench}
 PLAN = DRIVER.plan
 AVAILABLE = catalogue.available(PLAN)
 SCALING = [name for name in AVAILABLE if catalogue.FIGURES[name].role]
@@ -92,9 +93,47 @@ def job_priority(wildcards):
     return len(ORDER) - ORDER[planned_cell(wildcards).cell.name]
 
 
+def planned_benchmark(wildcards):
+    """The benchmark of a job."""
+    point = BENCHMARKS.get((wildcards.model, wildcards.batch))
+    if point is None:
+        raise WorkflowError(f"no benchmark of {wildcards.model} at batch {wildcards.batch} in {DRIVER.campaign.name}")
+    return point
+
+
+def bench_script(wildcards):
+    """Its script: a reason to run where the record is of other options, whatever Snakemake remembers."""
+    point = planned_benchmark(wildcards)
+    return ancient(LAYOUT.job(point.name)) if point.name in DRIVER.measured else LAYOUT.job(point.name)
+
+
+def bench_fingerprint(wildcards):
+    return planned_benchmark(wildcards).fingerprint
+
+
+def benchmarks(wildcards):
+    """Records of all benchmarks for target `peer_comparison`; else of those that have been measured, and none runs."""
+    wanted = DRIVER.campaign.bench
+    if "peer_comparison" not in workflow.dag_settings.targets:
+        wanted = [point for point in wanted if point.name in DRIVER.measured]
+    return [LAYOUT.bench(point.word, point.batch) for point in wanted]
+
+
+def compared(wildcards):
+    """The comparison's figure and the report; a campaign without benchmarks is told what the target needs."""
+    if DRIVER.campaign.bench:
+        return [*figure_files([catalogue.PEER_COMPARISON]), LAYOUT.report]
+    line = f"peer_comparison: campaign {DRIVER.campaign.name} has no section bench in {DRIVER.campaign.origin}"
+    if not workflow.dryrun:
+        sys.exit(line)
+    print(line, file=sys.stderr)
+    return []
+
+
 def measured(wildcards):
-    """Summaries of all cells; for target `report` alone of those that have finished, and none runs."""
-    if set(workflow.dag_settings.targets) == {"report"}:
+    """Summaries of all cells; for targets that only report of those that have finished, and none runs."""
+    targets = set(workflow.dag_settings.targets)
+    if targets and targets <= {"report", "peer_comparison"}:
         present = [name for name in CELLS if LAYOUT.summary(CELLS[name].cell).exists()]
         return [LAYOUT.summary(CELLS[name].cell) for name in present if name not in DRIVER.stale]
     return [LAYOUT.summary(planned.cell) for planned in CELLS.values()]

@@ -3,7 +3,7 @@ for name in AVAILABLE:
 
     rule:
         name:
-            name
+            catalogue.FIGURES[name].rule
         input:
             plan=LAYOUT.plan,
             tables=table_files(catalogue.FIGURES[name].tables),

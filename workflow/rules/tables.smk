@@ -4,7 +4,7 @@ rule tables:
         measured,
         plan=LAYOUT.plan,
     output:
-        table_files(TABLES),
+        table_files(CELL_TABLES),
     log:
         LAYOUT.log("tables"),
     localrule: True

@@ -16,6 +16,10 @@ PERFORMANCE, LEARNING, NETWORKS = "Performance", "Learning", "Networks"
 PREDICTION, PRUNING = "Prediction", "Pruning"
 
 
+# Not one of the paper's figures; the report shows it in a section of its own.
+PEER_COMPARISON = "peer_comparison"
+
+
 @dataclass(frozen=True)
 class FigureSpec:
     """One figure. `reason` says why this campaign has no data for it at all; empty for figures that can be drawn."""
@@ -28,6 +32,7 @@ class FigureSpec:
     model: str = ""
     profiled: bool = False  # whether it needs MPI profiles
     batch: int = 0  # which of the role's batch sizes, in ascending order, it needs to exist
+    benchmarked: bool = False  # whether it needs benchmarks
     reason: str = ""
 
     @property
@@ -35,12 +40,19 @@ class FigureSpec:
         """File of its caption, in workflow/report/."""
         return f"{self.name}.rst"
 
+    @property
+    def rule(self) -> str:
+        """Name of the rule that draws it; the target `peer_comparison` asks for more than its figure."""
+        return f"draw_{self.name}" if self.benchmarked else self.name
+
 
 RATES = ("cells", "throughput")
 EFFICIENCY = ("cells", "scaling")
 PROFILED = ("cells", "mpi", "mpi_ranks")
+BENCHMARKS = ("bench", "bench_runs")
 NO_PROFILER = "it needs profiles of the MPI calls of a run, which this site does not record (site.profiler)"
 NO_HOROVOD = "no cell that it shows exchanges through MPI: their engine is not horovod"
+NO_BENCHMARK = "this campaign asks for no benchmark (section bench of its file)"
 INFERENCE = "it needs Monte-Carlo predictions of trained models, which this campaign does not make"
 GPUS = "it needs the records of a site with GPUs beside those of a site without"
 PRUNED = "it needs models pruned after training, which this campaign does not make"
@@ -69,6 +81,7 @@ _ALL = (
     FigureSpec("fig8", "Accuracy against pruning", PRUNING, reason=PRUNED),
     FigureSpec("fig9a", "Predictive distributions of the pruned convolutional model", PRUNING, reason=PRUNED),
     FigureSpec("fig9b", "Predictive distributions of the pruned fully connected model", PRUNING, reason=PRUNED),
+    FigureSpec(PEER_COMPARISON, "Training steps of several implementations", PERFORMANCE, BENCHMARKS, benchmarked=True),
 )
 FIGURES: dict[str, FigureSpec] = {spec.name: spec for spec in _ALL}
 
@@ -86,6 +99,8 @@ def not_measured(plan: dict[str, Any]) -> dict[str, str]:
 
 def _missing(spec: FigureSpec, plan: dict[str, Any]) -> str:
     """Why the plan cannot have the figure; empty when it can."""
+    if spec.benchmarked and not plan.get("bench"):
+        return NO_BENCHMARK
     if spec.reason or not spec.role:
         return spec.reason
     cells = [cell for cell in plan["cells"] if spec.role in cell["roles"]]

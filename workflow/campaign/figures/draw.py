@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from campaign.figures.accuracy import accuracy_figure
 from campaign.figures.architecture import architecture_figure
-from campaign.figures.catalogue import ACCURACY, LARGE_BATCH, SCALING
+from campaign.figures.catalogue import ACCURACY, LARGE_BATCH, PEER_COMPARISON, SCALING
 from campaign.figures.context import Context
 from campaign.figures.efficiency import efficiency_figure
 from campaign.figures.mpi import mpi_figure
+from campaign.figures.peers import peers_figure
 from campaign.figures.runtime import runtime_figure
 from campaign.figures.select import Tables
 from campaign.figures.throughput import throughput_figure
@@ -32,4 +33,5 @@ DRAW: dict[str, Draw] = {
     "fig6b": partial(throughput_figure, role=LARGE_BATCH, batch_index=1),
     "fig6c": partial(runtime_figure, role=LARGE_BATCH, every_batch=True),
     "fig6d": partial(efficiency_figure, role=LARGE_BATCH, one_panel=True),
+    PEER_COMPARISON: peers_figure,
 }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bnn.models.describe import describe
+from bnn.models.describe import INPUT_SHAPES, describe
 from campaign.figures.catalogue import ACCURACY, LARGE_BATCH, SCALING
 from campaign.report import published
 from campaign.report.words import DASH, mebibytes, number, percent, span
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Tables = Mapping[str, "pd.DataFrame"]
 Row = dict[str, Any]
-PAPER_INPUT = {"vgg16": (3, 32, 32), "resnet18": (3, 32, 32), "conv": (1, 28, 28), "fc": (1, 28, 28)}
 
 
 def serving(table: pd.DataFrame, *roles: str) -> pd.DataFrame:
@@ -140,7 +139,7 @@ def parameter_rows(tables: Tables) -> list[Row]:
     cells = tables["cells"]
     rows = []
     for (model, kind), (total, trainable) in published.PARAMETERS.items():
-        ours = describe(model, kind, PAPER_INPUT[model], 10, 1.0)
+        ours = describe(model, kind, INPUT_SHAPES[model], 10, 1.0)
         ran = cells[(cells["model"] == model) & (cells["kind"] == kind) & (cells["width"] == 1)]
         counted = sorted({int(n) for n in ran["parameters_total"].dropna()})
         rows.append(
@@ -149,7 +148,6 @@ def parameter_rows(tables: Tables) -> list[Row]:
                 "ours": f"{ours.parameters:,}", "ours_trainable": f"{ours.trainable:,}",
                 "ran": ", ".join(f"{n:,}" for n in counted) or DASH,
                 "agrees": (ours.parameters, ours.trainable) == (total, trainable),
-                "macs": f"{ours.macs * (2 if kind == 'bnn' else 1) / 1e6:,.0f}",
             }
         )  # fmt: skip
     return rows

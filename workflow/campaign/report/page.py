@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from bnn.records.files import write_text
-from campaign.figures.catalogue import FIGURES, NOT_DRAWN, available, not_measured
-from campaign.report import headline, published
+from campaign.figures.catalogue import FIGURES, NOT_DRAWN, PEER_COMPARISON, available, not_measured
+from campaign.report import flops, headline, published
+from campaign.report.bench import bench_section
 from campaign.report.captions import FOLDER, caption_html
 from campaign.report.mpi import mpi_section
 from campaign.report.origin import facts, header
@@ -64,6 +65,7 @@ def render(
     absent = {name: "it could not be drawn in this run" for name in available(plan) if name not in figures}
     notices = [name for name, path in figures.items() if f'id="{NOT_DRAWN}"' in path.read_text()]
     absent |= dict.fromkeys(notices, "none of its cells has a value that counts")
+    drawn = [name for name in FIGURES if name in figures and name not in notices]
     return environment.get_template("report.html.j2").render(
         head=header(plan, cells, tables["provenance"]),
         introduction=caption_html("workflow.rst", captions),
@@ -75,12 +77,17 @@ def render(
         accuracies=headline.accuracy_rows(tables),
         parameters=headline.parameter_rows(tables),
         mpi=mpi_section(tables),
-        figures=[_figure(name, figures[name], captions) for name in FIGURES if name in figures and name not in notices],
+        bench=bench_section(tables),
+        comparison=_figure(PEER_COMPARISON, figures[PEER_COMPARISON], captions) if PEER_COMPARISON in drawn else None,
+        flops=flops.flops_rows(),
+        claim=flops.claim(),
+        figures=[_figure(name, figures[name], captions) for name in drawn if name != PEER_COMPARISON],
         absent=[
             {"name": name, "number": _number(name), "title": FIGURES[name].title, "reason": reason}
             for name, reason in sorted(
                 (not_measured(plan) | absent).items(), key=lambda item: list(FIGURES).index(item[0])
             )
+            if name != PEER_COMPARISON  # its section says so itself
         ],
         cells=rows,
         troubled=[row for row in rows if row["verdict"] in ("INVALID", "MISSING")],

@@ -1,17 +1,19 @@
-"""All tables of a campaign from its plan and its cells' records."""
+"""All tables of a campaign from its plan and the records of its cells and benchmarks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn.records.columns import TableSchema
+from campaign.tables.bench import bench_rows, load, run_row
 from campaign.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
 from campaign.tables.compare import accuracy_rows, ratio_rows
 from campaign.tables.mpi import mpi_rank_rows, mpi_rows
 from campaign.tables.points import throughput_rows
 from campaign.tables.scaling import scaling_rows
-from campaign.tables.schemas import TABLES
+from campaign.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,11 +22,24 @@ if TYPE_CHECKING:
 PANDAS_TYPES = {"int64": "Int64", "float64": "float64", "bool": "boolean", "string": "object"}
 
 
-def build_tables(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:
-    """Every table of TABLES for a plan (the content of plan.json), from the records below the folder `results`.
+def build_tables(plan: dict[str, Any], results: Path, names: Iterable[str] = TABLES) -> dict[str, pd.DataFrame]:
+    """Tables for a plan (the content of plan.json), from the records below the folder `results`.
 
-    A cell without summary.json is listed as MISSING. Raises UserError naming the file when a record is damaged.
+    All that are made from the same records as one of `names`; others' records are not read. A cell without
+    summary.json is listed as MISSING. Raises UserError naming the file when a record is damaged.
     """
+    wanted = set(names)
+    of_cells = _of_cells(plan, results) if wanted & set(CELL_TABLES) else {}
+    return of_cells | (_of_benchmarks(plan, results) if wanted & set(BENCH_TABLES) else {})
+
+
+def _of_benchmarks(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:
+    loaded = [load(entry, results) for entry in plan.get("bench", [])]
+    rows = {"bench": [row for one in loaded for row in bench_rows(one)], "bench_runs": [run_row(one) for one in loaded]}
+    return {name: frame(found, TABLES[name]) for name, found in rows.items()}
+
+
+def _of_cells(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:
     loaded = [LoadedCell(entry, results) for entry in plan["cells"]]
     cells = frame([cell_row(cell) for cell in loaded], TABLES["cells"])
     throughput = frame(throughput_rows(cells), TABLES["throughput"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bnn.records.columns import Column, TableSchema
+from campaign.tables.bench_schemas import BENCH, BENCH_RUNS
 
 POINT = (
     Column("site", "string", "", "site on which the cell ran"),
@@ -307,7 +308,8 @@ MPI_RANKS = TableSchema(
     ),
 )
 
-TABLES: dict[str, TableSchema] = {
+# Made from the cells' records, and from those of benchmarks.
+CELL_TABLES: dict[str, TableSchema] = {
     "cells": CELLS,
     "steps": STEPS_OF_CELLS,
     "throughput": THROUGHPUT,
@@ -318,3 +320,5 @@ TABLES: dict[str, TableSchema] = {
     "mpi": MPI,
     "mpi_ranks": MPI_RANKS,
 }
+BENCH_TABLES: dict[str, TableSchema] = {"bench": BENCH, "bench_runs": BENCH_RUNS}
+TABLES = CELL_TABLES | BENCH_TABLES

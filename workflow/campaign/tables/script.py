@@ -1,4 +1,4 @@
-"""The workflow's step that makes all tables."""
+"""The workflow's steps that make the tables."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from campaign.tables.schemas import TABLES
 @one_line_errors
 def main(snakemake: Any) -> None:
     """Input `plan`, parameter `results` (the folder above the site's); outputs: Parquet files called after tables."""
-    built = build_tables(read_plan(Path(snakemake.input.plan)), Path(snakemake.params.results))
-    for path in map(Path, snakemake.output):
+    paths = [Path(path) for path in snakemake.output]
+    names = [path.stem for path in paths]
+    built = build_tables(read_plan(Path(snakemake.input.plan)), Path(snakemake.params.results), names)
+    for path in paths:
         write_table(built[path.stem], path, TABLES[path.stem])
