@@ -16,12 +16,12 @@ export BNN_MPICC
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling report plan test lint clean
+.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison report plan test lint clean
 MAKEFLAGS += --no-print-directory
 
 help: ## explain the targets
 	@echo "make TARGET [PROFILE=name of a folder of profiles/, default: local]"
-	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  %-16s %s\n' "$$name" "$$text"; done
 	@echo "Variables of the set-up (more in envs/README.md):"
 	@echo "  PYTHON=/path/to/python3.11     the Python to set up with"
 	@echo "  BNN_MPICC=/path/to/mpicc       build Horovod against the site's MPI, not the bundled MPICH"
@@ -42,6 +42,9 @@ cpu_scaling: setup ## the scaling runs on CPUs and their figures
 gpu_scaling: setup ## the scaling runs on GPUs and their figures
 	@$(SNAKEMAKE) gpu_scaling
 
+peer_comparison: setup ## step times and memory against bayesian-torch and TFP (downloads 3 GB the first time)
+	@$(SNAKEMAKE) peer_comparison
+
 report: setup ## the report of what has been measured so far; prints its path last
 	@$(SNAKEMAKE) report
 
@@ -60,6 +63,6 @@ test: lint ## the linters, then the whole test suite (set up from nothing too)
 	python -m pytest
 
 clean: ## remove .venv and what tools left; keeps results/ and the cached Horovod wheel
-	rm -rf .venv .venv.lock .setup*.log build *.egg-info \
+	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock .setup*.log build *.egg-info \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find bnn workflow envs tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,8 @@
-"""Conventional convolutions by this project's kernels, for the baseline `cnn-kernels`: what helps BNNs helps CNNs.
+"""Conventional convolutions by this project's kernels, for baseline `cnn-kernels`: what helps the BNN helps the CNN.
 
-The library's convolution is hard to beat on large images. On small ones its padding is most of the work; our kernels
-leave padding out. So, by a stated rule rather than by timing, which would make two runs of one seed differ: forward
-pass, input gradient and weight gradient are ours where an output has at most SMALL pixels.
+Where they are the faster ones is a stated rule rather than a matter of timing, which would make two runs of one seed
+differ: 3x3 convolutions of stride 1 (Winograd's algorithm from 8x8 pixels on), and all whose output has at most SMALL
+pixels (padding, most of the work there, is left out). The library has the others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from bnn.errors import UserError
 from bnn.layers.flipout_fast import lies_channels_last
 
 OPS = torch.ops.bnn_kernels
-SMALL = 16
+SMALL = 16  # pixels of an output
+FEW = 16  # channels, below which Winograd's transforms are most of the work
 
 
 class Convolution(torch.autograd.Function):
@@ -50,15 +51,23 @@ class Convolution(torch.autograd.Function):
 
 
 class KernelConv2d(nn.Conv2d):
-    """`nn.Conv2d` that takes the kernels where its output is small."""
+    """`nn.Conv2d` that takes the kernels where they are faster."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def faster(self, x: Tensor) -> bool:
+        """Whether the kernels are, for this input."""
+        transformed = (self.kernel_size, self.stride, self.dilation) == ((3, 3), (1, 1), (1, 1))
+        if transformed and min(self.in_channels, self.out_channels) >= FEW:
+            return True
         sizes = [
             (x.shape[2 + i] + 2 * int(self.padding[i]) - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
-            // self.stride[i] + 1
+            // self.stride[i]
+            + 1
             for i in range(2)
-        ]  # fmt: skip
-        if sizes[0] * sizes[1] > SMALL or not kernels.fits(x, self.weight):
+        ]
+        return sizes[0] * sizes[1] <= SMALL
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or not kernels.fits(x, self.weight) or not self.faster(x):
             return super().forward(x)
         return Convolution.apply(x, self.weight, self.bias, (self.stride, self.padding, self.dilation))
 

@@ -88,7 +88,7 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
 
 
 def prepare_device(settings: TrainSettings, engine: Engine) -> None:
-    """Memory, threads and device of this rank. Raises UserError when the GPU is absent or this torch has no code for it."""
+    """Memory, threads and device of this rank. Raises UserError when there is no GPU, or no code for it in this torch."""
     keep_freed_memory()
     torch.set_num_threads(settings.threads)
     if settings.device == "cpu":

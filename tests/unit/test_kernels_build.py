@@ -73,10 +73,11 @@ def test_no_library_or_one_of_another_source_is_refused(environment: Environment
 def test_whatever_is_compiled_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "src"
     shutil.copytree(build.SOURCE, copy)
+    files = sorted(copy.iterdir())
     hashes = {build._source_hash()}
     monkeypatch.setattr(build, "SOURCE", copy)
     assert {build._source_hash()} == hashes
-    for path in sorted(copy.iterdir()):
+    for path in files:
         with path.open("a") as source:
             source.write("\n")
         hashes.add(build._source_hash())
@@ -84,7 +85,7 @@ def test_whatever_is_compiled_is_hashed(tmp_path: Path, monkeypatch: pytest.Monk
     hashes.add(build._source_hash())
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g"))
     hashes.add(build._source_hash())
-    assert len(hashes) == 3 + len(list(build.SOURCE.iterdir()))
+    assert len(hashes) == 3 + len(files)
 
 
 def test_no_compiler_is_one_line(environment: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -254,7 +254,10 @@ DAMAGES = [
     (edit_graph(lambda g: g["nodes"][NODE_ADD]["arguments"].update(y="text")), "do not fit together"),
     (edit_graph(lambda g: g["nodes"][1]["arguments"].update(stride=[2, 2])), "node conv0: output shape"),
     (edit_graph(lambda g: g["nodes"][1]["arguments"].update(generator=3)), "operation FastFlipoutConv2d: arguments"),
-    (edit_graph(lambda g: g["nodes"][1]["arguments"].update(in_channels="3")), "operation FastFlipoutConv2d: arguments"),
+    (
+        edit_graph(lambda g: g["nodes"][1]["arguments"].update(in_channels="3")),
+        "operation FastFlipoutConv2d: arguments",
+    ),
     (edit_graph(lambda g: g["nodes"][1].update(layer="forward")), "impossible name"),
     (edit_graph(lambda g: g["nodes"][2].update(inputs=["nowhere"])), "reads nowhere"),
     (edit_graph(lambda g: g["nodes"][2].update(name=g["nodes"][1]["name"])), "used twice"),
