@@ -88,7 +88,7 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
 
 
 def prepare_device(settings: TrainSettings, engine: Engine) -> None:
-    """Memory, threads and device of this rank. Raises UserError when there is no GPU, or no code for it in this torch."""
+    """Memory, threads and device of this rank. Raises UserError without a GPU, or a torch that has code for it."""
     keep_freed_memory()
     torch.set_num_threads(settings.threads)
     if settings.device == "cpu":
