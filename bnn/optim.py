@@ -38,6 +38,21 @@ def _fits(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> bool:
     return bool(parameters) and not asked and kernels.fits(*parameters)
 
 
+def _states(
+    optimizer: torch.optim.Optimizer, parameters: list[Tensor], moments: tuple[str, ...]
+) -> dict[str, list[Tensor]]:
+    """The state of every parameter by name, made where it is missing; the steps are counted on by one."""
+    for parameter in parameters:
+        state = optimizer.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+        for name in moments:
+            state[name] = _as(parameter, state[name]) if name in state else torch.zeros_like(parameter)
+    states = {name: [optimizer.state[p][name] for p in parameters] for name in ("step", *moments)}
+    torch._foreach_add_(states["step"], 1.0)
+    return states
+
+
 class FusedAdam(torch.optim.Adam):
     """`torch.optim.Adam` without weight decay, amsgrad, maximize; torch's fused step where the kernels do not fit."""
 
@@ -54,21 +69,15 @@ class FusedAdam(torch.optim.Adam):
             _lay_out(parameters)
             return super().step()
         for group in self.param_groups:
-            beta1, beta2 = group["betas"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["step"] = torch.zeros((), dtype=torch.float32)
-                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-                state["step"] += 1
-                for name in ("exp_avg", "exp_avg_sq"):
-                    state[name] = _as(parameter, state[name])
-                OPS.adam_(
-                    parameter, _as(parameter, parameter.grad), state["exp_avg"], state["exp_avg_sq"],
-                    group["lr"], beta1, beta2, group["eps"], state["step"],
-                )  # fmt: skip
+            some = [p for p in group["params"] if p.grad is not None]
+            if not some:
+                continue
+            states = _states(self, some, ("exp_avg", "exp_avg_sq"))
+            gradients = [_as(p, p.grad) for p in some]
+            OPS.adam_(
+                some, gradients, states["exp_avg"], states["exp_avg_sq"], states["step"],
+                group["lr"], *group["betas"], group["eps"],
+            )  # fmt: skip
         torch.autograd.graph.increment_version(parameters)  # (operators of one's own do not)
         return None
 
@@ -88,18 +97,11 @@ class FusedRMSprop(torch.optim.RMSprop):
         if not _fits(self, parameters):
             return super().step()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["step"] = torch.zeros((), dtype=torch.float32)
-                    state["square_avg"] = torch.zeros_like(parameter)
-                state["step"] += 1
-                state["square_avg"] = _as(parameter, state["square_avg"])
-                OPS.rmsprop_(
-                    parameter, _as(parameter, parameter.grad), state["square_avg"],
-                    group["lr"], group["alpha"], group["eps"],
-                )  # fmt: skip
+            some = [p for p in group["params"] if p.grad is not None]
+            if not some:
+                continue
+            states = _states(self, some, ("square_avg",))
+            gradients = [_as(p, p.grad) for p in some]
+            OPS.rmsprop_(some, gradients, states["square_avg"], group["lr"], group["alpha"], group["eps"])
         torch.autograd.graph.increment_version(parameters)  # (operators of one's own do not)
         return None

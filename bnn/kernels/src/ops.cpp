@@ -6,6 +6,7 @@
 #include <ATen/ops/mul.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -90,7 +91,7 @@ bool winograd_fits(const Shape& s) {
   };
   return is(s.kernel, 3, 3) && is(s.stride, 1, 1) && is(s.dilation, 1, 1) && is(s.padding, 0, 2) &&
          std::min(s.in_channels, s.out_channels) >= 16 && s.out_height * s.out_width >= 64 &&
-         kernels().gather_width >= 32;
+         kernels().gather_width >= 16;
 }
 
 Winograd winograd_of(const Shape& s, bool forward) {
@@ -325,34 +326,67 @@ void chain_(const Tensor& mu, const Tensor& rho, const Tensor& delta, double pri
   });
 }
 
-void adam_(Tensor value, const Tensor& gradient, Tensor mean, Tensor square, double rate, double beta1, double beta2,
-           double epsilon, const Tensor& step) {
-  check(value, "value");
-  for (const Tensor* tensor : {&gradient, (const Tensor*)&mean, (const Tensor*)&square})
-    check_same(*tensor, value, "gradient");
-  check(step, "step");
-  const double done = *read(step);
-  const AdamStep facts{(float)rate,
-                       (float)beta1,
-                       (float)beta2,
-                       (float)epsilon,
-                       (float)(1 - std::pow(beta1, done)),
-                       (float)std::sqrt(1 - std::pow(beta2, done))};
-  const float* g = read(gradient);
-  float *v = value.mutable_data_ptr<float>(), *m = mean.mutable_data_ptr<float>(),
-        *s = square.mutable_data_ptr<float>();
-  for_chunks(value.numel(),
-             [&](int64_t, int64_t first, int64_t last) { kernels().adam(facts, first, last, g, v, m, s); });
+// Calls `function(i, first, last)` for chunks of every tensor i, all of them in one go: parameters are many and small.
+template <typename Function>
+void for_chunks_of(at::TensorList tensors, Function function) {
+  std::vector<int64_t> begin{0};  // number of chunks before each tensor
+  for (const Tensor& tensor : tensors)
+    begin.push_back(begin.back() + (tensor.numel() + kChunk - 1) / kChunk);
+  at::parallel_for(0, begin.back(), 8, [&](int64_t first, int64_t last) {
+    int64_t i = std::upper_bound(begin.begin(), begin.end(), first) - begin.begin() - 1;
+    for (int64_t chunk = first; chunk < last; ++chunk) {
+      while (chunk >= begin[i + 1])
+        ++i;
+      const int64_t at = (chunk - begin[i]) * kChunk;
+      function(i, at, std::min(tensors[i].numel(), at + kChunk));
+    }
+  });
 }
 
-void rmsprop_(Tensor value, const Tensor& gradient, Tensor square, double rate, double decay, double epsilon) {
-  check(value, "value");
-  for (const Tensor* tensor : {&gradient, (const Tensor*)&square})
-    check_same(*tensor, value, "gradient");
-  const float* g = read(gradient);
-  float *v = value.mutable_data_ptr<float>(), *s = square.mutable_data_ptr<float>();
-  for_chunks(value.numel(), [&](int64_t, int64_t first, int64_t last) {
-    kernels().rmsprop((float)rate, (float)decay, (float)epsilon, first, last, g, v, s);
+std::vector<float*> writable(at::TensorList tensors, at::TensorList like, const char* name) {
+  TORCH_CHECK(tensors.size() == like.size(), name, ": must be as many as the values");
+  std::vector<float*> made;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    check_same(tensors[i], like[i], name);
+    made.push_back(tensors[i].mutable_data_ptr<float>());
+  }
+  return made;
+}
+
+std::vector<const float*> readable(at::TensorList tensors, at::TensorList like, const char* name) {
+  TORCH_CHECK(tensors.size() == like.size(), name, ": must be as many as the values");
+  std::vector<const float*> made;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    check_same(tensors[i], like[i], name);
+    made.push_back(read(tensors[i]));
+  }
+  return made;
+}
+
+void adam_(at::TensorList values, at::TensorList gradients, at::TensorList means, at::TensorList squares,
+           at::TensorList steps, double rate, double beta1, double beta2, double epsilon) {
+  const auto v = writable(values, values, "values"), m = writable(means, values, "means"),
+             s = writable(squares, values, "squares");
+  const auto g = readable(gradients, values, "gradients");
+  TORCH_CHECK(steps.size() == values.size(), "steps: must be as many as the values");
+  std::vector<AdamStep> facts;
+  for (const Tensor& step : steps) {
+    check(step, "step");
+    const double done = *read(step);
+    facts.push_back({(float)rate, (float)beta1, (float)beta2, (float)epsilon, (float)(1 - std::pow(beta1, done)),
+                     (float)std::sqrt(1 - std::pow(beta2, done))});
+  }
+  for_chunks_of(values, [&](int64_t i, int64_t first, int64_t last) {
+    kernels().adam(facts[i], first, last, g[i], v[i], m[i], s[i]);
+  });
+}
+
+void rmsprop_(at::TensorList values, at::TensorList gradients, at::TensorList squares, double rate, double decay,
+              double epsilon) {
+  const auto v = writable(values, values, "values"), s = writable(squares, values, "squares");
+  const auto g = readable(gradients, values, "gradients");
+  for_chunks_of(values, [&](int64_t i, int64_t first, int64_t last) {
+    kernels().rmsprop((float)rate, (float)decay, (float)epsilon, first, last, g[i], v[i], s[i]);
   });
 }
 
@@ -376,12 +410,12 @@ TORCH_LIBRARY(bnn_kernels, m) {
       "Tensor(b!) grad_delta) -> ()",
       on_cpu(TORCH_FN(chain_)));
   m.def(
-      "adam_(Tensor(a!) value, Tensor gradient, Tensor(b!) mean, Tensor(c!) square, float rate, float "
-      "beta1, float beta2, float epsilon, Tensor step) -> ()",
+      "adam_(Tensor(a!)[] values, Tensor[] gradients, Tensor(b!)[] means, Tensor(c!)[] squares, Tensor[] steps, "
+      "float rate, float beta1, float beta2, float epsilon) -> ()",
       on_cpu(TORCH_FN(adam_)));
   m.def(
-      "rmsprop_(Tensor(a!) value, Tensor gradient, Tensor(b!) square, float rate, float decay, float "
-      "epsilon) -> ()",
+      "rmsprop_(Tensor(a!)[] values, Tensor[] gradients, Tensor(b!)[] squares, float rate, float decay, "
+      "float epsilon) -> ()",
       on_cpu(TORCH_FN(rmsprop_)));
   m.def(
       "conv(Tensor input, Tensor mu, Tensor? delta, Tensor? input_signs, Tensor? output_signs, Tensor? "
