@@ -113,7 +113,7 @@ def test_a_users_model_as_both_kinds(user_module: str) -> None:
     assert isinstance(cnn, nn.Sequential)
     assert isinstance(cnn[0], nn.Conv2d)
     twin = build_model("usernet:small", "bnn", input_shape=(1, 8, 8), classes=3)
-    assert [type(layer).__name__ for layer in bayesian_layers(twin)] == ["FlipoutConv2d", "FlipoutLinear"]
+    assert [type(layer).__name__ for layer in bayesian_layers(twin)] == ["FastFlipoutConv2d", "FastFlipoutLinear"]
     assert twin(torch.randn(2, 1, 8, 8)).shape == (2, 3)
 
 

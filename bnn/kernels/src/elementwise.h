@@ -21,8 +21,9 @@ inline double perturb(const float* mu, const float* rho, uint64_t seed, float pr
                       float* delta) {
   alignas(64) float eps[kFour];
   const float weight = 0.5f / (prior * prior);
-  vf sum = {};
+  double total = (double)(last - first) * (std::log((double)prior) - 0.5);
   for (int64_t at = first; at < last; at += kFour) {
+    vf sum = {};
     normal_four(seed, kEpsilon, at / kFour, eps);
     for_vectors(at, std::min(last, at + kFour), [&](int64_t i, int64_t count) {
       const vf m = load_some(mu + i, count), sigma = softplus(load_some(rho + i, count)).sigma;
@@ -33,22 +34,21 @@ inline double perturb(const float* mu, const float* rho, uint64_t seed, float pr
           term[lane] = 0;
       sum += term;
     });
+    for (int lane = 0; lane < V; ++lane)
+      total += sum[lane];
   }
-  double total = 0;
-  for (int lane = 0; lane < V; ++lane)
-    total += sum[lane];
-  return total + (double)(last - first) * (std::log((double)prior) - 0.5);
+  return total;
 }
 
 // eps is delta / sigma; written over one divisor, the gradient for rho is
-// (grad_delta * delta + kl_weight * (sigma^2 / prior^2 - 1)) / sigma * sigmoid(rho).
+// (grad_delta * delta + kl_weight * (sigma^2 / prior^2 - 1)) * (sigmoid(rho) / sigma), whose last factor is near 1.
 inline void chain(const float* mu, const float* rho, const float* delta, float prior, float kl_weight, int64_t first,
                   int64_t last, float* grad_mu, float* grad_delta) {
   const float pull = kl_weight / (prior * prior);
   for_vectors(first, last, [&](int64_t i, int64_t count) {
     const Scale s = softplus(load_some(rho + i, count));
     const vf g = load_some(grad_delta + i, count) * load_some(delta + i, count) + pull * s.sigma * s.sigma - kl_weight;
-    store_some(grad_delta + i, g * s.upper / (s.sigma * s.lower), count);
+    store_some(grad_delta + i, g * (s.upper / (s.sigma * s.lower)), count);
     store_some(grad_mu + i, load_some(grad_mu + i, count) + pull * load_some(mu + i, count), count);
   });
 }
