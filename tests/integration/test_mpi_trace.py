@@ -149,7 +149,7 @@ def allreduced(profile: Profile) -> tuple[int, int]:
 
 
 def is_whole(timeline: Path) -> bool:
-    """Whether the timeline holds the run's last operation: Horovod's writer may not have come to it when the run ends."""
+    """Whether the timeline holds the last operation: Horovod's writer may not have come to it when the run ends."""
     text = timeline.read_text()
     name = re.search(r'"pid": (\d+), "args": {"name": "allgather.barrier.published"', text)
     return name is not None and re.search(rf'"MPI_ALLGATHER", "ts": \d+, "pid": {name[1]}}}', text) is not None
