@@ -20,48 +20,24 @@ from bnn.layers import (
     FlipoutConv2d,
     FlipoutLinear,
     NoiseKey,
-    PosteriorInit,
     kl_divergence,
     mean_only,
-    number_layers,
     set_noise,
 )
-from bnn.layers.flipout_fast import FastFlipout, kernels_used
+from bnn.layers.flipout_fast import kernels_used
 from bnn.models.build import build_model
 from bnn.posterior import load_posterior, save_posterior
 from bnn.settings import TrainSettings
 from bnn.training.implementation import what_runs
+from tests.support.flipout_layers import KEY, WIDE, closed_form, make, network
 from tests.support.kernels import need_kernels, threads
 
 need_kernels()
-
-WIDE = PosteriorInit(prior_scale=0.7, mu_init_std=0.5, rho_init=-1.0, rho_init_std=0.5)
-KEY = NoiseKey(7, 3)
 
 
 @pytest.fixture(autouse=True)
 def take_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "available", lambda: True)
-
-
-def make(name: str) -> tuple[FastFlipout, Tensor]:
-    torch.manual_seed(1)
-    if name == "conv":
-        return FastFlipoutConv2d(3, 4, 3, padding=1, init=WIDE), torch.randn(5, 3, 6, 5)
-    return FastFlipoutLinear(6, 4, init=WIDE), torch.randn(5, 6)
-
-
-def closed_form(layer: FastFlipout) -> Tensor:
-    return super(FastFlipout, layer).kl()
-
-
-def network() -> nn.Sequential:
-    """A shared convolution, used twice, and a dense layer."""
-    torch.manual_seed(0)
-    shared = FastFlipoutConv2d(3, 3, 3, padding=1, init=WIDE)
-    model = nn.Sequential(shared, nn.Tanh(), shared, nn.Flatten(), FastFlipoutLinear(48, 2, init=WIDE))
-    number_layers(model)
-    return model
 
 
 LAYERS = pytest.mark.parametrize("name", ["conv", "linear"])
@@ -170,8 +146,8 @@ def test_a_saved_posterior_computes_the_same_bits(
     images = torch.rand(5, 3, 14, 14).contiguous(memory_format=layout)
     save_posterior(built, tmp_path / "step-1", example_input=images[:1], step=1, extra={})
     again = load_posterior(tmp_path / "step-1")
-    for network in (built, again):
-        set_noise(network, KEY)
+    for one in (built, again):
+        set_noise(one, KEY)
     with torch.no_grad():
         assert torch.equal(again(images), built(images))
 
