@@ -8,6 +8,7 @@ are none, and everything is computed in plain torch.
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 
 import torch
@@ -22,8 +23,6 @@ NARROW = "generic"
 @functools.cache
 def available() -> bool:
     """Whether the kernels are built for this environment and worth using on this machine; warns once if not."""
-    import os
-
     try:
         load()
     except UserError as error:
@@ -34,9 +33,15 @@ def available() -> bool:
 
 @functools.cache
 def load() -> None:
-    """Load the library. Raises UserError when it is not there, older than its source or cannot be loaded."""
-    from bnn.kernels.build import library
+    """Load the library.
 
+    Raises UserError when it is not there, older than its source or cannot be loaded, or for a wrong BNN_KERNELS_ISA.
+    """
+    from bnn.kernels.build import ISA_FLAGS, library
+
+    wanted = os.environ.get("BNN_KERNELS_ISA")
+    if wanted and wanted not in ISA_FLAGS:
+        raise UserError(f"BNN_KERNELS_ISA={wanted}: unknown; there are {', '.join(ISA_FLAGS)}")
     path = library()
     try:
         torch.ops.load_library(str(path))

@@ -160,10 +160,11 @@ def test_any_number_of_threads_gives_the_same_bits(case: Case, plain: bool) -> N
         assert [name for name in other if not torch.equal(results[0][name], other[name])] == []
 
 
-def test_no_image_gives_an_empty_output_and_no_gradient() -> None:
+@pytest.mark.parametrize("plain", [True, False])
+def test_no_image_gives_an_empty_output_and_no_gradient(plain: bool) -> None:
     case = Case(0, 3, 4, (5, 5), (3, 3))
     tensors = case.tensors()
-    made = computed(case, tensors, plain=True)
+    made = computed(case, tensors, plain=plain)
     assert made["output"].shape == (0, 4, 3, 3)
     assert made["input"].shape == (0, 3, 5, 5)
     assert not made["mu"].any()
@@ -185,3 +186,7 @@ def test_what_does_not_fit_is_refused() -> None:
         OPS.conv(t["x"], t["mu"], t["delta"], None, t["s"], None, *shape)
     with pytest.raises(RuntimeError, match="input_signs: must be contiguous"):
         OPS.conv(t["x"], t["mu"], t["delta"], t["s"], t["s"], None, *shape)
+    with pytest.raises(RuntimeError, match="bias: must have one element"):
+        OPS.conv(t["x"], t["mu"], None, None, None, torch.rand(5), *shape)
+    with pytest.raises(RuntimeError, match="stride: must be at least 1"):
+        OPS.conv(t["x"], t["mu"], None, None, None, None, (0, 1), *shape[1:])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bnn import kernels
 from bnn.errors import UserError
 from bnn.kernels import build
 from tests.support.kernels import need_kernels
@@ -208,3 +209,9 @@ print(*sorted(path for path in mapped if "gomp" in path or "iomp" in path or "li
     assert done.returncode == 0, done.stderr
     (pool,) = done.stdout.split()
     assert "/torch" in pool
+
+
+def test_an_unknown_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNN_KERNELS_ISA", "avx1024")
+    with pytest.raises(UserError, match="BNN_KERNELS_ISA=avx1024: unknown; there are generic, avx2, avx512"):
+        kernels.load.__wrapped__()

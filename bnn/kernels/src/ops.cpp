@@ -58,6 +58,8 @@ Tensor make_nhwc(at::IntArrayRef nchw) {
 
 Shape shape_of(const Tensor& input, const Tensor& output, const Tensor& kernel, at::IntArrayRef stride,
                at::IntArrayRef padding, at::IntArrayRef dilation) {
+  TORCH_CHECK(std::min(stride[0], stride[1]) > 0 && std::min(dilation[0], dilation[1]) > 0,
+              "stride and dilation must be at least 1");
   TORCH_CHECK(kernel.size(1) == input.size(1) && kernel.size(0) == output.size(1) && input.size(0) == output.size(0),
               "input, output and kernel do not fit together");
   Shape s{input.size(2),
@@ -161,6 +163,7 @@ bool small(const Gather& g) { return g.pixels < 16; }
 // destination = plain or Flipout convolution. `signs` are those of the destination's channels.
 void gather_into(const Shape& shape, bool forward, const Tensor& source, const Tensor& mu, const Optional& delta,
                  const Optional& source_signs, const Optional& signs, const Optional& bias, Tensor& destination) {
+  if (source.size(0) == 0) return;
   GatherArguments a{read(source),
                     read(mu),
                     read(delta),
@@ -199,7 +202,12 @@ Tensor conv(const Tensor& input, const Tensor& mu, const Optional& delta, const 
     check_signs(input_signs, input.size(0), input.size(1), "input_signs");
     check_signs(output_signs, input.size(0), mu.size(0), "output_signs");
   }
-  if (bias) check(*bias, "bias");
+  if (bias) {
+    check(*bias, "bias");
+    TORCH_CHECK(bias->is_contiguous() && bias->dim() == 1 && bias->size(0) == mu.size(0),
+                "bias: must have one element per output channel");
+  }
+  TORCH_CHECK(std::min(stride[0], stride[1]) > 0, "stride: must be at least 1");
   int64_t size[2];
   for (int i = 0; i < 2; ++i) {
     const int64_t room = input.size(2 + i) + 2 * padding[i] - dilation[i] * (mu.size(2 + i) - 1) - 1;
