@@ -53,7 +53,7 @@ inline void box_muller(vu radius, vu angle, vf& a, vf& b) {
 }
 
 // Normals come in groups of 64, made of 16 blocks whatever V is: words (0, 1) of the blocks give the first two runs of
-// 16 elements, words (2, 3) the others. Two groups are made at a time.
+// 16 elements, words (2, 3) the others. Four groups are made at a time.
 constexpr int kGroup = 64, kFour = 4 * kGroup;
 
 inline void normal_four(uint64_t seed, Stream stream, int64_t four, float* out) {
