@@ -1,8 +1,7 @@
-"""The command line: `bnn train`, `bnn models`, `bnn bench`, `bnn data`. Heavy imports happen inside commands."""
+"""The command line: `bnn train`, `bnn infer`, `bnn prune`, ... Heavy imports happen inside commands."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ import click
 from bnn import __version__
 from bnn.bench.commands import bench
 from bnn.errors import UserError
+from bnn.inference.commands import infer
+from bnn.launch import json_object, on_ranks, process_start
 from bnn.settings import TrainSettings, parse_settings, read_settings
 
 
@@ -31,31 +32,14 @@ def _given(values: dict[str, str | None]) -> dict[str, Any]:
     given: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
     for key in ("dataset_options", "labels"):
         if key in given:
-            given[key] = _json_object(given[key], f"--{key.replace('_', '-')}")
+            given[key] = json_object(given[key], f"--{key.replace('_', '-')}")
     return given
-
-
-def _json_object(text: str, origin: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{origin}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{origin}: expected a JSON object")
-    return value
-
-
-def _process_start() -> float:
-    """When this process began, seconds since 1970: imports are part of a run's start-up."""
-    import psutil
-
-    return float(psutil.Process().create_time())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
 def cli() -> None:
-    """Train Bayesian and conventional networks, alone or on many ranks, and keep records of every step."""
+    """Train Bayesian and conventional networks, infer with them and prune them, on one rank or many."""
 
 
 @cli.command()
@@ -72,21 +56,7 @@ def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
     from bnn.training import train as run
 
     engine = start_engine(settings)
-    try:
-        summary = run(settings, out, engine, _process_start())
-    except UserError as error:
-        if engine.size > 1:
-            print(f"bnn: rank {engine.rank}: {error}", file=sys.stderr, flush=True)
-            engine.abort(2)
-        raise
-    except Exception:
-        if engine.size > 1:
-            import traceback
-
-            traceback.print_exc()
-            engine.abort(1)
-        raise
-    engine.close()
+    summary = on_ranks(engine, lambda: run(settings, out, engine, process_start()))
     if summary and summary.verdict.status == "INVALID":
         raise UserError(f"{out}: {'; '.join(summary.verdict.reasons)}")
     if summary:
@@ -109,6 +79,7 @@ def models(names: tuple[str, ...], kind: str | None, width: float) -> None:
 
 
 cli.add_command(bench)
+cli.add_command(infer)
 
 
 @cli.group()
@@ -138,7 +109,7 @@ def prepare_data(
     """Download or generate a data set, check it, and say what it is."""
     from bnn.data.commands import parse_pairs, prepare
 
-    options = _json_object(text, "--options") if text else {}
+    options = json_object(text, "--options") if text else {}
     prepare(name, data_dir, {**options, **parse_pairs(pairs)}, record)
 
 

@@ -9,13 +9,12 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from bnn.errors import UserError
-from bnn.settings import TrainSettings
 
 # Where launchers say which rank this process is (MPICH and Cray PALS, Open MPI, Slurm, torchrun).
 # (SLURM_NTASKS would not do: it is also set in a batch script, which is no rank.)
@@ -31,6 +30,19 @@ def flat(tensor: Tensor) -> Tensor:
     gives gradients their parameter's strides, so that a vector means the same on every rank.
     """
     return tensor.as_strided((tensor.numel(),), (1,))
+
+
+class LaunchSettings(Protocol):
+    """What an engine must know of a command's settings. `cycle_time_ms` and `fusion_buffer_mb` are Horovod's."""
+
+    @property
+    def engine(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def cycle_time_ms(self) -> float: ...
+    @property
+    def fusion_buffer_mb(self) -> float: ...
 
 
 class Engine(ABC):
@@ -109,7 +121,7 @@ class HorovodEngine(Engine):
 
     name = "horovod"
 
-    def __init__(self, settings: TrainSettings) -> None:
+    def __init__(self, settings: LaunchSettings) -> None:
         os.environ["HOROVOD_CYCLE_TIME"] = str(settings.cycle_time_ms)
         os.environ["HOROVOD_FUSION_THRESHOLD"] = str(int(settings.fusion_buffer_mb * 2**20))
         if settings.device == "cuda":  # else `synchronize` would block the host inside every step
@@ -154,7 +166,7 @@ class TorchEngine(Engine):
 
     name = "torch"
 
-    def __init__(self, settings: TrainSettings) -> None:
+    def __init__(self, settings: LaunchSettings) -> None:
         import torch.distributed as dist
 
         self.rank, self.size = launched_rank()
@@ -205,7 +217,7 @@ def launched_rank() -> tuple[int, int]:
     return 0, 1
 
 
-def start_engine(settings: TrainSettings) -> Engine:
+def start_engine(settings: LaunchSettings) -> Engine:
     """Start the engine the settings ask for. Raises UserError when it cannot be had or does not fit the launch."""
     if settings.engine == "horovod":
         return HorovodEngine(settings)

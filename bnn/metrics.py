@@ -183,6 +183,17 @@ def noise_floor(values: Sequence[float], again: Sequence[float]) -> float:
     return max(abs(1 - interval.low), abs(interval.high - 1))
 
 
+def degenerate(sigma_median: float | None, sigma_median_start: float | None, draw_spread: float | None) -> list[str]:
+    """Why a posterior is no more than a point: its noise has not been learnt, or its draws are all alike."""
+    reasons = []
+    if sigma_median is not None and sigma_median_start and abs(sigma_median / sigma_median_start - 1) < 0.05:
+        reasons.append(f"degenerate posterior: median sigma {sigma_median:.3g} has not moved from its start")
+    if draw_spread is not None and draw_spread < ALIKE:
+        spread = f"spread of the true class's probability {draw_spread:.2g}"
+        reasons.append(f"degenerate posterior: draws all alike ({spread})")
+    return reasons
+
+
 def verdict(
     steps: pd.DataFrame,
     ranks: int,
@@ -229,8 +240,5 @@ def verdict(
         warn.append(f"resumed: {attempts} attempts")
     if dirty:
         warn.append("the working tree had uncommitted changes")
-    if sigma_median is not None and sigma_median_start and abs(sigma_median / sigma_median_start - 1) < 0.05:
-        warn.append(f"degenerate posterior: median sigma {sigma_median:.3g} has not moved from its start")
-    if draw_spread is not None and draw_spread < ALIKE:
-        warn.append(f"degenerate posterior: draws all alike (spread of the true class's probability {draw_spread:.2g})")
+    warn += degenerate(sigma_median, sigma_median_start, draw_spread)
     return ("INVALID" if invalid else "WARN" if warn else "OK"), invalid + warn

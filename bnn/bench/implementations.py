@@ -13,6 +13,7 @@ from bnn.errors import UserError
 BASE, CONTROL = "cnn", "cnn-again"
 AGAIN = {CONTROL: BASE, "bnn-flipout-again": "bnn-flipout"}
 # cnn-best is no implementation: it is the faster of these, both measured in the same run.
+EXACT = "bnn-exact"  # one weight sample per draw, BatchNorm folded, by the kernels; for inference only
 BEST, CANDIDATES = "cnn-best", ("cnn-compiled", "cnn-kernels")
 
 
@@ -49,6 +50,7 @@ OURS: dict[str, Implementation] = {
     "bnn-flipout-reference": _bnn("flipout-reference"),
     "bnn-reparameterization": _bnn("reparameterization"),
     "bnn-local-reparameterization": _bnn("local-reparameterization"),
+    EXACT: _bnn("flipout"),  # how `bnn infer` draws; the worker has a branch for it
 }
 # Peers keep their freed memory as we do: what helps us helps them.
 PEERS: dict[str, Implementation] = {
@@ -66,9 +68,9 @@ PEERS: dict[str, Implementation] = {
     ),
 }
 DEFAULT: dict[str, tuple[str, ...]] = {
-    "step": (*OURS,),
+    "step": tuple(name for name in OURS if name != EXACT),
     "inference": (
-        "cnn", "cnn-again", "bnn-flipout", "bnn-flipout-again", "bnn-flipout-torch",
+        "cnn", "cnn-again", "cnn-kernels", EXACT, "bnn-flipout", "bnn-flipout-again", "bnn-flipout-torch",
         "bnn-flipout-reference", "bnn-reparameterization", "bnn-local-reparameterization",
     ),
 }  # fmt: skip
@@ -96,6 +98,8 @@ def choose(benchmark: str, named: Sequence[str], peers: Sequence[str]) -> Choice
     for name in named:
         if name in PEERS:
             raise UserError(f"--implementations: {name} is a peer; ask for it with --peers {name}")
+        if benchmark == "step" and name == EXACT:
+            raise UserError(f"--implementations: {name} makes draws and cannot be trained: bnn bench inference")
         if name not in (*OURS, BEST):
             raise UserError(f"--implementations: {name} is unknown; there are {', '.join((*OURS, BEST))}")
     for name in peers:

@@ -68,6 +68,7 @@ IMPLEMENTATIONS: dict[str, str] = {
     "bnn-flipout-torch": "two-convolutions",
     "bnn-flipout-reference": "two-convolutions",
     "bnn-reparameterization": "conventional",
+    "bnn-exact": "conventional",
     "bnn-local-reparameterization": "two-convolutions",
     "bayesian-torch": "two-convolutions",
     "tfp": "two-convolutions",

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bnn.bench import implementations
-from bnn.bench.implementations import AGAIN, BEST, CANDIDATES, OURS, PEERS, Implementation, choose
+from bnn.bench.implementations import AGAIN, BEST, CANDIDATES, EXACT, OURS, PEERS, Implementation, choose
 from bnn.bench.run import as_frame, make_header, run_bench
 from bnn.bench.session import Plan, Result, measure, order, settle_steps
 from bnn.errors import UserError
@@ -86,7 +86,10 @@ def test_the_base_and_its_control_always_run() -> None:
 
 def test_peers_are_measured_when_they_are_asked_for_and_ours_by_default() -> None:
     everything = choose("step", [], list(PEERS))
-    assert set(everything.names) == {*OURS, *PEERS}
+    assert set(everything.names) == {*OURS, *PEERS} - {EXACT}
+    assert EXACT in choose("inference", [], []).names
+    with pytest.raises(UserError, match="bnn-exact makes draws"):
+        choose("step", [EXACT], [])
     assert everything.best
     assert not set(PEERS) & everything.optional
     named = choose("step", [BEST], [])

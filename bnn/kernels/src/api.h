@@ -80,6 +80,17 @@ struct WeightGradientArguments {
   int64_t images;
 };
 
+// Weights in compressed sparse rows, times a dense source (inputs, columns), which lies row by row.
+struct Sparse {
+  const int32_t* starts;  // of each row, and the end of the last
+  const int32_t* inputs;  // of each weight
+  const float* weights;
+  const float* source;
+  const float* bias;  // per row, or null
+  float* destination;
+  int64_t columns;
+};
+
 struct AdamStep {
   float rate, beta1, beta2, epsilon, bias1, bias2_root;
 };
@@ -110,6 +121,13 @@ struct Kernels {
   // delta = softplus(rho) * eps for elements [first, last) of one chunk; returns their KL from N(0, prior^2), nats.
   double (*perturb)(const float* mu, const float* rho, uint64_t seed, float prior, int64_t first, int64_t last,
                     float* delta);
+  // mu + scale * eps for elements [first, last), where `first` begins a chunk.
+  void (*sample)(const float* mu, const float* scale, uint64_t seed, int64_t first, int64_t last, float* to);
+  // Output channels [first, last) of a convolution of few pixels whose weights are sampled as they are needed.
+  void (*sampled)(const Gather&, const GatherArguments&, const float* scale, uint64_t seed, int64_t first,
+                  int64_t last);
+  // Rows [first, last) of destination = weights * source + bias.
+  void (*sparse)(const Sparse&, int64_t first, int64_t last);
   // In place: gradients for mu and delta become those for mu and rho, KL term included.
   void (*chain)(const float* mu, const float* rho, const float* delta, float prior, float kl_weight, int64_t first,
                 int64_t last, float* grad_mu, float* grad_delta);

@@ -40,6 +40,17 @@ inline double perturb(const float* mu, const float* rho, uint64_t seed, float pr
   return total;
 }
 
+// One sample of the weights, mu + scale * eps.
+inline void sample(const float* mu, const float* scale, uint64_t seed, int64_t first, int64_t last, float* to) {
+  alignas(64) float eps[kFour];
+  for (int64_t at = first; at < last; at += kFour) {
+    normal_four(seed, kEpsilon, at / kFour, eps);
+    for_vectors(at, std::min(last, at + kFour), [&](int64_t i, int64_t count) {
+      store_some(to + i, load_some(mu + i, count) + load_some(scale + i, count) * load(eps + (i - at)), count);
+    });
+  }
+}
+
 // eps is delta / sigma; written over one divisor, the gradient for rho is
 // (grad_delta * delta + kl_weight * (sigma^2 / prior^2 - 1)) * (sigmoid(rho) / sigma), whose last factor is near 1.
 inline void chain(const float* mu, const float* rho, const float* delta, float prior, float kl_weight, int64_t first,

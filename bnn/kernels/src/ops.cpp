@@ -24,6 +24,9 @@ constexpr double kFormCost = 4.0;
 // Images seen as one where weights are shared.
 constexpr int64_t kSharedImages = 48;
 
+// A convolution of at most that many pixels over all images samples its weights row by row, if a row has at least ...
+constexpr int64_t kFewPixels = 64, kFewWeights = 128;
+
 const float* read(const Tensor& tensor) { return tensor.const_data_ptr<float>(); }
 const float* read(const Optional& tensor) { return tensor ? read(*tensor) : nullptr; }
 
@@ -192,16 +195,31 @@ void gather_into(const Shape& shape, bool forward, const Tensor& source, const T
   destination.addcmul_(part, signs->unsqueeze(2).unsqueeze(3));
 }
 
-Tensor conv(const Tensor& input, const Tensor& mu, const Optional& delta, const Optional& input_signs,
-            const Optional& output_signs, const Optional& bias, at::IntArrayRef stride, at::IntArrayRef padding,
-            at::IntArrayRef dilation) {
+template <typename Function>
+void for_chunks(int64_t elements, Function function) {
+  at::parallel_for(0, (elements + kChunk - 1) / kChunk, 8, [&](int64_t first, int64_t last) {
+    for (int64_t chunk = first; chunk < last; ++chunk)
+      function(chunk, chunk * kChunk, std::min(elements, (chunk + 1) * kChunk));
+  });
+}
+
+// mu + scale * eps, of mu's shape and strides.
+Tensor sample(const Tensor& mu, const Tensor& scale, int64_t seed) {
+  check(mu, "mu");
+  check_same(scale, mu, "scale");
+  Tensor made = at::empty_strided(mu.sizes(), mu.strides(), mu.options());
+  const float *m = read(mu), *s = read(scale);
+  float* to = made.mutable_data_ptr<float>();
+  for_chunks(mu.numel(),
+             [&](int64_t, int64_t first, int64_t last) { kernels().sample(m, s, (uint64_t)seed, first, last, to); });
+  return made;
+}
+
+// The output of a convolution and its shape, for checked arguments.
+std::tuple<Tensor, Shape> make_output(const Tensor& input, const Tensor& mu, const Optional& bias,
+                                      at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation) {
   check_nhwc(input, "input");
   check_nhwc(mu, "mu");
-  if (delta) {
-    check_same(*delta, mu, "delta");
-    check_signs(input_signs, input.size(0), input.size(1), "input_signs");
-    check_signs(output_signs, input.size(0), mu.size(0), "output_signs");
-  }
   if (bias) {
     check(*bias, "bias");
     TORCH_CHECK(bias->is_contiguous() && bias->dim() == 1 && bias->size(0) == mu.size(0),
@@ -215,8 +233,74 @@ Tensor conv(const Tensor& input, const Tensor& mu, const Optional& delta, const 
     size[i] = room / stride[i] + 1;
   }
   Tensor output = make_nhwc({input.size(0), mu.size(0), size[0], size[1]});
-  const Shape shape = shape_of(input, output, mu, stride, padding, dilation);
+  return {output, shape_of(input, output, mu, stride, padding, dilation)};
+}
+
+Tensor conv(const Tensor& input, const Tensor& mu, const Optional& delta, const Optional& input_signs,
+            const Optional& output_signs, const Optional& bias, at::IntArrayRef stride, at::IntArrayRef padding,
+            at::IntArrayRef dilation) {
+  auto [output, shape] = make_output(input, mu, bias, stride, padding, dilation);
+  if (delta) {
+    check_same(*delta, mu, "delta");
+    check_signs(input_signs, input.size(0), input.size(1), "input_signs");
+    check_signs(output_signs, input.size(0), mu.size(0), "output_signs");
+  }
   gather_into(shape, true, input, mu, delta, input_signs, output_signs, bias, output);
+  return output;
+}
+
+// Convolution with one sample of the weights, mu + scale * eps, that all images share.
+Tensor sampled_conv(const Tensor& input, const Tensor& mu, const Tensor& scale, int64_t seed, const Optional& bias,
+                    at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation) {
+  auto [output, shape] = make_output(input, mu, bias, stride, padding, dilation);
+  check_same(scale, mu, "scale");
+  const int64_t images = input.size(0), pixels = images * shape.out_height * shape.out_width;
+  if (pixels > kFewPixels || mu.numel() / mu.size(0) < kFewWeights) {
+    const Tensor weights = sample(mu, scale, seed);
+    gather_into(shape, true, input, weights, std::nullopt, std::nullopt, std::nullopt, bias, output);
+    return output;
+  }
+  const auto g = gather_of(shape, true, images);
+  const GatherArguments a{
+      read(input),       read(mu), nullptr, nullptr, nullptr, read(bias), output.mutable_data_ptr<float>(),
+      images > 0 ? 1 : 0};
+  const float* deviation = read(scale);
+  at::parallel_for(0, shape.out_channels, 4, [&](int64_t first, int64_t last) {
+    kernels().sampled(*g, a, deviation, (uint64_t)seed, first, last);
+  });
+  return output;
+}
+
+// Sparse weights (compressed rows) times the columns of `source` (inputs, columns), plus a bias per row.
+Tensor sparse(const Tensor& starts, const Tensor& inputs, const Tensor& weights, const Tensor& source,
+              const Optional& bias) {
+  check(weights, "weights");
+  check(source, "source");
+  TORCH_CHECK(starts.scalar_type() == at::kInt && inputs.scalar_type() == at::kInt, "indices must be int32");
+  TORCH_CHECK(starts.dim() == 1 && starts.size(0) > 0 && inputs.dim() == 1 && weights.dim() == 1 && source.dim() == 2 &&
+                  inputs.size(0) == weights.size(0) && starts.is_contiguous() && inputs.is_contiguous() &&
+                  weights.is_contiguous() && source.is_contiguous(),
+              "starts, inputs, weights and source must be contiguous, the last with 2 dimensions");
+  const int64_t rows = starts.size(0) - 1;
+  if (bias) {
+    check(*bias, "bias");
+    TORCH_CHECK(bias->is_contiguous() && bias->dim() == 1 && bias->size(0) == rows,
+                "bias: must have one element per row");
+  }
+  const Tensor output = at::empty({rows, source.size(1)}, at::kFloat);
+  const Sparse s{starts.const_data_ptr<int32_t>(),
+                 inputs.const_data_ptr<int32_t>(),
+                 read(weights),
+                 read(source),
+                 read(bias),
+                 output.mutable_data_ptr<float>(),
+                 source.size(1)};
+  const int64_t last = s.starts[rows];
+  TORCH_CHECK(s.starts[0] == 0 && last == weights.size(0) && std::is_sorted(s.starts, s.starts + rows + 1),
+              "starts: must go from 0 to the number of weights");
+  TORCH_CHECK(std::all_of(s.inputs, s.inputs + last, [&](int32_t i) { return i >= 0 && i < source.size(0); }),
+              "inputs: must be rows of source");
+  at::parallel_for(0, rows, 16, [&](int64_t first, int64_t end) { kernels().sparse(s, first, end); });
   return output;
 }
 
@@ -277,14 +361,6 @@ std::tuple<Tensor, Optional> conv_weight_gradient(const Tensor& input, const Ten
     }
   });
   return {mu, delta};
-}
-
-template <typename Function>
-void for_chunks(int64_t elements, Function function) {
-  at::parallel_for(0, (elements + kChunk - 1) / kChunk, 8, [&](int64_t first, int64_t last) {
-    for (int64_t chunk = first; chunk < last; ++chunk)
-      function(chunk, chunk * kChunk, std::min(elements, (chunk + 1) * kChunk));
-  });
 }
 
 Tensor normal(int64_t seed, int64_t elements) {
@@ -413,6 +489,13 @@ TORCH_LIBRARY(bnn_kernels, m) {
   m.def("normal(int seed, int elements) -> Tensor", normal);
   m.def("signs(int seed, bool output, int images, int channels) -> Tensor", signs);
   m.def("perturb(Tensor mu, Tensor rho, int seed, float prior) -> (Tensor, Tensor)", on_cpu(TORCH_FN(perturb)));
+  m.def("sample(Tensor mu, Tensor scale, int seed) -> Tensor", on_cpu(TORCH_FN(sample)));
+  m.def(
+      "sampled_conv(Tensor input, Tensor mu, Tensor scale, int seed, Tensor? bias, int[2] stride, int[2] padding, "
+      "int[2] dilation) -> Tensor",
+      on_cpu(TORCH_FN(sampled_conv)));
+  m.def("sparse(Tensor starts, Tensor inputs, Tensor weights, Tensor source, Tensor? bias) -> Tensor",
+        on_cpu(TORCH_FN(sparse)));
   m.def(
       "chain_(Tensor mu, Tensor rho, Tensor delta, float prior, Tensor? kl_weight, Tensor(a!) grad_mu, "
       "Tensor(b!) grad_delta) -> ()",

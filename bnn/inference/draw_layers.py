@@ -1,0 +1,213 @@
+"""Layers for exact Monte-Carlo draws: one sample of the kernel per draw, mu + scale * eps, which all images share.
+
+The noise of a draw belongs to the weights that are left (mu or scale not zero), in the order (out, kh, kw, in) or (out,
+in): a pruned network makes the same draws whether its zeros are stored, skipped or removed. `scale` is sigma, or sigma
+times a factor of either sign where a BatchNorm has been folded in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bnn import kernels
+from bnn.layers.affine import BayesianConv2d, BayesianLinear
+from bnn.layers.base import BayesianLayer
+from bnn.layers.flipout_fast import ohwi
+
+OPS = torch.ops.bnn_kernels
+FORMS = ("dense", "csr")
+FEW = 16  # examples, up to which a dense layer samples its weights while it uses them
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What follows a layer exactly: y * factor + shift, both (out,)."""
+
+    factor: Tensor
+    shift: Tensor
+
+
+class DrawLayer(nn.Module):
+    """What both share. `kernel` (out, in / groups, kh, kw) or (out, in); `scale` None: a conventional layer.
+
+    `key(seed)` names the draw; with `keep` the sample is kept for further blocks of images, else it is made as it is
+    needed. Form `csr` stores and multiplies the weights that are left only (dense layers, and convolutions unfolded).
+    """
+
+    mu: Tensor
+    scale: Tensor | None
+    bias: Tensor | None
+    starts: Tensor
+    inputs: Tensor
+
+    def __init__(
+        self, mu: Tensor, scale: Tensor | None, bias: Tensor | None, form: str = "dense", fold: Fold | None = None
+    ) -> None:
+        super().__init__()
+        self.shape = mu.shape
+        self.fast = kernels.fits(mu)
+        self.form = form if scale is not None else "dense"
+        self.seed = 0
+        self.keep = False
+        self._kernel: Tensor | None = None
+        self.index: Tensor | None = None  # places of the weights that are left; None: all are
+        left = None if scale is None else stored((mu != 0) | (scale != 0))  # before a factor of zero hides some
+        bias = None if bias is None else bias.detach().clone()
+        if fold is not None:
+            factor = fold.factor.view(-1, *[1] * (mu.dim() - 1))
+            mu, scale = mu * factor, None if scale is None else scale * factor
+            bias = fold.shift if bias is None else bias * fold.factor + fold.shift
+        self.register_buffer("bias", bias)
+        mu, scale = stored(mu), None if scale is None else stored(scale)
+        if left is None or (bool(left.all()) and self.form == "dense"):
+            self.register_buffer("mu", mu)
+            self.register_buffer("scale", scale)
+            return
+        assert scale is not None
+        self.index = left.flatten().nonzero()[:, 0]
+        self.register_buffer("mu", mu.flatten()[self.index])
+        self.register_buffer("scale", scale.flatten()[self.index])
+        if self.form == "csr":
+            columns = mu[0].numel()
+            rows = torch.searchsorted(self.index, torch.arange(mu.shape[0] + 1, device=mu.device) * columns)
+            self.starts, self.inputs = rows.int(), (self.index % columns).int()
+
+    def key(self, seed: int, keep: bool = False) -> None:
+        """Make the next forward passes use the sample named by this 64-bit seed."""
+        self.seed, self.keep, self._kernel = seed, keep, None
+
+    def left(self, scale: Tensor) -> Tensor:
+        """One sample of the weights that are left, in their order."""
+        if self.fast:
+            made: Tensor = OPS.sample(self.mu, scale, signed(self.seed))
+            return made
+        generator = torch.Generator(device=self.mu.device).manual_seed(self.seed)
+        noise = torch.randn(self.mu.shape, generator=generator, device=self.mu.device, dtype=self.mu.dtype)
+        return torch.addcmul(self.mu, scale, noise)
+
+    def values(self) -> Tensor:
+        """The kernel of this draw as it is stored; in the sparse form, the weights that are left."""
+        if self.scale is None:
+            return self.mu
+        if self._kernel is not None:
+            return self._kernel
+        made = self.left(self.scale)
+        if self.index is not None and self.form == "dense":
+            whole = made.new_zeros(self.stored_shape())
+            whole.view(-1)[self.index] = made
+            made = whole
+        if self.keep:
+            self._kernel = made
+        return made
+
+    def stored_shape(self) -> list[int]:
+        """Shape of the kernel as it is stored: (out, kh, kw, in) or (out, in)."""
+        return [self.shape[0], *self.shape[2:], self.shape[1]]
+
+    def sampled_in_place(self) -> Tensor | None:
+        """The scale, if the weights may be sampled while they are used: they are all there and used once."""
+        return self.scale if self.fast and self.index is None and not self.keep else None
+
+    def sparse(self, source: Tensor) -> Tensor:
+        """The sparse kernel times `source` (inputs, columns), plus the bias: (outputs, columns)."""
+        weights = self.values()
+        if self.fast:
+            product: Tensor = OPS.sparse(self.starts, self.inputs, weights, source.contiguous(), self.bias)
+            return product
+        size = (self.shape[0], source.shape[0])
+        matrix = torch.sparse_csr_tensor(self.starts, self.inputs, weights, size, check_invariants=False)
+        product = matrix @ source
+        return product if self.bias is None else product.add_(self.bias[:, None])
+
+
+class DrawConv2d(DrawLayer):
+    """2-d convolution. Input (N, C_in, H, W), output (N, C_out, H', W')."""
+
+    def __init__(
+        self,
+        mu: Tensor,
+        scale: Tensor | None,
+        bias: Tensor | None,
+        form: str = "dense",
+        fold: Fold | None = None,
+        *,
+        shape: dict[str, Any],
+    ) -> None:
+        super().__init__(mu, scale, bias, form if shape["groups"] == 1 else "dense", fold)
+        self.stride, self.padding, self.dilation = shape["stride"], shape["padding"], shape["dilation"]
+        self.groups = shape["groups"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        place = (self.stride, self.padding, self.dilation)
+        if self.form == "csr":
+            return self.unfolded(x)
+        if not self.fast or self.groups != 1:
+            kernel = self.values().view(self.stored_shape()).permute(0, 3, 1, 2)
+            return functional.conv2d(x, kernel, self.bias, *place, self.groups)
+        x = x.contiguous(memory_format=torch.channels_last)
+        deviation = self.sampled_in_place()
+        if deviation is not None:
+            mu, scale = (ohwi(t.permute(0, 3, 1, 2)) for t in (self.mu, deviation))
+            y: Tensor = OPS.sampled_conv(x, mu, scale, signed(self.seed), self.bias, *place)
+            return y
+        kernel = ohwi(self.values().view(self.stored_shape()).permute(0, 3, 1, 2))
+        y = OPS.conv(x, kernel, None, None, None, self.bias, *place)
+        return y
+
+    def unfolded(self, x: Tensor) -> Tensor:
+        """The convolution as a sparse product with the unfolded input."""
+        size = [
+            (x.shape[2 + i] + 2 * self.padding[i] - self.dilation[i] * (self.shape[2 + i] - 1) - 1) // self.stride[i]
+            + 1
+            for i in range(2)
+        ]
+        columns = functional.unfold(x, self.shape[2:], self.dilation, self.padding, self.stride)
+        taps = self.shape[2] * self.shape[3]  # unfold gives (in, kh, kw), the kernel is stored (kh, kw, in)
+        source = columns.view(len(x), self.shape[1], taps, -1).permute(2, 1, 0, 3).reshape(taps * self.shape[1], -1)
+        return self.sparse(source).view(self.shape[0], len(x), *size).transpose(0, 1)
+
+
+class DrawLinear(DrawLayer):
+    """Dense layer. Input (N, *, in), output (N, *, out)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == "csr":
+            flat = x.reshape(-1, x.shape[-1])
+            # the transposed output is the next sparse layer's input as it lies
+            return self.sparse(flat.t()).t().reshape(*x.shape[:-1], self.shape[0])
+        deviation = self.sampled_in_place()
+        if deviation is not None and x.dim() == 2 and 0 < len(x) <= FEW:
+            pixels, mu, scale = (ohwi(t[:, :, None, None]) for t in (x, self.mu, deviation))
+            y: Tensor = OPS.sampled_conv(pixels, mu, scale, signed(self.seed), self.bias, 1, 0, 1)
+            return y.flatten(1)
+        return functional.linear(x, self.values(), self.bias)
+
+
+def signed(seed: int) -> int:
+    """A 64-bit seed as the signed number that torch's operators take."""
+    return seed - 2**64 if seed >= 2**63 else seed
+
+
+def stored(kernel: Tensor) -> Tensor:
+    """A kernel as it is stored: (out, kh, kw, in), or (out, in)."""
+    kernel = kernel.detach()
+    kernel = kernel.permute(0, 2, 3, 1) if kernel.dim() == 4 else kernel
+    return torch.empty(kernel.shape, dtype=kernel.dtype, device=kernel.device).copy_(kernel)  # no odd strides
+
+
+def draw_layer(layer: nn.Module, form: str = "dense", fold: Fold | None = None) -> DrawLayer | None:
+    """The layer for draws of a Bayesian or conventional convolution or dense layer; None for any other."""
+    scale = layer.sigma.detach() if isinstance(layer, BayesianLayer) else None
+    if isinstance(layer, BayesianLinear | nn.Linear):
+        return DrawLinear(layer.mu if isinstance(layer, BayesianLayer) else layer.weight, scale, layer.bias, form, fold)
+    plain = isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    if isinstance(layer, BayesianConv2d) or (plain and isinstance(layer, nn.Conv2d)):
+        kernel = layer.mu if isinstance(layer, BayesianLayer) else layer.weight
+        shape = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
+        return DrawConv2d(kernel, scale, layer.bias, form, fold, shape=shape)
+    return None

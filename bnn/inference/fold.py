@@ -1,0 +1,95 @@
+"""Folds BatchNorm into the convolution or dense layer before it, where that is exact for every draw.
+
+In evaluation mode BatchNorm is y * factor + shift, channel by channel. Behind a layer it scales mu and sigma of its
+rows; behind an addition it goes into both branches, the shift into one of them. What it follows must be read by nobody
+else, and a layer must be used once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnn.inference.draw_layers import Fold
+from bnn.layers import BayesianLayer
+from bnn.posterior.schema import Graph, GraphNode, node_references
+
+FOLDABLE = (BayesianLayer, nn.Conv2d, nn.Linear)
+
+
+def fold_batchnorm(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, dict[str, Fold]]:
+    """The graph without the BatchNorms that can be folded, and what to fold into which layer (by name)."""
+    nodes = {node.name: node for node in graph.nodes}
+    readers: Counter[str] = Counter()
+    for node in graph.nodes:
+        readers.update({*node.inputs, *node_references(node.arguments)})
+    uses = Counter(node.layer for node in graph.nodes if node.op == "layer")
+    folds: dict[str, Fold] = {}
+    replaced: dict[str, str] = {}
+    for node in graph.nodes:
+        norm = layers.get(node.layer or "")
+        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_var is None:
+            continue
+        source = nodes[node.inputs[0]]
+        behind = producers(source, nodes, readers, layers, uses)
+        if not behind or len(source.output_shape or []) == 3:  # BatchNorm1d on (N, C, L) has its channels elsewhere
+            continue
+        if any(name in folds for name in behind):
+            continue
+        fold = as_affine(norm)
+        for place, name in enumerate(behind):
+            folds[name] = Fold(fold.factor, fold.shift if place == 0 else torch.zeros_like(fold.shift))
+        replaced[node.name] = source.name
+    kept = [redirected(node, replaced) for node in graph.nodes if node.name not in replaced]
+    return graph.model_copy(update={"nodes": kept}), folds
+
+
+def producers(
+    node: GraphNode,
+    nodes: dict[str, GraphNode],
+    readers: Counter[str],
+    layers: dict[str, nn.Module],
+    uses: Counter[Any],
+) -> list[str]:
+    """Names of the layers whose sum `node` is, if nobody else reads them or it; else none."""
+    if readers[node.name] != 1:
+        return []
+    if node.op == "layer" and isinstance(layers.get(str(node.layer)), FOLDABLE) and uses[node.layer] == 1:
+        return [str(node.layer)]
+    if node.op == "function" and node.type == "add":
+        terms = [node.arguments.get(side) for side in ("x", "y")]
+        if not all(isinstance(term, dict) for term in terms) or terms[0] == terms[1]:
+            return []
+        sums = [producers(nodes[str(term["node"])], nodes, readers, layers, uses) for term in terms if term]
+        return sums[0] + sums[1] if all(sums) else []
+    return []
+
+
+def as_affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Fold:
+    """A BatchNorm in evaluation mode as factor and shift per channel, computed in double precision."""
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    with torch.no_grad():
+        ones = torch.ones_like(norm.running_var, dtype=torch.float64)
+        weight: Tensor = ones if norm.weight is None else norm.weight.double()
+        bias: Tensor = 0 * ones if norm.bias is None else norm.bias.double()
+        factor = weight / (norm.running_var.double() + norm.eps).sqrt()
+        shift = bias - factor * norm.running_mean.double()
+        dtype = norm.running_var.dtype
+        return Fold(factor.to(dtype), shift.to(dtype))
+
+
+def redirected(node: GraphNode, replaced: dict[str, str]) -> GraphNode:
+    """The node, reading what stands in for nodes that have gone."""
+
+    def now(value: Any) -> Any:
+        if isinstance(value, dict) and set(value) == {"node"}:
+            return {"node": replaced.get(value["node"], value["node"])}
+        return [now(item) for item in value] if isinstance(value, list) else value
+
+    inputs = [replaced.get(name, name) for name in node.inputs]
+    arguments = {key: now(value) for key, value in node.arguments.items()}
+    return node.model_copy(update={"inputs": inputs, "arguments": arguments})

@@ -1,0 +1,66 @@
+"""The images that are predicted, checked against the network that predicts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bnn.data import load_dataset
+from bnn.data.base import Images, Labels
+from bnn.errors import UserError
+from bnn.inference.settings import HeldOutSettings
+from bnn.posterior import GraphNetwork
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Images (N, C, H, W) uint8 and labels (N,) of a split, from its beginning, and where they came from."""
+
+    images: Images
+    labels: Labels
+    classes: int
+    source: str
+    checksum: str | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def blocks(self, size: int, device: str = "cpu") -> list[Tensor]:
+        """The images in [0, 1], float32, channels_last, in blocks of at most `size`."""
+        made = []
+        for low in range(0, len(self), size):
+            block = torch.from_numpy(np.array(self.images[low : low + size])).to(device)  # a copy: theirs is read-only
+            made.append(block.float().div_(255).contiguous(memory_format=torch.channels_last))
+        return made
+
+    def first_of_classes(self) -> NDArray[np.int64]:
+        """Index of the first image of every class that is there, by class."""
+        _, first = np.unique(self.labels, return_index=True)
+        return first.astype(np.int64)
+
+
+def held_out(settings: HeldOutSettings, network: GraphNetwork) -> HeldOut:
+    """Load the images. Raises UserError for a data set, shape or labels that do not fit the network."""
+    dataset = load_dataset(settings.dataset, settings.data_dir, **settings.dataset_options)
+    split = dataset.test if settings.split == "test" else dataset.train
+    count = len(split) if settings.images is None else settings.images
+    if count > len(split):
+        raise UserError(f"--images: {count} asked for, {settings.dataset} has {len(split)} {settings.split} images")
+    if count == 0:
+        raise UserError(f"{settings.dataset}: no {settings.split} images")
+    shape, wanted = list(split.images.shape[1:]), network.graph.input_shape
+    if shape != wanted:
+        raise UserError(f"{settings.dataset}: images of shape {shape}; this posterior takes {wanted}")
+    output = network.graph.nodes[-1].output_shape or []
+    if len(output) != 2 or output[1] is None:
+        raise UserError(f"posterior: its output has shape {output}, not (N, classes)")
+    labels = np.asarray(split.labels[:count])
+    if int(labels.max()) >= output[1] or int(labels.min()) < 0:
+        raise UserError(
+            f"{settings.dataset}: label {int(labels.max())} out of range: this posterior has {output[1]} classes"
+        )
+    return HeldOut(split.images[:count], labels, output[1], dataset.source, dataset.checksum)

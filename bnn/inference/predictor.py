@@ -1,0 +1,112 @@
+"""From a posterior to softmax values: draw by draw, block of images by block.
+
+Modes:
+
+exact                  one sample of all weights per draw, which all images share: independent draws of a network
+flipout                images are repeated and share one |perturbation| per pass, under signs of their own: each image's
+                       distribution is exact, but the draws of one pass are correlated, and so are its images
+local-reparameterization  outputs are sampled instead of weights: each output's mean and variance are right; exact for
+                       dense layers, image by image, but no one network is behind a draw; convolutions lose the
+                       correlation between the pixels of a channel
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from bnn.errors import UserError
+from bnn.inference.draw_layers import DrawLayer, draw_layer
+from bnn.inference.fold import fold_batchnorm
+from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, NoiseKey, set_noise
+from bnn.layers.noise import layer_seed
+from bnn.posterior import GraphNetwork
+
+MODES = ("exact", "flipout", "local-reparameterization")
+# Noise of inference is keyed apart from that of training steps (ranks 0, 1, ...) and of evaluations (1 << 20).
+INFERENCE_RANK = 1 << 21
+# A block of images is as large as keeps its largest activation below this; it is a rule of the network alone, since
+# libraries round differently for batches of different sizes: results must not depend on how work is divided.
+ACTIVATION_FLOATS = 1 << 23
+MOST_IMAGES = 1024
+
+
+def images_per_block(network: GraphNetwork) -> int:
+    """Images that are predicted at once: a power of two."""
+    sizes = [math.prod(size or 1 for size in node.output_shape or [1]) for node in network.graph.nodes]
+    return 1 << (max(1, min(MOST_IMAGES, ACTIVATION_FLOATS // max(sizes))).bit_length() - 1)
+
+
+def layers_of(network: GraphNetwork) -> dict[str, nn.Module]:
+    """The layers that the graph names."""
+    names = {str(node.layer) for node in network.graph.nodes if node.op == "layer"}
+    return {name: network.get_submodule(name) for name in names}
+
+
+class Predictor:
+    """A network ready for draws. `form`: dense or csr (see draw_layers); `fold`: BatchNorm into what is before it.
+
+    The network itself is left as it is. Raises UserError for an unknown mode.
+    """
+
+    def __init__(self, network: GraphNetwork, mode: str = "exact", form: str = "dense", fold: bool = True) -> None:
+        if mode not in MODES:
+            raise UserError(f"mode {mode}: unknown; there are {', '.join(MODES)}")
+        self.mode, self.form = mode, form
+        self.block = images_per_block(network)
+        layers = layers_of(network)
+        if mode == "exact":
+            self.index = {name: layer.layer_index for name, layer in layers.items() if isinstance(layer, BayesianLayer)}
+            graph, folds = fold_batchnorm(network.graph, layers) if fold else (network.graph, {})
+            used = {str(node.layer) for node in graph.nodes if node.op == "layer"}
+            made = {name: draw_layer(layers[name], form, folds.get(name)) or layers[name] for name in used}
+        else:
+            graph, made = network.graph, {name: estimated(layer, mode) for name, layer in layers.items()}
+        self.layers = made
+        self.network = GraphNetwork(graph, made).eval()
+
+    def passes(self, images: int) -> int:
+        """Draws that are made in one pass over a block: chunks of draws must be multiples of it."""
+        return 1 if self.mode == "exact" else max(1, self.block // min(self.block, images))
+
+    @torch.inference_mode()
+    def probabilities(self, seed: int, first: int, last: int, blocks: list[Tensor]) -> Iterator[Tensor]:
+        """Softmax values (images, classes) of the draws first, ..., last - 1, float32.
+
+        `blocks` are images (N, C, H, W) in [0, 1], at most `block` each. A draw depends on seed and index alone.
+        """
+        if self.mode == "exact":
+            for draw in range(first, last):
+                self.key(seed, draw, keep=len(blocks) > 1)
+                yield torch.cat([torch.softmax(self.network(block), 1) for block in blocks])
+            return
+        together = self.passes(sum(len(block) for block in blocks))
+        for group in range(first // together, -(-last // together)):
+            set_noise(self.network, NoiseKey(seed, group, INFERENCE_RANK))
+            parts = [
+                torch.softmax(self.network(block.repeat(together, 1, 1, 1)), 1).view(together, len(block), -1)
+                for block in blocks
+            ]
+            yield from torch.cat(parts, 1)[max(0, first - group * together) : last - group * together]
+
+    def key(self, seed: int, draw: int, keep: bool) -> None:
+        """Make the next passes use the weights of this draw."""
+        noise = NoiseKey(seed, draw, INFERENCE_RANK)
+        for name, index in self.index.items():
+            layer = self.layers[name]
+            assert isinstance(layer, DrawLayer)
+            layer.key(layer_seed(noise, index), keep)
+
+
+def estimated(layer: nn.Module, mode: str) -> nn.Module:
+    """A Bayesian layer as that estimator samples it, with the same parameters; any other as it is."""
+    if not isinstance(layer, BayesianLayer):
+        return layer
+    conv, linear = ESTIMATORS[mode]
+    twin: BayesianLayer = object.__new__(conv if isinstance(layer, BayesianConv2d) else linear)
+    twin.__dict__ = dict(layer.__dict__)
+    twin._parameters, twin.generator = dict(layer._parameters), None
+    return twin

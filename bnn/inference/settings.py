@@ -1,0 +1,61 @@
+"""The settings of `bnn infer` and `bnn prune`, validated in one place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bnn.errors import UserError
+
+
+class HeldOutSettings(BaseModel):
+    """What both commands share: which posterior, which images, how many draws, and on what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    posterior: Path = Field(description="folder of a posterior, or of a cell that has one")
+    step: int | None = Field(None, ge=0, description="training step of the posterior (default: the newest)")
+    dataset: str = Field(description="data set whose images are predicted")
+    dataset_options: dict[str, Any] = Field(default_factory=dict, description="options of the data set, as JSON")
+    data_dir: Path | None = Field(None, description="folder of the data sets")
+    split: Literal["test", "train"] = Field("test", description="which images")
+    images: int | None = Field(None, ge=1, description="predict the first N images only")
+    draws: int = Field(100, ge=1, description="Monte-Carlo draws S")
+    seed: int = Field(1, ge=0, lt=2**63, description="of the draws' noise")
+    threads: int = Field(1, ge=1, description="threads per rank")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where to compute")
+    labels: dict[str, Any] = Field(default_factory=dict, description="kept in the summary, as JSON")
+
+
+class InferSettings(HeldOutSettings):
+    """Settings of `bnn infer`."""
+
+    mode: str = Field("exact", description="how weights are sampled: exact, flipout or local-reparameterization")
+    engine: Literal["single", "horovod", "torch"] = Field("single", description="what divides the draws over ranks")
+    draws_at_once: int | None = Field(None, ge=1, description="draws per chunk (default: what 64 MiB hold)")
+    cycle_time_ms: float = Field(1.0, gt=0, description="Horovod's cycle time")
+    fusion_buffer_mb: float = Field(64.0, ge=0, description="Horovod's fusion buffer")
+
+    def fingerprint(self, posterior: str, chunk: int) -> str:
+        """Names the work that chunks of an interrupted run belong to; `posterior` is its tensors' SHA-256."""
+        work = self.model_dump(
+            mode="json", include={"dataset", "dataset_options", "split", "images", "draws", "seed", "mode", "device"}
+        )
+        return hashlib.sha256(json.dumps([work, posterior, chunk], sort_keys=True).encode()).hexdigest()[:16]
+
+
+AnySettings = TypeVar("AnySettings", bound=BaseModel)
+
+
+def parse(model: type[AnySettings], values: dict[str, Any]) -> AnySettings:
+    """Validate options of the command line; None stands for the default. Raises UserError naming the option."""
+    try:
+        return model.model_validate({key: value for key, value in values.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise UserError(f"--{key}: {first['msg'].removeprefix('Value error, ')}") from None

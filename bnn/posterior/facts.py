@@ -1,0 +1,68 @@
+"""What a posterior is, in numbers, and where it lies."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from bnn.errors import UserError
+from bnn.layers import bayesian_layers, sigma_median
+from bnn.posterior.network import GraphNetwork
+from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE
+from bnn.records.inference import PosteriorFacts
+
+
+def find_posterior(path: Path, step: int | None = None) -> Path:
+    """The posterior's folder: `path` itself, or the newest `step-N` in it (or in its `posterior`), or that of `step`.
+
+    Raises UserError if there is none.
+    """
+    if (path / GRAPH_FILE).exists() and step is None:
+        return path
+    folders = {}
+    for folder in (path, path / "posterior"):
+        for found in folder.glob("step-*") if folder.is_dir() else ():
+            number = found.name.removeprefix("step-")
+            if number.isdigit():
+                folders[int(number)] = found
+    if step is not None and step not in folders:
+        there = ", ".join(str(number) for number in sorted(folders)) or "none"
+        raise UserError(f"{path}: no posterior of step {step} (there are: {there})")
+    if not folders:
+        raise UserError(f"{path}: no posterior there (no {GRAPH_FILE}, no step-N)")
+    return folders[max(folders) if step is None else step]
+
+
+def posterior_facts(folder: Path, network: GraphNetwork) -> PosteriorFacts:
+    """Facts of a loaded posterior. The start of sigma is softplus(rho_init) of the settings noted in the graph.
+
+    Raises UserError if it has no Bayesian layer.
+    """
+    layers = list(bayesian_layers(network))
+    if not layers:
+        raise UserError(f"{folder}: no Bayesian layer in it, and so nothing to draw")
+    noted = network.graph.extra.get("settings")
+    settings: dict[str, Any] = noted if isinstance(noted, dict) else {}
+    start = settings.get("rho_init")
+    with torch.no_grad():
+        mu = torch.cat([layer.mu.flatten() for layer in layers]).double()
+        sigma = torch.cat([layer.sigma.flatten() for layer in layers]).double()
+        left = (mu != 0) | (sigma != 0)
+        bits = torch.log2(1 + mu[left].abs() / sigma[left])
+    with (folder / TENSORS_FILE).open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return PosteriorFacts(
+        path=str(folder),
+        sha256=digest,
+        step=network.graph.step,
+        kernel_weights=mu.numel(),
+        nonzeros=int(left.sum()),
+        sigma_median=sigma_median(network),
+        sigma_median_start=float(functional.softplus(torch.tensor(float(start)))) if start is not None else None,
+        effective_bits=float(bits.median()) if len(bits) and bool(bits.median().isfinite()) else None,
+        settings=settings,
+    )
