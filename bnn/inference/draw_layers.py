@@ -54,6 +54,7 @@ class DrawLayer(nn.Module):
         self.form = form if scale is not None else "dense"
         self.seed = 0
         self.keep = False
+        self.relu = False  # whether a ReLU that follows is done at once
         self._kernel: Tensor | None = None
         self.index: Tensor | None = None  # places of the weights that are left; None: all are
         left = None if scale is None else stored((mu != 0) | (scale != 0))  # before a factor of zero hides some
@@ -117,12 +118,16 @@ class DrawLayer(nn.Module):
         """The sparse kernel times `source` (inputs, columns), plus the bias: (outputs, columns)."""
         weights = self.values()
         if self.fast:
-            product: Tensor = OPS.sparse(self.starts, self.inputs, weights, source.contiguous(), self.bias)
+            product: Tensor = OPS.sparse(self.starts, self.inputs, weights, source.contiguous(), self.bias, self.relu)
             return product
         size = (self.shape[0], source.shape[0])
         matrix = torch.sparse_csr_tensor(self.starts, self.inputs, weights, size, check_invariants=False)
         product = matrix @ source
-        return product if self.bias is None else product.add_(self.bias[:, None])
+        return self.activated(product if self.bias is None else product.add_(self.bias[:, None]))
+
+    def activated(self, y: Tensor) -> Tensor:
+        """Outputs after the ReLU, if there is one."""
+        return y.relu_() if self.relu else y
 
 
 class DrawConv2d(DrawLayer):
@@ -148,15 +153,13 @@ class DrawConv2d(DrawLayer):
             return self.unfolded(x)
         if not self.fast or self.groups != 1:
             kernel = self.values().view(self.stored_shape()).permute(0, 3, 1, 2)
-            return functional.conv2d(x, kernel, self.bias, *place, self.groups)
+            return self.activated(functional.conv2d(x, kernel, self.bias, *place, self.groups))
         x = x.contiguous(memory_format=torch.channels_last)
         deviation = self.sampled_in_place()
-        if deviation is not None:
-            mu, scale = (ohwi(t.permute(0, 3, 1, 2)) for t in (self.mu, deviation))
-            y: Tensor = OPS.sampled_conv(x, mu, scale, signed(self.seed), self.bias, *place)
-            return y
-        kernel = ohwi(self.values().view(self.stored_shape()).permute(0, 3, 1, 2))
-        y = OPS.conv(x, kernel, None, None, None, self.bias, *place)
+        mu = self.values().view(self.stored_shape()) if deviation is None else self.mu
+        mu = ohwi(mu.permute(0, 3, 1, 2))
+        scale = None if deviation is None else ohwi(deviation.permute(0, 3, 1, 2))
+        y: Tensor = OPS.sampled_conv(x, mu, scale, signed(self.seed), self.bias, *place, self.relu)
         return y
 
     def unfolded(self, x: Tensor) -> Tensor:
@@ -183,9 +186,9 @@ class DrawLinear(DrawLayer):
         deviation = self.sampled_in_place()
         if deviation is not None and x.dim() == 2 and 0 < len(x) <= FEW:
             pixels, mu, scale = (ohwi(t[:, :, None, None]) for t in (x, self.mu, deviation))
-            y: Tensor = OPS.sampled_conv(pixels, mu, scale, signed(self.seed), self.bias, 1, 0, 1)
+            y: Tensor = OPS.sampled_conv(pixels, mu, scale, signed(self.seed), self.bias, 1, 0, 1, self.relu)
             return y.flatten(1)
-        return functional.linear(x, self.values(), self.bias)
+        return self.activated(functional.linear(x, self.values(), self.bias))
 
 
 def signed(seed: int) -> int:

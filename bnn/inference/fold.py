@@ -1,4 +1,4 @@
-"""Folds BatchNorm into the convolution or dense layer before it, where that is exact for every draw.
+"""Folds BatchNorm, and a ReLU, into the convolution or dense layer before it, where that is exact for every draw.
 
 In evaluation mode BatchNorm is y * factor + shift, channel by channel. Behind a layer it scales mu and sigma of its
 rows; behind an addition it goes into both branches, the shift into one of them. What it follows must be read by nobody
@@ -22,11 +22,7 @@ FOLDABLE = (BayesianLayer, nn.Conv2d, nn.Linear)
 
 def fold_batchnorm(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, dict[str, Fold]]:
     """The graph without the BatchNorms that can be folded, and what to fold into which layer (by name)."""
-    nodes = {node.name: node for node in graph.nodes}
-    readers: Counter[str] = Counter()
-    for node in graph.nodes:
-        readers.update({*node.inputs, *node_references(node.arguments)})
-    uses = Counter(node.layer for node in graph.nodes if node.op == "layer")
+    nodes, readers, uses = surveyed(graph)
     folds: dict[str, Fold] = {}
     replaced: dict[str, str] = {}
     for node in graph.nodes:
@@ -43,8 +39,36 @@ def fold_batchnorm(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, d
         for place, name in enumerate(behind):
             folds[name] = Fold(fold.factor, fold.shift if place == 0 else torch.zeros_like(fold.shift))
         replaced[node.name] = source.name
+    return without(graph, replaced), folds
+
+
+def fold_relu(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, set[str]]:
+    """The graph without the ReLUs directly behind a layer that nobody else reads, and the names of those layers."""
+    nodes, readers, uses = surveyed(graph)
+    replaced: dict[str, str] = {}
+    rectified: set[str] = set()
+    for node in graph.nodes:
+        is_relu = isinstance(layers.get(node.layer or ""), nn.ReLU) or (node.op, node.type) == ("function", "relu")
+        source = nodes[node.inputs[0]] if is_relu else node
+        if is_relu and source.op == "layer" and producers(source, nodes, readers, layers, uses):
+            rectified.add(str(source.layer))
+            replaced[node.name] = source.name
+    return without(graph, replaced), rectified
+
+
+def surveyed(graph: Graph) -> tuple[dict[str, GraphNode], Counter[str], Counter[str | None]]:
+    """The nodes by name, how many nodes read each, and how often each layer is used."""
+    readers: Counter[str] = Counter()
+    for node in graph.nodes:
+        readers.update({*node.inputs, *node_references(node.arguments)})
+    uses = Counter(node.layer for node in graph.nodes if node.op == "layer")
+    return {node.name: node for node in graph.nodes}, readers, uses
+
+
+def without(graph: Graph, replaced: dict[str, str]) -> Graph:
+    """The graph without some nodes; who read them reads what stands in for them."""
     kept = [redirected(node, replaced) for node in graph.nodes if node.name not in replaced]
-    return graph.model_copy(update={"nodes": kept}), folds
+    return graph.model_copy(update={"nodes": kept})
 
 
 def producers(

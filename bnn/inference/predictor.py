@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.inference.draw_layers import DrawLayer, draw_layer
-from bnn.inference.fold import fold_batchnorm
+from bnn.inference.fold import fold_batchnorm, fold_relu
 from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, NoiseKey, set_noise
 from bnn.layers.noise import layer_seed
 from bnn.posterior import GraphNetwork
@@ -47,7 +47,7 @@ def layers_of(network: GraphNetwork) -> dict[str, nn.Module]:
 
 
 class Predictor:
-    """A network ready for draws. `form`: dense or csr (see draw_layers); `fold`: BatchNorm into what is before it.
+    """A network ready for draws. `form`: dense or csr (see draw_layers); `fold`: BatchNorm and ReLU go into layers.
 
     The network itself is left as it is. Raises UserError for an unknown mode.
     """
@@ -61,8 +61,13 @@ class Predictor:
         if mode == "exact":
             self.index = {name: layer.layer_index for name, layer in layers.items() if isinstance(layer, BayesianLayer)}
             graph, folds = fold_batchnorm(network.graph, layers) if fold else (network.graph, {})
+            graph, rectified = fold_relu(graph, layers) if fold else (graph, set())
             used = {str(node.layer) for node in graph.nodes if node.op == "layer"}
             made = {name: draw_layer(layers[name], form, folds.get(name)) or layers[name] for name in used}
+            for name in rectified:
+                layer = made[name]
+                assert isinstance(layer, DrawLayer)
+                layer.relu = True
         else:
             graph, made = network.graph, {name: estimated(layer, mode) for name, layer in layers.items()}
         self.layers = made

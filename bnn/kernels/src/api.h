@@ -68,6 +68,7 @@ struct GatherArguments {
   const float* bias;
   float* destination;
   int64_t images;
+  bool relu = false;  // the forward pass for inference takes the positive part at once
 };
 
 struct WeightGradientArguments {
@@ -89,6 +90,7 @@ struct Sparse {
   const float* bias;  // per row, or null
   float* destination;
   int64_t columns;
+  bool relu;
 };
 
 struct AdamStep {

@@ -252,6 +252,13 @@ void gather_block(const Gather& g, const GatherArguments& a, int64_t channel, in
         }
       }
     }
+    if (a.relu)
+      for (int64_t p = begin * g.pixels; p < end * g.pixels; ++p)
+        for (int v = 0; v < VECTORS; ++v) {
+          const int64_t lanes = v == VECTORS - 1 ? last_lanes : (int64_t)V;
+          float* to = a.destination + p * g.channels + channel + v * V;
+          store_some(to, positive_part(load_some(to, lanes)), lanes);
+        }
   }
 }
 

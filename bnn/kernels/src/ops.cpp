@@ -165,7 +165,8 @@ bool small(const Gather& g) { return g.pixels < 16; }
 
 // destination = plain or Flipout convolution. `signs` are those of the destination's channels.
 void gather_into(const Shape& shape, bool forward, const Tensor& source, const Tensor& mu, const Optional& delta,
-                 const Optional& source_signs, const Optional& signs, const Optional& bias, Tensor& destination) {
+                 const Optional& source_signs, const Optional& signs, const Optional& bias, Tensor& destination,
+                 bool relu = false) {
   if (source.size(0) == 0) return;
   GatherArguments a{read(source),
                     read(mu),
@@ -174,7 +175,8 @@ void gather_into(const Shape& shape, bool forward, const Tensor& source, const T
                     read(signs),
                     read(bias),
                     destination.mutable_data_ptr<float>(),
-                    source.size(0)};
+                    source.size(0),
+                    relu};
   const auto g = gather_of(shape, forward, 1);
   if (winograd_fits(shape)) {
     return run_winograd(*g, winograd_of(shape, forward), a);
@@ -249,21 +251,21 @@ Tensor conv(const Tensor& input, const Tensor& mu, const Optional& delta, const 
   return output;
 }
 
-// Convolution with one sample of the weights, mu + scale * eps, that all images share.
-Tensor sampled_conv(const Tensor& input, const Tensor& mu, const Tensor& scale, int64_t seed, const Optional& bias,
-                    at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation) {
+// Convolution with weights that all images share, for inference: one sample of them, mu + scale * eps, or mu itself.
+Tensor sampled_conv(const Tensor& input, const Tensor& mu, const Optional& scale, int64_t seed, const Optional& bias,
+                    at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool relu) {
   auto [output, shape] = make_output(input, mu, bias, stride, padding, dilation);
-  check_same(scale, mu, "scale");
+  if (scale) check_same(*scale, mu, "scale");
   const int64_t images = input.size(0), pixels = images * shape.out_height * shape.out_width;
-  if (pixels > kFewPixels || mu.numel() / mu.size(0) < kFewWeights) {
-    const Tensor weights = sample(mu, scale, seed);
-    gather_into(shape, true, input, weights, std::nullopt, std::nullopt, std::nullopt, bias, output);
+  if (!scale || pixels > kFewPixels || mu.numel() / mu.size(0) < kFewWeights) {
+    const Tensor weights = scale ? sample(mu, *scale, seed) : mu;
+    gather_into(shape, true, input, weights, std::nullopt, std::nullopt, std::nullopt, bias, output, relu);
     return output;
   }
   const auto g = gather_of(shape, true, images);
   const GatherArguments a{
-      read(input),       read(mu), nullptr, nullptr, nullptr, read(bias), output.mutable_data_ptr<float>(),
-      images > 0 ? 1 : 0};
+      read(input),        read(mu), nullptr, nullptr, nullptr, read(bias), output.mutable_data_ptr<float>(),
+      images > 0 ? 1 : 0, relu};
   const float* deviation = read(scale);
   at::parallel_for(0, shape.out_channels, 4, [&](int64_t first, int64_t last) {
     kernels().sampled(*g, a, deviation, (uint64_t)seed, first, last);
@@ -273,7 +275,7 @@ Tensor sampled_conv(const Tensor& input, const Tensor& mu, const Tensor& scale, 
 
 // Sparse weights (compressed rows) times the columns of `source` (inputs, columns), plus a bias per row.
 Tensor sparse(const Tensor& starts, const Tensor& inputs, const Tensor& weights, const Tensor& source,
-              const Optional& bias) {
+              const Optional& bias, bool relu) {
   check(weights, "weights");
   check(source, "source");
   TORCH_CHECK(starts.scalar_type() == at::kInt && inputs.scalar_type() == at::kInt, "indices must be int32");
@@ -294,7 +296,8 @@ Tensor sparse(const Tensor& starts, const Tensor& inputs, const Tensor& weights,
                  read(source),
                  read(bias),
                  output.mutable_data_ptr<float>(),
-                 source.size(1)};
+                 source.size(1),
+                 relu};
   const int64_t last = s.starts[rows];
   TORCH_CHECK(s.starts[0] == 0 && last == weights.size(0) && std::is_sorted(s.starts, s.starts + rows + 1),
               "starts: must go from 0 to the number of weights");
@@ -491,10 +494,10 @@ TORCH_LIBRARY(bnn_kernels, m) {
   m.def("perturb(Tensor mu, Tensor rho, int seed, float prior) -> (Tensor, Tensor)", on_cpu(TORCH_FN(perturb)));
   m.def("sample(Tensor mu, Tensor scale, int seed) -> Tensor", on_cpu(TORCH_FN(sample)));
   m.def(
-      "sampled_conv(Tensor input, Tensor mu, Tensor scale, int seed, Tensor? bias, int[2] stride, int[2] padding, "
-      "int[2] dilation) -> Tensor",
+      "sampled_conv(Tensor input, Tensor mu, Tensor? scale, int seed, Tensor? bias, int[2] stride, int[2] padding, "
+      "int[2] dilation, bool relu=False) -> Tensor",
       on_cpu(TORCH_FN(sampled_conv)));
-  m.def("sparse(Tensor starts, Tensor inputs, Tensor weights, Tensor source, Tensor? bias) -> Tensor",
+  m.def("sparse(Tensor starts, Tensor inputs, Tensor weights, Tensor source, Tensor? bias, bool relu=False) -> Tensor",
         on_cpu(TORCH_FN(sparse)));
   m.def(
       "chain_(Tensor mu, Tensor rho, Tensor delta, float prior, Tensor? kl_weight, Tensor(a!) grad_mu, "

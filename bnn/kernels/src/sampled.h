@@ -30,7 +30,7 @@ inline void sample_row(const float* mu, const float* scale, uint64_t seed, int64
 // to at the same time.
 template <int ROWS>
 inline void row_products(const Tile& tile, const Gather& g, const float* source, const float* zeros, const float* row,
-                         float bias, float* to) {
+                         float bias, bool relu, float* to) {
   constexpr int kSums = (8 + ROWS - 1) / ROWS;
   vf sum[ROWS][kSums] = {};
   for (int t = 0; t < g.taps; ++t, row += g.source_channels) {
@@ -59,11 +59,11 @@ inline void row_products(const Tile& tile, const Gather& g, const float* source,
     float total = bias;
     for (int lane = 0; lane < V; ++lane)
       total += sum[r][0][lane];
-    to[tile.pixel[r] * g.channels] = total;
+    to[tile.pixel[r] * g.channels] = relu && total < 0 ? 0.0f : total;
   }
 }
 
-using RowProducts = void (*)(const Tile&, const Gather&, const float*, const float*, const float*, float, float*);
+using RowProducts = void (*)(const Tile&, const Gather&, const float*, const float*, const float*, float, bool, float*);
 constexpr RowProducts kRowProducts[kRows] = {row_products<1>, row_products<2>, row_products<3>,
                                              row_products<4>, row_products<5>, row_products<6>};
 
@@ -82,7 +82,7 @@ inline void sampled(const Gather& g, const GatherArguments& a, const float* scal
       const float* source = a.source + n * g.source_pixels * g.source_channels;
       float* to = a.destination + n * g.pixels * g.channels + channel;
       for (const Tile& tile : g.tiles)
-        kRowProducts[tile.rows - 1](tile, g, source, zeros, row, a.bias ? a.bias[channel] : 0.0f, to);
+        kRowProducts[tile.rows - 1](tile, g, source, zeros, row, a.bias ? a.bias[channel] : 0.0f, a.relu, to);
     }
   }
 }

@@ -21,6 +21,9 @@ inline void sparse_strip(const Sparse& s, int64_t row, int64_t from, int64_t lan
       sum[v] += weight * load(source + v * V);
     sum[VECTORS - 1] += weight * load_some(source + (VECTORS - 1) * V, lanes);
   }
+  if (s.relu)
+    for (vf& part : sum)
+      part = positive_part(part);
   float* to = s.destination + row * s.columns + from;
   for (int v = 0; v < VECTORS - 1; ++v)
     store(to + v * V, sum[v]);

@@ -49,6 +49,8 @@ inline vu bits(vf value) { return (vu)value; }
 inline vf floats(vu value) { return (vf)value; }
 inline vf choose(vi mask, vf yes, vf no) { return floats((bits(yes) & (vu)mask) | (bits(no) & ~(vu)mask)); }
 inline vf absolute(vf value) { return floats(bits(value) & 0x7fffffffu); }
+// What is not below zero: NaN stays NaN.
+inline vf positive_part(vf value) { return choose(value < 0.0f, vf{}, value); }
 // `value` with the sign bits of `sign` flipped in.
 inline vf flip(vf value, vu sign) { return floats(bits(value) ^ sign); }
 inline vu sign_bits(vf value) { return bits(value) & 0x80000000u; }

@@ -203,7 +203,7 @@ void winograd_block(const Gather& g, const Winograd& w, const GatherArguments& a
           const int64_t y = tile / w.tiles_across * 2 + i / 2, x = tile % w.tiles_across * 2 + i % 2;
           if (y < w.height && x < w.width)
             store_some(a.destination + ((units[u].image * w.height + y) * w.width + x) * g.channels + channel + v * V,
-                       made[i] + bias, lanes);
+                       a.relu ? positive_part(made[i] + bias) : made[i] + bias, lanes);
         }
       }
 }
