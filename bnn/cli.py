@@ -14,6 +14,7 @@ from bnn.bench.commands import bench
 from bnn.errors import UserError
 from bnn.inference.commands import infer
 from bnn.launch import json_object, on_ranks, process_start
+from bnn.pruning.commands import prune
 from bnn.settings import TrainSettings, parse_settings, read_settings
 
 
@@ -80,6 +81,7 @@ def models(names: tuple[str, ...], kind: str | None, width: float) -> None:
 
 cli.add_command(bench)
 cli.add_command(infer)
+cli.add_command(prune)
 
 
 @cli.group()

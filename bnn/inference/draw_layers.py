@@ -21,7 +21,7 @@ from bnn.layers.flipout_fast import ohwi
 
 OPS = torch.ops.bnn_kernels
 FORMS = ("dense", "csr")
-FEW = 16  # examples, up to which a dense layer samples its weights while it uses them
+PADDING = 16  # of the rows of a sparse product (kSparsePadding in the kernels)
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,15 @@ class Fold:
 
     factor: Tensor
     shift: Tensor
+
+
+@dataclass(slots=True)
+class Draw:
+    """Which sample is in use: its 64-bit seed, and the sample itself where it is kept for further blocks of images."""
+
+    seed: int = 0
+    keep: bool = False
+    kernel: Tensor | None = None
 
 
 class DrawLayer(nn.Module):
@@ -52,10 +61,8 @@ class DrawLayer(nn.Module):
         self.shape = mu.shape
         self.fast = kernels.fits(mu)
         self.form = form if scale is not None else "dense"
-        self.seed = 0
-        self.keep = False
         self.relu = False  # whether a ReLU that follows is done at once
-        self._kernel: Tensor | None = None
+        self.draw = Draw()
         self.index: Tensor | None = None  # places of the weights that are left; None: all are
         left = None if scale is None else stored((mu != 0) | (scale != 0))  # before a factor of zero hides some
         bias = None if bias is None else bias.detach().clone()
@@ -65,11 +72,10 @@ class DrawLayer(nn.Module):
             bias = fold.shift if bias is None else bias * fold.factor + fold.shift
         self.register_buffer("bias", bias)
         mu, scale = stored(mu), None if scale is None else stored(scale)
-        if left is None or (bool(left.all()) and self.form == "dense"):
+        if left is None or scale is None or (bool(left.all()) and self.form == "dense"):
             self.register_buffer("mu", mu)
             self.register_buffer("scale", scale)
             return
-        assert scale is not None
         self.index = left.flatten().nonzero()[:, 0]
         self.register_buffer("mu", mu.flatten()[self.index])
         self.register_buffer("scale", scale.flatten()[self.index])
@@ -80,45 +86,48 @@ class DrawLayer(nn.Module):
 
     def key(self, seed: int, keep: bool = False) -> None:
         """Make the next forward passes use the sample named by this 64-bit seed."""
-        self.seed, self.keep, self._kernel = seed, keep, None
+        self.draw.seed, self.draw.keep, self.draw.kernel = seed, keep, None
 
-    def left(self, scale: Tensor) -> Tensor:
-        """One sample of the weights that are left, in their order."""
-        if self.fast:
-            made: Tensor = OPS.sample(self.mu, scale, signed(self.seed))
-            return made
-        generator = torch.Generator(device=self.mu.device).manual_seed(self.seed)
-        noise = torch.randn(self.mu.shape, generator=generator, device=self.mu.device, dtype=self.mu.dtype)
-        return torch.addcmul(self.mu, scale, noise)
+    @property
+    def signed_seed(self) -> int:
+        """The seed as the signed number that torch's operators take."""
+        return self.draw.seed - 2**64 if self.draw.seed >= 2**63 else self.draw.seed
 
     def values(self) -> Tensor:
         """The kernel of this draw as it is stored; in the sparse form, the weights that are left."""
+        draw = self.draw
         if self.scale is None:
             return self.mu
-        if self._kernel is not None:
-            return self._kernel
-        made = self.left(self.scale)
+        if draw.kernel is not None:
+            return draw.kernel
+        if self.fast:
+            made: Tensor = OPS.sample(self.mu, self.scale, self.signed_seed)
+        else:
+            generator = torch.Generator(device=self.mu.device).manual_seed(draw.seed)
+            noise = torch.randn(self.mu.shape, generator=generator, device=self.mu.device, dtype=self.mu.dtype)
+            made = torch.addcmul(self.mu, self.scale, noise)
         if self.index is not None and self.form == "dense":
             whole = made.new_zeros(self.stored_shape())
             whole.view(-1)[self.index] = made
             made = whole
-        if self.keep:
-            self._kernel = made
+        if draw.keep:
+            draw.kernel = made
         return made
+
+    def mean_and_scale(self) -> tuple[Tensor, Tensor | None]:
+        """What the kernels sample while they use it, if all weights are there and used once; else the sample, None."""
+        whole = self.index is None and not self.draw.keep
+        return (self.mu, self.scale) if whole else (self.values(), None)
 
     def stored_shape(self) -> list[int]:
         """Shape of the kernel as it is stored: (out, kh, kw, in) or (out, in)."""
         return [self.shape[0], *self.shape[2:], self.shape[1]]
 
-    def sampled_in_place(self) -> Tensor | None:
-        """The scale, if the weights may be sampled while they are used: they are all there and used once."""
-        return self.scale if self.fast and self.index is None and not self.keep else None
-
     def sparse(self, source: Tensor) -> Tensor:
         """The sparse kernel times `source` (inputs, columns), plus the bias: (outputs, columns)."""
         weights = self.values()
         if self.fast:
-            product: Tensor = OPS.sparse(self.starts, self.inputs, weights, source.contiguous(), self.bias, self.relu)
+            product: Tensor = OPS.sparse(self.starts, self.inputs, weights, source, self.bias, self.relu)
             return product
         size = (self.shape[0], source.shape[0])
         matrix = torch.sparse_csr_tensor(self.starts, self.inputs, weights, size, check_invariants=False)
@@ -154,25 +163,21 @@ class DrawConv2d(DrawLayer):
         if not self.fast or self.groups != 1:
             kernel = self.values().view(self.stored_shape()).permute(0, 3, 1, 2)
             return self.activated(functional.conv2d(x, kernel, self.bias, *place, self.groups))
+        mu, scale = (
+            t if t is None else ohwi(t.view(self.stored_shape()).permute(0, 3, 1, 2)) for t in self.mean_and_scale()
+        )
         x = x.contiguous(memory_format=torch.channels_last)
-        deviation = self.sampled_in_place()
-        mu = self.values().view(self.stored_shape()) if deviation is None else self.mu
-        mu = ohwi(mu.permute(0, 3, 1, 2))
-        scale = None if deviation is None else ohwi(deviation.permute(0, 3, 1, 2))
-        y: Tensor = OPS.sampled_conv(x, mu, scale, signed(self.seed), self.bias, *place, self.relu)
+        y: Tensor = OPS.sampled_conv(x, mu, scale, self.signed_seed, self.bias, *place, self.relu)
         return y
 
     def unfolded(self, x: Tensor) -> Tensor:
         """The convolution as a sparse product with the unfolded input."""
-        size = [
-            (x.shape[2 + i] + 2 * self.padding[i] - self.dilation[i] * (self.shape[2 + i] - 1) - 1) // self.stride[i]
-            + 1
-            for i in range(2)
-        ]
+        reach = [self.dilation[i] * (self.shape[2 + i] - 1) for i in range(2)]
+        size = [(x.shape[2 + i] + 2 * self.padding[i] - reach[i] - 1) // self.stride[i] + 1 for i in range(2)]
         columns = functional.unfold(x, self.shape[2:], self.dilation, self.padding, self.stride)
         taps = self.shape[2] * self.shape[3]  # unfold gives (in, kh, kw), the kernel is stored (kh, kw, in)
         source = columns.view(len(x), self.shape[1], taps, -1).permute(2, 1, 0, 3).reshape(taps * self.shape[1], -1)
-        return self.sparse(source).view(self.shape[0], len(x), *size).transpose(0, 1)
+        return self.sparse(source).reshape(self.shape[0], len(x), *size).transpose(0, 1)
 
 
 class DrawLinear(DrawLayer):
@@ -183,17 +188,16 @@ class DrawLinear(DrawLayer):
             flat = x.reshape(-1, x.shape[-1])
             # the transposed output is the next sparse layer's input as it lies
             return self.sparse(flat.t()).t().reshape(*x.shape[:-1], self.shape[0])
-        deviation = self.sampled_in_place()
-        if deviation is not None and x.dim() == 2 and 0 < len(x) <= FEW:
-            pixels, mu, scale = (ohwi(t[:, :, None, None]) for t in (x, self.mu, deviation))
-            y: Tensor = OPS.sampled_conv(pixels, mu, scale, signed(self.seed), self.bias, 1, 0, 1, self.relu)
-            return y.flatten(1)
+        if self.fast and x.dim() == 2:  # faster than the library's matrix product
+            y: Tensor = OPS.sampled_linear(x, *self.mean_and_scale(), self.signed_seed, self.bias, self.relu)
+            return y
         return self.activated(functional.linear(x, self.values(), self.bias))
 
-
-def signed(seed: int) -> int:
-    """A 64-bit seed as the signed number that torch's operators take."""
-    return seed - 2**64 if seed >= 2**63 else seed
+    def laid_out(self, x: Tensor) -> Tensor:
+        """Inputs (N, in) as a sparse layer reads them: a view of their transpose, its rows padded."""
+        padded = x.new_zeros(x.shape[1], -(-len(x) // PADDING) * PADDING)
+        padded[:, : len(x)] = x.t()
+        return padded[:, : len(x)].t()
 
 
 def stored(kernel: Tensor) -> Tensor:

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.inference.draw_layers import DrawLayer, draw_layer
+from bnn.inference.draw_layers import DrawLayer, DrawLinear, draw_layer
 from bnn.inference.fold import fold_batchnorm, fold_relu
 from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, NoiseKey, set_noise
 from bnn.layers.noise import layer_seed
-from bnn.posterior import GraphNetwork
+from bnn.posterior import Graph, GraphNetwork, GraphNode
+from bnn.posterior.schema import node_references
 
 MODES = ("exact", "flipout", "local-reparameterization")
 # Noise of inference is keyed apart from that of training steps (ranks 0, 1, ...) and of evaluations (1 << 20).
@@ -71,7 +72,7 @@ class Predictor:
         else:
             graph, made = network.graph, {name: estimated(layer, mode) for name, layer in layers.items()}
         self.layers = made
-        self.network = GraphNetwork(graph, made).eval()
+        self.stem, self.network = divided(graph, made)
 
     def passes(self, images: int) -> int:
         """Draws that are made in one pass over a block: chunks of draws must be multiples of it."""
@@ -83,19 +84,28 @@ class Predictor:
 
         `blocks` are images (N, C, H, W) in [0, 1], at most `block` each. A draw depends on seed and index alone.
         """
+        blocks = [self.prepared(block) for block in blocks]
         if self.mode == "exact":
             for draw in range(first, last):
                 self.key(seed, draw, keep=len(blocks) > 1)
-                yield torch.cat([torch.softmax(self.network(block), 1) for block in blocks])
+                yield torch.cat([softmax(self.network(block)) for block in blocks])
             return
         together = self.passes(sum(len(block) for block in blocks))
         for group in range(first // together, -(-last // together)):
             set_noise(self.network, NoiseKey(seed, group, INFERENCE_RANK))
             parts = [
-                torch.softmax(self.network(block.repeat(together, 1, 1, 1)), 1).view(together, len(block), -1)
+                softmax(self.network(block.repeat(together, *[1] * (block.dim() - 1)))).view(together, len(block), -1)
                 for block in blocks
             ]
             yield from torch.cat(parts, 1)[max(0, first - group * together) : last - group * together]
+
+    def prepared(self, block: Tensor) -> Tensor:
+        """A block of images after what is the same in all draws."""
+        x = block if self.stem is None else self.stem(block)
+        first = self.layers.get(str(self.network.graph.nodes[1].layer))
+        if isinstance(first, DrawLinear) and first.form == "csr" and x.dim() == 2:
+            return first.laid_out(x)
+        return x
 
     def key(self, seed: int, draw: int, keep: bool) -> None:
         """Make the next passes use the weights of this draw."""
@@ -104,6 +114,46 @@ class Predictor:
             layer = self.layers[name]
             assert isinstance(layer, DrawLayer)
             layer.key(layer_seed(noise, index), keep)
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Softmax of logits (N, classes), taken along columns: images fill a vector, few classes do not."""
+    return torch.softmax(logits.t().contiguous(), 0).t()
+
+
+def divided(graph: Graph, layers: dict[str, nn.Module]) -> tuple[GraphNetwork | None, GraphNetwork]:
+    """The network in two: what comes before the first draw, computed once for all of them, and the rest.
+
+    The first part is None if it is nothing, or no plain chain of operations.
+    """
+    length = 1
+    while length < len(graph.nodes) and is_stem(graph, length, layers):
+        length += 1
+    if length == 1:
+        return None, GraphNetwork(graph, used_by(graph, layers)).eval()
+    last = graph.nodes[length - 1]
+    output = GraphNode(name="output", op="output", inputs=[last.name], output_shape=last.output_shape)
+    before = graph.model_copy(update={"nodes": [*graph.nodes[:length], output]})
+    entry = GraphNode(name=last.name, op="input", output_shape=last.output_shape)
+    shape = [size or 1 for size in (last.output_shape or [])[1:]]
+    after = graph.model_copy(update={"nodes": [entry, *graph.nodes[length:]], "input_shape": shape})
+    return tuple(GraphNetwork(part, used_by(part, layers)).eval() for part in (before, after))  # type: ignore[return-value]
+
+
+def is_stem(graph: Graph, place: int, layers: dict[str, nn.Module]) -> bool:
+    """Whether a node reads the one before it, is read by the next alone, and is the same in all draws."""
+    node, before = graph.nodes[place], graph.nodes[place - 1]
+    layer = layers.get(str(node.layer))
+    drawn = isinstance(layer, BayesianLayer) or (isinstance(layer, DrawLayer) and layer.scale is not None)
+    reads = {*node.inputs, *node_references(node.arguments)}
+    later = [
+        other for other in graph.nodes[place + 1 :] if before.name in {*other.inputs, *node_references(other.arguments)}
+    ]
+    return not drawn and node.op != "output" and node.output_shape is not None and reads == {before.name} and not later
+
+
+def used_by(graph: Graph, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    return {str(node.layer): layers[str(node.layer)] for node in graph.nodes if node.op == "layer"}
 
 
 def estimated(layer: nn.Module, mode: str) -> nn.Module:

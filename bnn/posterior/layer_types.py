@@ -9,6 +9,7 @@ from torch import nn
 
 from bnn.errors import UserError
 from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, PosteriorInit
+from bnn.layers.select import Select
 from bnn.posterior.schema import plain
 
 CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")
@@ -28,7 +29,9 @@ STANDARD: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")),
     "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d, ("output_size",)),
     "AdaptiveMaxPool2d": (nn.AdaptiveMaxPool2d, ("output_size",)),
+    "ZeroPad2d": (nn.ZeroPad2d, ("padding",)),
     "Flatten": (nn.Flatten, ("start_dim", "end_dim")),
+    "Select": (Select, ("features", "kept")),
     "Identity": (nn.Identity, ()),
     "Dropout": (nn.Dropout, ("p", "inplace")),
     "ReLU": (nn.ReLU, ("inplace",)),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.layers import mean_only
+from bnn.layers.select import Select
 from bnn.posterior.layer_types import make_layer
 from bnn.posterior.network import GraphNetwork
 from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE, Graph, GraphNode, read_graph
@@ -38,6 +39,9 @@ def load_posterior(folder: Path | str) -> GraphNetwork:
         raise UserError(f"{path}: damaged or no safetensors file ({error})") from None
     check_tensors(path, network.state_dict(), tensors)
     network.load_state_dict(tensors, assign=True)
+    for name, layer in network.named_modules():
+        if isinstance(layer, Select) and not bool(((layer.index >= 0) & (layer.index < layer.features)).all()):
+            raise UserError(f"{path}: {name}.index: not among {layer.features} features")
     return network
 
 

@@ -25,6 +25,7 @@ class GraphNetwork(nn.Module):
     def __init__(self, graph: Graph, layers: dict[str, nn.Module]) -> None:
         super().__init__()
         self.graph = graph
+        self.calls = [layers[str(node.layer)] if node.op == "layer" else None for node in graph.nodes]
         for path, layer in layers.items():
             attach(self, path, layer)
         last_use: dict[str, int] = {}
@@ -42,11 +43,11 @@ class GraphNetwork(nn.Module):
         if list(x.shape[1:]) != self.graph.input_shape:
             raise UserError(f"input shape {list(x.shape[1:])}: this posterior takes {self.graph.input_shape}")
         values: dict[str, Any] = {}
-        for node, finished in zip(self.graph.nodes, self.finished, strict=True):
-            if node.op == "input":
-                value: Any = x
-            elif node.op == "layer":
-                value = self.get_submodule(str(node.layer))(values[node.inputs[0]])
+        for node, layer, finished in zip(self.graph.nodes, self.calls, self.finished, strict=True):
+            if layer is not None:
+                value: Any = layer(values[node.inputs[0]])
+            elif node.op == "input":
+                value = x
             elif node.op == "function":
                 value = FUNCTIONS[node.type](**{key: filled(item, values) for key, item in node.arguments.items()})
             else:

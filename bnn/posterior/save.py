@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bnn.posterior.names import layer_names, ops_names
+from bnn.posterior.network import GraphNetwork
 from bnn.posterior.schema import GRAPH_FILE, LAYER_NAMES_FILE, OPS_NAMES_FILE, TENSORS_FILE
 from bnn.posterior.trace import trace
 
@@ -25,8 +26,13 @@ def save_posterior(
 
     Raises UserError for a model that cannot be traced or uses an operation that is not in the whitelist, naming it.
     """
-    folder = Path(folder)
-    graph, network = trace(model, example_input, step, extra or {})
+    _, network = trace(model, example_input, step, extra or {})
+    save_network(network, folder)
+
+
+def save_network(network: GraphNetwork, folder: Path | str) -> None:
+    """Write a network that runs a graph (one that was loaded, and changed) as a POSTERIOR, as `save_posterior` does."""
+    folder, graph = Path(folder), network.graph
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     aside = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)

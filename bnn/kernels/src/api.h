@@ -81,6 +81,9 @@ struct WeightGradientArguments {
   int64_t images;
 };
 
+// Columns of a sparse product are padded to a multiple of this: any machine's vectors are whole.
+constexpr int64_t kSparsePadding = 16;
+
 // Weights in compressed sparse rows, times a dense source (inputs, columns), which lies row by row.
 struct Sparse {
   const int32_t* starts;  // of each row, and the end of the last
@@ -89,7 +92,8 @@ struct Sparse {
   const float* source;
   const float* bias;  // per row, or null
   float* destination;
-  int64_t columns;
+  int64_t columns;  // padded
+  int64_t source_stride, stride;
   bool relu;
 };
 

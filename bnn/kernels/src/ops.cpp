@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/mul.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -21,6 +22,8 @@ using Optional = std::optional<Tensor>;
 
 // Forming one vector of an image's weights costs about as much as this many multiply-adds with it.
 constexpr double kFormCost = 4.0;
+// Fewer multiply-adds than this take less time than waking other threads.
+constexpr int64_t kFewProducts = 1 << 21;
 // Images seen as one where weights are shared.
 constexpr int64_t kSharedImages = 48;
 
@@ -114,7 +117,13 @@ Winograd winograd_of(const Shape& s, bool forward) {
 
 void run_gather(const Gather& g, const GatherArguments& a) {
   const Kernels& k = kernels();
-  const int64_t blocks = (g.channels + k.gather_width - 1) / k.gather_width, chunks = parts(blocks, a.images);
+  const int64_t blocks = (g.channels + k.gather_width - 1) / k.gather_width;
+  if (a.images * g.pixels * g.taps * g.source_channels * g.channels < kFewProducts) {
+    for (int64_t block = 0; block < blocks; ++block)
+      k.gather(g, a, block, 0, a.images);
+    return;
+  }
+  const int64_t chunks = parts(blocks, a.images);
   at::parallel_for(0, blocks * chunks, 1, [&](int64_t first, int64_t last) {
     for (int64_t task = first; task < last; ++task) {
       const int64_t chunk = task % chunks;
@@ -273,7 +282,29 @@ Tensor sampled_conv(const Tensor& input, const Tensor& mu, const Optional& scale
   return output;
 }
 
-// Sparse weights (compressed rows) times the columns of `source` (inputs, columns), plus a bias per row.
+// The same for a dense layer, (images, inputs) to (images, outputs): a convolution of one pixel.
+Tensor sampled_linear(const Tensor& input, const Tensor& mu, const Optional& scale, int64_t seed, const Optional& bias,
+                      bool relu) {
+  TORCH_CHECK(input.dim() == 2 && mu.dim() == 2, "input and mu: must have 2 dimensions");
+  const auto pixel = [](const Tensor& tensor) { return tensor.contiguous().unsqueeze(2).unsqueeze(3); };
+  const Optional deviation = scale ? Optional(pixel(*scale)) : std::nullopt;
+  return sampled_conv(pixel(input), pixel(mu), deviation, seed, bias, {1, 1}, {0, 0}, {1, 1}, relu)
+      .squeeze(3)
+      .squeeze(2);
+}
+
+// `source` as it is, if its rows may be read up to `padded` columns; else a copy that may, with zeros there.
+Tensor padded_rows(const Tensor& source, int64_t padded) {
+  const int64_t rows = source.size(0), stride = source.stride(0);
+  const int64_t floats = (int64_t)(source.storage().nbytes() / sizeof(float)) - source.storage_offset();
+  if (source.stride(1) == 1 && stride >= padded && (rows - 1) * stride + padded <= floats) return source;
+  Tensor made = at::zeros({rows, padded}, at::kFloat);
+  made.narrow(1, 0, source.size(1)).copy_(source);
+  return made;
+}
+
+// Sparse weights (compressed rows) times the columns of `source` (inputs, columns), plus a bias per row. The output's
+// rows lie padded, as the next product wants them.
 Tensor sparse(const Tensor& starts, const Tensor& inputs, const Tensor& weights, const Tensor& source,
               const Optional& bias, bool relu) {
   check(weights, "weights");
@@ -281,30 +312,29 @@ Tensor sparse(const Tensor& starts, const Tensor& inputs, const Tensor& weights,
   TORCH_CHECK(starts.scalar_type() == at::kInt && inputs.scalar_type() == at::kInt, "indices must be int32");
   TORCH_CHECK(starts.dim() == 1 && starts.size(0) > 0 && inputs.dim() == 1 && weights.dim() == 1 && source.dim() == 2 &&
                   inputs.size(0) == weights.size(0) && starts.is_contiguous() && inputs.is_contiguous() &&
-                  weights.is_contiguous() && source.is_contiguous(),
-              "starts, inputs, weights and source must be contiguous, the last with 2 dimensions");
-  const int64_t rows = starts.size(0) - 1;
+                  weights.is_contiguous(),
+              "starts, inputs and weights must be contiguous vectors, source must have 2 dimensions");
+  const int64_t rows = starts.size(0) - 1, columns = source.size(1);
   if (bias) {
     check(*bias, "bias");
     TORCH_CHECK(bias->is_contiguous() && bias->dim() == 1 && bias->size(0) == rows,
                 "bias: must have one element per row");
   }
-  const Tensor output = at::empty({rows, source.size(1)}, at::kFloat);
-  const Sparse s{starts.const_data_ptr<int32_t>(),
-                 inputs.const_data_ptr<int32_t>(),
-                 read(weights),
-                 read(source),
-                 read(bias),
-                 output.mutable_data_ptr<float>(),
-                 source.size(1),
-                 relu};
-  const int64_t last = s.starts[rows];
-  TORCH_CHECK(s.starts[0] == 0 && last == weights.size(0) && std::is_sorted(s.starts, s.starts + rows + 1),
+  const int32_t *start = starts.const_data_ptr<int32_t>(), *input = inputs.const_data_ptr<int32_t>();
+  TORCH_CHECK(start[0] == 0 && start[rows] == weights.size(0) && std::is_sorted(start, start + rows + 1),
               "starts: must go from 0 to the number of weights");
-  TORCH_CHECK(std::all_of(s.inputs, s.inputs + last, [&](int32_t i) { return i >= 0 && i < source.size(0); }),
+  TORCH_CHECK(std::all_of(input, input + start[rows], [&](int32_t i) { return i >= 0 && i < source.size(0); }),
               "inputs: must be rows of source");
-  at::parallel_for(0, rows, 16, [&](int64_t first, int64_t end) { kernels().sparse(s, first, end); });
-  return output;
+  const int64_t padded = (columns + kSparsePadding - 1) / kSparsePadding * kSparsePadding;
+  const Tensor output = at::empty({rows, padded}, at::kFloat);
+  if (columns == 0) return output;
+  const Tensor from = padded_rows(source, padded);
+  const Sparse s{start,  input,          read(weights), read(from), read(bias), output.mutable_data_ptr<float>(),
+                 padded, from.stride(0), padded,        relu};
+  const int64_t grain =
+      std::max<int64_t>(1, kFewProducts / std::max<int64_t>(1, padded * start[rows] / std::max<int64_t>(1, rows)));
+  at::parallel_for(0, rows, grain, [&](int64_t first, int64_t end) { kernels().sparse(s, first, end); });
+  return output.narrow(1, 0, columns);
 }
 
 Tensor conv_input_gradient(const Tensor& gradient, const Tensor& mu, const Optional& delta, const Optional& input_signs,
@@ -497,6 +527,8 @@ TORCH_LIBRARY(bnn_kernels, m) {
       "sampled_conv(Tensor input, Tensor mu, Tensor? scale, int seed, Tensor? bias, int[2] stride, int[2] padding, "
       "int[2] dilation, bool relu=False) -> Tensor",
       on_cpu(TORCH_FN(sampled_conv)));
+  m.def("sampled_linear(Tensor input, Tensor mu, Tensor? scale, int seed, Tensor? bias, bool relu=False) -> Tensor",
+        on_cpu(TORCH_FN(sampled_linear)));
   m.def("sparse(Tensor starts, Tensor inputs, Tensor weights, Tensor source, Tensor? bias, bool relu=False) -> Tensor",
         on_cpu(TORCH_FN(sparse)));
   m.def(

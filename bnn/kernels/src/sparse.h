@@ -8,29 +8,24 @@
 
 namespace bnn::BNN_ISA {
 
-// Columns [from, from + VECTORS V) of one row, of which the last vector has `lanes`.
+// Columns [from, from + VECTORS V) of one row.
 template <int VECTORS>
-inline void sparse_strip(const Sparse& s, int64_t row, int64_t from, int64_t lanes) {
+inline void sparse_strip(const Sparse& s, int64_t row, int64_t from) {
   vf sum[VECTORS];
   for (int v = 0; v < VECTORS; ++v)
     sum[v] = splat(s.bias ? s.bias[row] : 0.0f);
   for (int32_t i = s.starts[row]; i < s.starts[row + 1]; ++i) {
-    const float* source = s.source + s.inputs[i] * s.columns + from;
+    const float* source = s.source + s.inputs[i] * s.source_stride + from;
     const vf weight = splat(s.weights[i]);
-    for (int v = 0; v < VECTORS - 1; ++v)
+    for (int v = 0; v < VECTORS; ++v)
       sum[v] += weight * load(source + v * V);
-    sum[VECTORS - 1] += weight * load_some(source + (VECTORS - 1) * V, lanes);
   }
-  if (s.relu)
-    for (vf& part : sum)
-      part = positive_part(part);
-  float* to = s.destination + row * s.columns + from;
-  for (int v = 0; v < VECTORS - 1; ++v)
-    store(to + v * V, sum[v]);
-  store_some(to + (VECTORS - 1) * V, sum[VECTORS - 1], lanes);
+  float* to = s.destination + row * s.stride + from;
+  for (int v = 0; v < VECTORS; ++v)
+    store(to + v * V, s.relu ? positive_part(sum[v]) : sum[v]);
 }
 
-using SparseStrip = void (*)(const Sparse&, int64_t, int64_t, int64_t);
+using SparseStrip = void (*)(const Sparse&, int64_t, int64_t);
 
 constexpr int kSparseVectors = 8;
 constexpr SparseStrip kSparseStrips[kSparseVectors] = {
@@ -40,9 +35,9 @@ constexpr SparseStrip kSparseStrips[kSparseVectors] = {
 
 inline void sparse(const Sparse& s, int64_t first, int64_t last) {
   for (int64_t from = 0; from < s.columns; from += kSparseVectors * V) {
-    const int64_t width = std::min<int64_t>(kSparseVectors * V, s.columns - from), vectors = (width + V - 1) / V;
+    const int64_t vectors = std::min<int64_t>(kSparseVectors, (s.columns - from) / V);
     for (int64_t row = first; row < last; ++row)
-      kSparseStrips[vectors - 1](s, row, from, width - (vectors - 1) * V);
+      kSparseStrips[vectors - 1](s, row, from);
   }
 }
 

@@ -1,0 +1,1 @@
+"""Pruning by the signal-to-noise ratio |mu| / sigma: weights or whole units, and networks that are really smaller."""
