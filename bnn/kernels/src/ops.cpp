@@ -265,6 +265,7 @@ Tensor sampled_conv(const Tensor& input, const Tensor& mu, const Optional& scale
                     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool relu) {
   auto [output, shape] = make_output(input, mu, bias, stride, padding, dilation);
   if (scale) check_same(*scale, mu, "scale");
+  if (input.size(0) == 0) return output;
   const int64_t images = input.size(0), pixels = images * shape.out_height * shape.out_width;
   if (!scale || pixels > kFewPixels || mu.numel() / mu.size(0) < kFewWeights) {
     const Tensor weights = scale ? sample(mu, *scale, seed) : mu;
@@ -274,7 +275,7 @@ Tensor sampled_conv(const Tensor& input, const Tensor& mu, const Optional& scale
   const auto g = gather_of(shape, true, images);
   const GatherArguments a{
       read(input),        read(mu), nullptr, nullptr, nullptr, read(bias), output.mutable_data_ptr<float>(),
-      images > 0 ? 1 : 0, relu};
+      1, relu};
   const float* deviation = read(scale);
   at::parallel_for(0, shape.out_channels, 4, [&](int64_t first, int64_t last) {
     kernels().sampled(*g, a, deviation, (uint64_t)seed, first, last);
