@@ -13,6 +13,7 @@ from bnn import __version__
 from bnn.bench.commands import bench
 from bnn.errors import UserError
 from bnn.inference.commands import infer
+from bnn.interop.commands import export, import_
 from bnn.launch import json_object, on_ranks, process_start
 from bnn.pruning.commands import prune
 from bnn.settings import TrainSettings, parse_settings, read_settings
@@ -82,6 +83,8 @@ def models(names: tuple[str, ...], kind: str | None, width: float) -> None:
 cli.add_command(bench)
 cli.add_command(infer)
 cli.add_command(prune)
+cli.add_command(import_)
+cli.add_command(export)
 
 
 @cli.group()

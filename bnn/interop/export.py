@@ -50,12 +50,13 @@ def export_posterior(posterior: Path, out: Path) -> None:
     aside = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content)
-        os.replace(aside, out)
+        try:
+            aside.write_bytes(content)
+            os.replace(aside, out)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{out}: {error.strerror or 'cannot be written'}") from None
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def check_packages() -> None:
