@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from bnn import kernels
 from bnn.layers import BayesianLayer, FastFlipoutConv2d, FlipoutConv2d, NoiseKey, PosteriorInit, set_noise
+from bnn.layers.convert import convert
 from bnn.layers.flipout_fast import FastFlipout, FastFlipoutLinear, FlipoutConvolution
 from bnn.layers.kernel_conv import Convolution
 from bnn.models.architectures import PAPER_INPUT, resolve
@@ -128,3 +129,13 @@ def test_without_noise_it_is_the_conventional_layer() -> None:
     fast, slow = FastFlipoutConv2d(5, 4, 3, init=still), FlipoutConv2d(5, 4, 3, init=still)
     slow.load_state_dict(fast.state_dict())
     torch.testing.assert_close(fast(x), slow(x))
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
+def test_what_follows_may_change_the_output_in_place(last: bool) -> None:
+    """As model `conv` does, whose ReLU is in place and directly behind its convolutions."""
+    layers = nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 3, 1), nn.ReLU(inplace=True)
+    model = convert(nn.Sequential(*layers))
+    layout = torch.channels_last if last else torch.contiguous_format
+    model(torch.rand(2, 1, 5, 5).contiguous(memory_format=layout)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

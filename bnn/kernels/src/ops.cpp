@@ -57,9 +57,9 @@ void check_same(const Tensor& tensor, const Tensor& like, const char* name) {
       ": must have shape and strides of its weights, which must be dense");
 }
 
-// A dense tensor of that shape in NHWC order.
+// A dense tensor of that shape in NHWC order; no view, which autograd would not let anybody change in place.
 Tensor make_nhwc(at::IntArrayRef nchw) {
-  return at::empty({nchw[0], nchw[2], nchw[3], nchw[1]}, at::kFloat).permute({0, 3, 1, 2});
+  return at::empty_strided(nchw, {nchw[1] * nchw[2] * nchw[3], 1, nchw[1] * nchw[3], nchw[1]}, at::kFloat);
 }
 
 Shape shape_of(const Tensor& input, const Tensor& output, const Tensor& kernel, at::IntArrayRef stride,
