@@ -16,7 +16,7 @@ export BNN_MPICC
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison report plan test lint clean
+.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full report plan test lint clean
 MAKEFLAGS += --no-print-directory
 
 help: ## explain the targets
@@ -44,6 +44,9 @@ gpu_scaling: setup ## the scaling runs on GPUs and their figures
 
 peer_comparison: setup ## step times and memory against bayesian-torch and TFP (downloads 3 GB the first time)
 	@$(SNAKEMAKE) peer_comparison
+
+pruning_full: setup ## pruning at the paper's full size (hours; goes on where it was stopped)
+	@$(SNAKEMAKE) pruning_full
 
 report: setup ## the report of what has been measured so far; prints its path last
 	@$(SNAKEMAKE) report

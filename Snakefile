@@ -7,6 +7,8 @@ min_version("9.27")
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
+include: "workflow/rules/inference.smk"
+include: "workflow/rules/pruning.smk"
 include: "workflow/rules/bench.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
@@ -18,6 +20,7 @@ localrules:
     cpu_scaling,
     gpu_scaling,
     peer_comparison,
+    pruning_full,
     plan,
 
 
@@ -26,6 +29,8 @@ rule all_figures:
     default_target: True
     input:
         measured,  # so that a cell whose folder was deleted runs again
+        inferred,
+        pruned,
         figure_files(AVAILABLE),
         LAYOUT.report,
 
@@ -48,6 +53,12 @@ rule peer_comparison:
     input:
         benchmarks,
         compared,
+
+
+# Pruning at the paper's full size, where a site has no time for it in all_figures; goes on where it was stopped.
+rule pruning_full:
+    input:
+        full_pruning,
 
 
 # Cells, node-hours and scripts; runs nothing.

@@ -113,6 +113,7 @@ def test_the_table_fits_its_record_with_few_draws_too(tmp_path: Path) -> None:
     for draws, lines in ((1, 0), (10, 0), (11, 1), (51, 3)):
         table = convergence(np.random.default_rng(0).random((draws, 2)).astype(np.float32))
         assert len(table) == lines
+        assert {name: str(kind) for name, kind in table.dtypes.items()} == {c.name: c.type for c in CONVERGENCE.columns}
         write_table(table, tmp_path / "convergence.parquet", CONVERGENCE)
 
 

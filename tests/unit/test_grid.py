@@ -184,7 +184,15 @@ def test_the_papers_campaign_and_its_local_cut():
         ("cifar10", "vgg16", 128, 64), ("cifar10", "vgg16", 256, 64),
         ("cifar10", "resnet18", 128, 64), ("cifar10", "resnet18", 256, 64),
         ("infinite-mnist", "vgg16", 512, 12), ("infinite-mnist", "vgg16", 1024, 12),
+        ("mnist", "conv", 100, 23), ("mnist", "fc", 100, 23),
     }  # fmt: skip
+    assert {(j.cell.nodes, j.cell.batch_size, j.section.draws) for j in paper.after if j.command == "infer"} == {
+        (1, 128, 1000), (16, 128, 1000),
+    }  # fmt: skip
+    sweeps = {(job.cell.model, job.word) for job in paper.after if job.command == "prune"}
+    assert len(sweeps) == 8
+    assert ("conv", "bprune-global-weight") in sweeps
+    assert ("fc", "zero-global-unit") in sweeps
     assert {p.settings.implementation for p in paper.cells} == {
         "bnn-flipout",
         "bnn-flipout-reference",
@@ -194,8 +202,16 @@ def test_the_papers_campaign_and_its_local_cut():
     assert {(p.settings.cycle_time_ms, p.settings.fusion_buffer_mb) for p in paper.cells} == {(5.0, 64.0)}
     local = load_campaign(config, load_site(ROOT / "profiles/local"))
     assert {p.cell.nodes for p in local.cells} == {1, 2}
-    assert {p.cell.dataset for p in local.cells} == {"synthetic", "mnist-sample", "infinite-mnist"}
-    assert {role for p in local.cells for role in p.roles} == {"scaling", "accuracy", "large-batch"}
+    assert {p.cell.dataset for p in local.cells if not p.target} == {"synthetic", "mnist-sample", "infinite-mnist"}
+    assert {role for p in local.cells for role in p.roles} == {"scaling", "accuracy", "large-batch", "pruning"}
+    (full,) = [p for p in local.cells if p.target]  # needs a network and hours
+    assert (full.cell.model, full.cell.dataset, full.settings.width, full.target) == (
+        "conv",
+        "mnist",
+        1.0,
+        "pruning_full",
+    )
+    assert {job.target for job in local.after if job.cell == full.cell} == {"pruning_full"}
 
 
 def test_every_cells_order_of_settings_is_stable():

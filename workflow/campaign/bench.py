@@ -77,26 +77,18 @@ def parse_bench(values: dict[str, Any] | None, origin: str, site: Site) -> tuple
         if model not in MODELS and not USER_MODEL.fullmatch(model):
             hint = did_you_mean(model, MODELS)
             raise UserError(f"{origin}.models[{index}]: unknown model {model!r}{hint} or package.module:function")
-    room = site.hardware.cores_per_node * site.hardware.threads_per_core
-    threads = values.get("threads", site.hardware.cores_per_node)
-    if threads > room:
-        raise UserError(f"{origin}.threads: {threads} threads are more than {site.name}'s {room} hardware threads")
+    threads = site.threads_of_job(values.get("threads"), origin)
     named, peers = tuple(values.get("implementations", ())), tuple(values.get("peers", ()))
     try:
         choose("step", named, peers)
     except UserError as error:
         raise UserError(f"{origin}.{str(error).removeprefix('--')}") from None
-    launch = _launch_hash(site)
+    launch = site.environment_hash
     rounds = values.get("rounds", ROUNDS)
     return tuple(
         BenchPoint(model, batch, threads, rounds, named, peers, launch)
         for model, batch in product(values["models"], values["batch_sizes"])
     )
-
-
-def _launch_hash(site: Site) -> str:
-    facts = [list(site.modules), sorted(site.variables.items())]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 
 def plan_entry(point: BenchPoint, site: str) -> dict[str, Any]:

@@ -32,8 +32,13 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Folder of its records, relative to the results folder."""
+        return Path(self.site) / "cells" / self.place
+
+    @property
+    def place(self) -> Path:
+        """Its folders below those of all cells: cells/, and infer/ and prune/ for the jobs after it."""
         return (
-            Path(self.site) / "cells" / _text(self.dataset) / _text(self.model) / self.kind
+            Path(_text(self.dataset)) / _text(self.model) / self.kind
             / f"nodes={self.nodes}" / f"batch={self.batch_size}" / f"variant={_text(self.variant)}"
             / f"repeat={self.repeat}"
         )  # fmt: skip

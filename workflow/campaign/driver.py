@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bnn.errors import UserError
+from campaign import after
+from campaign.after import AfterJob
 from campaign.bench import BenchPoint, is_current
 from campaign.grid import Campaign, PlannedCell, load_campaign
 from campaign.layout import Layout
@@ -21,7 +23,8 @@ from campaign.sites import load_site
 class Driver:
     """A campaign made ready. `busy` says which process runs it already, `lock` is held from `start` on.
 
-    `stale`: cells whose summary is of other settings, `measured`: benchmarks whose record is as the plan asks, by name.
+    By name: `stale` are cells whose summary is of other settings, `measured` and `made` are benchmarks and jobs after
+    cells whose record is as the plan asks.
     """
 
     campaign: Campaign
@@ -29,6 +32,7 @@ class Driver:
     busy: str | None = None
     stale: frozenset[str] = frozenset()
     measured: frozenset[str] = frozenset()
+    made: frozenset[str] = frozenset()
     lock: Lock | None = field(default=None, repr=False)
 
     @property
@@ -62,14 +66,22 @@ def prepare(site_file: Path, campaign_file: Path, results: Path) -> Driver:
         write_plan(campaign, layout)
     stale = frozenset(planned.cell.name for planned in campaign.cells if _is_stale(planned, layout))
     measured = frozenset(point.name for point in campaign.bench if _is_measured(point, layout))
-    return Driver(campaign, layout, busy, stale, measured)
+    made = frozenset(job.name for job in campaign.after if _is_made(job, layout))
+    return Driver(campaign, layout, busy, stale, measured, made)
 
 
 def _is_measured(point: BenchPoint, layout: Layout) -> bool:
     """Whether the benchmark's record is as the plan asks; if it is of other options, its script is the newer one."""
-    record, script = layout.bench(point.word, point.batch), layout.job(point.name)
-    if is_current(point, layout):
-        return True
+    return is_current(point, layout) or _outdate(layout.bench(point.word, point.batch), layout.job(point.name))
+
+
+def _is_made(job: AfterJob, layout: Layout) -> bool:
+    """The same of a job after a cell."""
+    return after.is_current(job, layout) or _outdate(job.record(layout), layout.job(job.name))
+
+
+def _outdate(record: Path, script: Path) -> bool:
+    """Make the script newer than the record: a reason to run it, whatever Snakemake remembers. Returns False."""
     if record.exists() and script.stat().st_mtime <= record.stat().st_mtime:
         os.utime(script)
     return False

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from bnn.errors import UserError
 from bnn.settings import TrainSettings
+from campaign.after import AfterJob, plan_after
 from campaign.bench import BenchPoint, parse_bench
 from campaign.cell import Cell
 from campaign.schema import check, merge
@@ -26,7 +27,8 @@ class PlannedCell:
     """A cell with everything that its job is told.
 
     `studies` are those that ask for it and `roles` what they feed, joined; `ranks` = nodes x ranks per node; `launch`
-    is a hash of how it is launched, which a measurement depends on as it does on its settings.
+    is a hash of how it is launched, which a measurement depends on as it does on its settings. `target` is the only
+    target that asks for it, empty: any.
     """
 
     cell: Cell
@@ -35,6 +37,7 @@ class PlannedCell:
     roles: tuple[str, ...]
     ranks: int
     launch: str
+    target: str = ""
 
     @property
     def study(self) -> str:
@@ -59,6 +62,7 @@ class Campaign:
     variants: dict[str, Variant]
     cells: tuple[PlannedCell, ...]
     bench: tuple[BenchPoint, ...] = ()
+    after: tuple[AfterJob, ...] = ()
 
     def datasets(self) -> list[tuple[str, dict[str, Any]]]:
         """The data sets that the cells read, each with its options once."""
@@ -120,7 +124,9 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
     targets = tuple(float(value) for value in values.get("accuracy_targets", ()))
     where = f"{site.origin}: site.grid.{name}.bench" if "bench" in overrides else f"{origin}: bench"
     bench = parse_bench(values.get("bench"), where, site)
-    return Campaign(name, origin, site, targets, studies, variants, tuple(planned.values()), bench)
+    cells = tuple(planned.values())
+    after = plan_after(studies.values(), cells, site)
+    return Campaign(name, origin, site, targets, studies, variants, cells, bench, after)
 
 
 def _points(studies: dict[str, Study]) -> Iterator[_Point]:
@@ -171,7 +177,7 @@ def _plan_cell(
     settings = settings.model_copy(update={"labels": cell.labels() | {"launch": launch}})
     check_room(study, settings, site, point.nodes, per_node)
     check_point(study, settings, point.nodes, ranks)
-    return PlannedCell(cell, settings, (study.name,), study.roles, ranks, launch)
+    return PlannedCell(cell, settings, (study.name,), study.roles, ranks, launch, study.target)
 
 
 def _launch_hash(site: Site, ranks: int, per_node: int, engine: str) -> str:
@@ -191,4 +197,5 @@ def _join(first: PlannedCell, second: PlannedCell) -> PlannedCell:
             f"settings ({key}: {a[key]!r} and {b.get(key)!r}); give one of them a variant of its own"
         )
     roles = tuple(dict.fromkeys([*first.roles, *second.roles]))
-    return replace(first, studies=(*first.studies, *second.studies), roles=roles)
+    target = first.target if first.target == second.target else ""
+    return replace(first, studies=(*first.studies, *second.studies), roles=roles, target=target)

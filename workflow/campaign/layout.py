@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from bnn.records.files import POSTERIOR
+from bnn.records.inference import INFERENCE
+from bnn.records.pruning import PRUNING_SUMMARY
 from campaign.cell import Cell
 
 RESULTS = "results"
@@ -69,6 +72,18 @@ class Layout:
     def bench(self, model: str, batch: int) -> Path:
         """Rows of the benchmark of one model's training steps; its header lies beside it (bnn.records.bench)."""
         return self.root / "bench" / "step" / model / f"batch={batch}.parquet"
+
+    def posterior(self, cell: Cell) -> Path:
+        """Folder of the posteriors that the cell saved: step-N, one for each step that was kept."""
+        return self.folder(cell) / POSTERIOR
+
+    def inference(self, cell: Cell) -> Path:
+        """Summary of the Monte-Carlo predictions of the cell's posterior; other records lie beside it."""
+        return self.root / "infer" / cell.place / INFERENCE
+
+    def pruning(self, cell: Cell, sweep: str) -> Path:
+        """Summary of one pruning sweep of the cell's posterior; other records lie beside it."""
+        return self.root / "prune" / cell.place / sweep / PRUNING_SUMMARY
 
     def job(self, name: str) -> Path:
         """Script of a job that is no cell's."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bnn.records.summary import Summary
+from campaign.after import plan_entry as after_entry
+from campaign.after_sections import INFER, PRUNE
 from campaign.bench import plan_entry
 from campaign.cell import Cell
 from campaign.files import write_if_changed
@@ -24,7 +26,7 @@ SCHEMA_VERSION = 1
 
 
 def plan_content(campaign: Campaign) -> dict[str, Any]:
-    """The content of plan.json: site facts, studies, variants, and per cell its identity, study, ranks and settings."""
+    """The content of plan.json: site facts, studies, variants, cells with their settings, and the jobs beside them."""
     site = campaign.site
     return {
         "schema_version": SCHEMA_VERSION,
@@ -43,12 +45,19 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
             "watts": site.watts,
         },
         "studies": {
-            study.name: {"description": study.description, "roles": list(study.roles), "repeats": study.repeats}
+            study.name: {
+                "description": study.description,
+                "roles": list(study.roles),
+                "repeats": study.repeats,
+                "target": study.target,
+            }
             for study in campaign.studies.values()
         },
         "variants": {variant.name: variant.description for variant in campaign.variants.values()},
         "cells": [_entry(planned) for planned in campaign.cells],
         "bench": [plan_entry(point, site.name) for point in campaign.bench],
+        "infer": [after_entry(job) for job in campaign.after if job.command == INFER],
+        "prune": [after_entry(job) for job in campaign.after if job.command == PRUNE],
     }
 
 
@@ -59,6 +68,7 @@ def _entry(planned: PlannedCell) -> dict[str, Any]:
         "study": planned.study,
         "studies": list(planned.studies),
         "roles": list(planned.roles),
+        "target": planned.target,
         "ranks": planned.ranks,
         "fingerprint": planned.settings.fingerprint(),
         "launch": planned.launch,

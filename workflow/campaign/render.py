@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from bnn.records.files import CELL, JOB_LOG, MPI, MPI_ASIDE, SUMMARY, TIMELINE
+from campaign.after import AfterJob
 from campaign.bench import BenchPoint
 from campaign.files import write_if_changed
 from campaign.grid import Campaign, PlannedCell
@@ -54,24 +55,16 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
             text = script_text(planned, campaign, layout, place, template)
             if write_if_changed(script, text, mode=0o755):
                 written.append(script)
-    written += _render_benchmarks(campaign, layout, place, wanted, keep)
+    beside = {layout.job(point.name): bench_text(point, campaign, layout, place) for point in campaign.bench}
+    beside |= {layout.job(job.name): after_text(job, campaign, layout, place) for job in campaign.after}
+    wanted |= set(beside)
+    for script, text in beside.items():
+        if not (keep and script.exists()) and write_if_changed(script, text, mode=0o755):
+            written.append(script)
     if not keep:
         for found in layout.jobs.iterdir():
             if found not in wanted and found.suffix in (".sh", ".json") and not found.name.startswith("."):
                 found.unlink()
-    return written
-
-
-def _render_benchmarks(campaign: Campaign, layout: Layout, place: Place, wanted: set[Path], keep: bool) -> list[Path]:
-    """As `render_jobs`, for benchmarks; adds their scripts to `wanted`."""
-    written = []
-    for point in campaign.bench:
-        script = layout.job(point.name)
-        wanted.add(script)
-        if keep and script.exists():
-            continue
-        if write_if_changed(script, bench_text(point, campaign, layout, place), mode=0o755):
-            written.append(script)
     return written
 
 
@@ -84,6 +77,20 @@ def bench_text(point: BenchPoint, campaign: Campaign, layout: Layout, place: Pla
         place=place,
         record=layout.bench(point.word, point.batch),
         script=layout.job(point.name),
+        measuring_lock=layout.measuring_lock,
+    )
+
+
+def after_text(job: AfterJob, campaign: Campaign, layout: Layout, place: Place) -> str:
+    """The script of one job after a cell."""
+    return _template(f"after_{campaign.site.scheduler}").render(
+        campaign=campaign.name,
+        job=job,
+        site=campaign.site,
+        place=place,
+        posterior=layout.posterior(job.cell),
+        folder=job.record(layout).parent,
+        script=layout.job(job.name),
         measuring_lock=layout.measuring_lock,
     )
 

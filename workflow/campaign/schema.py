@@ -13,6 +13,9 @@ import yaml
 from bnn.errors import UserError
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
+BOUNDS = {
+    "minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most", "exclusiveMaximum": "less than",
+}  # fmt: skip
 
 
 @cache
@@ -64,9 +67,8 @@ def _line(error: Any) -> str:
         return f"{at}: must not be empty"
     if rule == "pattern":
         return f"{at}: {value!r} is not a name (letters, digits, '_', '-', '.')"
-    if rule in ("minimum", "exclusiveMinimum", "maximum"):
-        bound = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}[rule]
-        return f"{at}: {value} must be {bound} {limit}"
+    if rule in BOUNDS:
+        return f"{at}: {value} must be {BOUNDS[rule]} {limit}"
     return f"{at}: {error.message}"
 
 

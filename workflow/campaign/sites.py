@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +80,23 @@ class Site:
     @property
     def has_gpus(self) -> bool:
         return self.hardware.gpus_per_node > 0
+
+    @property
+    def environment_hash(self) -> str:
+        """Of what a job that starts no ranks finds: modules and variables."""
+        facts = [list(self.modules), sorted(self.variables.items())]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
+
+    def threads_of_job(self, asked: int | None, origin: str) -> int:
+        """Threads of a job that has the node to itself: all cores, or as asked in `origin`.
+
+        Raises UserError when more are asked for than there are.
+        """
+        room = self.hardware.cores_per_node * self.hardware.threads_per_core
+        threads = asked or self.hardware.cores_per_node
+        if threads > room:
+            raise UserError(f"{origin}.threads: {threads} threads are more than {self.name}'s {room} hardware threads")
+        return threads
 
 
 def load_site(path: Path) -> Site:

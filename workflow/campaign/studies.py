@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bnn.errors import UserError
+from campaign.after_sections import COMMANDS, AfterSection, parse_section
 from campaign.schema import did_you_mean
 
 BASE = "base"
@@ -26,7 +27,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """A grid of points; `origin` is its file and key path, for messages."""
+    """A grid of points; `origin` is its file and key path, for messages.
+
+    `target` is the only target that runs it, empty for a study that every target runs. `sections` say what is asked of
+    the posteriors that it trains.
+    """
 
     name: str
     origin: str
@@ -42,6 +47,12 @@ class Study:
     settings: dict[str, Any]
     exclude: tuple[dict[str, list[Any]], ...]
     description: str = ""
+    target: str = ""
+    sections: tuple[AfterSection, ...] = ()
+
+    def after(self, command: str) -> AfterSection | None:
+        """Its section of that name, `infer` or `prune`."""
+        return next((section for section in self.sections if section.command == command), None)
 
     def excludes(self, model: str, kind: str, nodes: int, batch_size: int, variant: str) -> bool:
         """Whether an entry of `exclude` lists this point's value under each of its keys."""
@@ -59,7 +70,7 @@ def parse_variants(values: dict[str, Any], locate: Locate) -> dict[str, Variant]
 def parse_studies(
     values: dict[str, Any], nodes: list[int] | None, variants: dict[str, Variant], locate: Locate
 ) -> dict[str, Study]:
-    """Raises UserError for an unknown variant, missing node counts and exclusions that name nothing of the study."""
+    """Raises UserError for an unknown variant, missing node counts and lists of values that the study does not have."""
     studies = {}
     for name, given in values.items():
         origin = locate("studies", name)
@@ -81,19 +92,26 @@ def parse_studies(
             settings=given.get("settings", {}),
             exclude=tuple(given.get("exclude", ())),
             description=given.get("description", ""),
+            target=given.get("target", ""),
+            sections=tuple(
+                section for command in COMMANDS if (section := parse_section(command, given.get(command), origin))
+            ),
         )
         for index, variant in enumerate(study.variants):
             if variant not in variants:
                 hint = did_you_mean(variant, variants)
                 raise UserError(f"{origin}.variants[{index}]: unknown variant {variant!r}{hint}")
-        _check_exclusions(study)
+        for index, entry in enumerate(study.exclude):
+            _check_listed(study, entry, f"{origin}.exclude[{index}]")
+        for section in study.sections:
+            _check_listed(study, section.where or {}, f"{section.origin}.where")
         studies[name] = study
     return studies
 
 
-def _check_exclusions(study: Study) -> None:
-    for index, entry in enumerate(study.exclude):
-        for key, listed in entry.items():
-            absent = [value for value in listed if value not in getattr(study, key)]
-            if absent:
-                raise UserError(f"{study.origin}.exclude[{index}].{key}: {absent[0]!r} is not in the study's {key}")
+def _check_listed(study: Study, entry: dict[str, list[Any]], origin: str) -> None:
+    """Raises UserError where a list of values by axes names one that the study does not have."""
+    for key, listed in entry.items():
+        absent = [value for value in listed if value not in getattr(study, key)]
+        if absent:
+            raise UserError(f"{origin}.{key}: {absent[0]!r} is not in the study's {key}")

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from bnn.errors import UserError
 from bnn.records.files import SUMMARY
+from bnn.records.inference import INFERENCE
+from bnn.records.pruning import PRUNING_SUMMARY
 from campaign.cell import Cell
 from campaign.entry import open_campaign
 from campaign.figures import catalogue
 from campaign.layout import data_key
 from campaign.render import Place
+from campaign.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
 
 ENVIRONMENT = f"{workflow.basedir}/envs/environment-cpu.yaml"
@@ -27,6 +30,7 @@ PROFILE = Path(DRIVER.campaign.site.origin).parent
 CELLS = {planned.cell.name: planned for planned in DRIVER.campaign.cells}
 ORDER = {name: place for place, name in enumerate(CELLS)}
 DATASETS = {data_key(name, options): (name, options) for name, options in DRIVER.campaign.datasets()}
+AFTER = {job.name: job for job in DRIVER.campaign.after}
 BENCHMARKS = {(point.word, str(point.batch)): point for point in DRIVER.campaign.bench}
 PLAN = DRIVER.plan
 AVAILABLE = catalogue.available(PLAN)
@@ -130,13 +134,85 @@ def compared(wildcards):
     return []
 
 
+# Targets that report of what there is; all others run what is missing.
+REPORTING = {"report", "peer_comparison", "pruning_full"}
+
+
+def asked(target):
+    """Whether what belongs to this target only (empty: to any) is asked for."""
+    return not target or target in workflow.dag_settings.targets
+
+
+def reporting():
+    targets = set(workflow.dag_settings.targets)
+    return bool(targets) and targets <= REPORTING
+
+
 def measured(wildcards):
     """Summaries of all cells; for targets that only report of those that have finished, and none runs."""
-    targets = set(workflow.dag_settings.targets)
-    if targets and targets <= {"report", "peer_comparison"}:
-        present = [name for name in CELLS if LAYOUT.summary(CELLS[name].cell).exists()]
-        return [LAYOUT.summary(CELLS[name].cell) for name in present if name not in DRIVER.stale]
-    return [LAYOUT.summary(planned.cell) for planned in CELLS.values()]
+    wanted = [planned for planned in CELLS.values() if asked(planned.target)]
+    if reporting():
+        wanted = [planned for planned in wanted if planned.target or is_trained(planned)]
+    return [LAYOUT.summary(planned.cell) for planned in wanted]
+
+
+def is_trained(planned):
+    return LAYOUT.summary(planned.cell).exists() and planned.cell.name not in DRIVER.stale
+
+
+def inferred(wildcards):
+    return after_records("infer")
+
+
+def pruned(wildcards):
+    return after_records("prune")
+
+
+def after_records(command):
+    """Records of the jobs after cells, as `measured` has summaries."""
+    wanted = [job for job in AFTER.values() if job.command == command and asked(job.target)]
+    if reporting():
+        wanted = [job for job in wanted if job.target or job.name in DRIVER.made]
+    return [job.record(LAYOUT) for job in wanted]
+
+
+def planned_after(command, wildcards):
+    """The job after a cell of these wildcards."""
+    cell = planned_cell(wildcards).cell
+    for job in AFTER.values():
+        if job.command == command and job.cell == cell and job.word == getattr(wildcards, "sweep", ""):
+            return job
+    raise WorkflowError(f"{cell.folder}: no job of bnn {command} after it in campaign {DRIVER.campaign.name}")
+
+
+def after_script(command):
+    """Its script: a reason to run where the record is of other options, whatever Snakemake remembers."""
+
+    def script(wildcards):
+        job = planned_after(command, wildcards)
+        return ancient(LAYOUT.job(job.name)) if job.name in DRIVER.made else LAYOUT.job(job.name)
+
+    return script
+
+
+def after_trained(wildcards):
+    return LAYOUT.summary(planned_cell(wildcards).cell)
+
+
+def after_fingerprint(command):
+    return lambda wildcards: planned_after(command, wildcards).fingerprint
+
+
+def full_pruning(wildcards):
+    """What target pruning_full runs; a campaign without such a study is told what the target needs."""
+    wanted = [job.record(LAYOUT) for job in AFTER.values() if job.target == "pruning_full"]
+    if wanted:
+        return [*wanted, *figure_files([name for name in AVAILABLE if catalogue.FIGURES[name].sweeps]), LAYOUT.report]
+    line = f"pruning_full: campaign {DRIVER.campaign.name} has no study with target pruning_full"
+    if not workflow.dryrun:
+        sys.exit(line)
+    print(line, file=sys.stderr)
+    return []
 
 
 def figure_files(names):

@@ -33,6 +33,9 @@ class FigureSpec:
     profiled: bool = False  # whether it needs MPI profiles
     batch: int = 0  # which of the role's batch sizes, in ascending order, it needs to exist
     benchmarked: bool = False  # whether it needs benchmarks
+    inferred: bool = False  # whether it needs Monte-Carlo predictions, of `model` if that is given
+    spread: bool = False  # of models trained on more than one node count
+    sweeps: bool = False  # whether it needs pruning sweeps, of `model` if that is given
     reason: str = ""
 
     @property
@@ -53,9 +56,12 @@ BENCHMARKS = ("bench", "bench_runs")
 NO_PROFILER = "it needs profiles of the MPI calls of a run, which this site does not record (site.profiler)"
 NO_HOROVOD = "no cell that it shows exchanges through MPI: their engine is not horovod"
 NO_BENCHMARK = "this campaign asks for no benchmark (section bench of its file)"
-INFERENCE = "it needs Monte-Carlo predictions of trained models, which this campaign does not make"
+INFERENCE = "it needs Monte-Carlo predictions of trained models, which this campaign does not make (section infer)"
+ONE_NODE_COUNT = "it needs a model trained on several nodes, and this campaign predicts with models of one node count"
 GPUS = "it needs the records of a site with GPUs beside those of a site without"
-PRUNED = "it needs models pruned after training, which this campaign does not make"
+PRUNED = "it needs models pruned after training, which this campaign does not make (section prune)"
+PREDICTED, DRAWN = ("inference", "inference_true_class"), ("inference", "inference_draws")
+SWEPT, CLASSES = ("pruning", "pruning_summary"), ("pruning", "pruning_summary", "pruning_true_class")
 
 _ALL = (
     FigureSpec("fig1", "Network architectures", NETWORKS),
@@ -66,10 +72,33 @@ _ALL = (
     FigureSpec("fig3a", "Scaling efficiency of VGG-16", PERFORMANCE, EFFICIENCY, SCALING, "vgg16"),
     FigureSpec("fig3b", "Scaling efficiency of ResNet-18", PERFORMANCE, EFFICIENCY, SCALING, "resnet18"),
     FigureSpec("fig3c", "Time to training accuracy", LEARNING, ("cells", "accuracy"), ACCURACY),
-    FigureSpec("fig4a", "Predictions against Monte-Carlo draws, trained on 1 node", PREDICTION, reason=INFERENCE),
-    FigureSpec("fig4b", "Predictions against Monte-Carlo draws, trained on 16 nodes", PREDICTION, reason=INFERENCE),
-    FigureSpec("fig5a", "Predictive distributions by class, VGG-16", PREDICTION, reason=INFERENCE),
-    FigureSpec("fig5b", "Predictive distributions by class, ResNet-18", PREDICTION, reason=INFERENCE),
+    FigureSpec("fig4a", "Predictions against draws, fewest nodes", PREDICTION, PREDICTED, inferred=True, model="vgg16"),
+    FigureSpec(
+        "fig4b",
+        "Predictions against draws, most nodes",
+        PREDICTION,
+        PREDICTED,
+        inferred=True,
+        model="vgg16",
+        spread=True,
+    ),
+    FigureSpec("fig5a", "Predictions by class, VGG-16", PREDICTION, PREDICTED, inferred=True, model="vgg16"),
+    FigureSpec("fig5b", "Predictions by class, ResNet-18", PREDICTION, PREDICTED, inferred=True, model="resnet18"),
+    FigureSpec("inference_runtime", "Time of inference against draws", PREDICTION, DRAWN, inferred=True),
+    FigureSpec(
+        "inference_convergence",
+        "Convergence of the predictive distribution",
+        PREDICTION,
+        ("inference", "inference_convergence"),
+        inferred=True,
+    ),
+    FigureSpec(
+        "inference_reliability",
+        "Reliability of the predictions",
+        PREDICTION,
+        ("inference", "inference_reliability"),
+        inferred=True,
+    ),
     FigureSpec("fig6a", "Throughput at large batches, the smaller", PERFORMANCE, RATES, LARGE_BATCH),
     FigureSpec("fig6b", "Throughput at large batches, the larger", PERFORMANCE, RATES, LARGE_BATCH, batch=1),
     FigureSpec("fig6c", "Training time at large batches", PERFORMANCE, RATES, LARGE_BATCH),
@@ -78,9 +107,11 @@ _ALL = (
     FigureSpec("fig7b", "GPU against CPU throughput", PERFORMANCE, reason=GPUS),
     FigureSpec("fig7c", "Training time on GPUs and CPUs", PERFORMANCE, reason=GPUS),
     FigureSpec("fig7d", "Scaling efficiency on GPUs and CPUs", PERFORMANCE, reason=GPUS),
-    FigureSpec("fig8", "Accuracy against pruning", PRUNING, reason=PRUNED),
-    FigureSpec("fig9a", "Predictive distributions of the pruned convolutional model", PRUNING, reason=PRUNED),
-    FigureSpec("fig9b", "Predictive distributions of the pruned fully connected model", PRUNING, reason=PRUNED),
+    FigureSpec("fig8", "Accuracy against pruning", PRUNING, SWEPT, sweeps=True),
+    FigureSpec("fig9a", "Predictions of the pruned convolutional model", PRUNING, CLASSES, sweeps=True, model="conv"),
+    FigureSpec("fig9b", "Predictions of the pruned fully connected model", PRUNING, CLASSES, sweeps=True, model="fc"),
+    FigureSpec("snr", "Signal-to-noise ratio of the weights", PRUNING, ("pruning_summary", "pruning_snr"), sweeps=True),
+    FigureSpec("pruning_speed", "Speed of pruned inference", PRUNING, SWEPT, sweeps=True),
     FigureSpec(PEER_COMPARISON, "Training steps of several implementations", PERFORMANCE, BENCHMARKS, benchmarked=True),
 )
 FIGURES: dict[str, FigureSpec] = {spec.name: spec for spec in _ALL}
@@ -101,6 +132,8 @@ def _missing(spec: FigureSpec, plan: dict[str, Any]) -> str:
     """Why the plan cannot have the figure; empty when it can."""
     if spec.benchmarked and not plan.get("bench"):
         return NO_BENCHMARK
+    if spec.inferred or spec.sweeps:
+        return _missing_jobs(spec, plan)
     if spec.reason or not spec.role:
         return spec.reason
     cells = [cell for cell in plan["cells"] if spec.role in cell["roles"]]
@@ -115,3 +148,14 @@ def _missing(spec: FigureSpec, plan: dict[str, Any]) -> str:
     if spec.batch >= len({cell["batch_size"] for cell in cells}):
         return "this campaign has a single large batch size"
     return ""
+
+
+def _missing_jobs(spec: FigureSpec, plan: dict[str, Any]) -> str:
+    """As `_missing`, of a figure from jobs after cells; those that only a target of their own runs do not count."""
+    jobs = [job for job in plan.get("infer" if spec.inferred else "prune", []) if not job["target"]]
+    if not jobs:
+        return INFERENCE if spec.inferred else PRUNED
+    jobs = [job for job in jobs if not spec.model or job["model"] == spec.model]
+    if not jobs:
+        return f"this campaign does not {'predict with' if spec.inferred else 'prune'} {spec.model}"
+    return ONE_NODE_COUNT if spec.spread and len({job["nodes"] for job in jobs}) < 2 else ""

@@ -10,12 +10,20 @@ from matplotlib.figure import Figure
 from campaign.figures.accuracy import accuracy_figure
 from campaign.figures.architecture import architecture_figure
 from campaign.figures.catalogue import ACCURACY, LARGE_BATCH, PEER_COMPARISON, SCALING
+from campaign.figures.classes import classes_figure, pruned_classes_figure
 from campaign.figures.context import Context
 from campaign.figures.efficiency import efficiency_figure
+from campaign.figures.inference_convergence import inference_convergence_figure
+from campaign.figures.inference_reliability import inference_reliability_figure
+from campaign.figures.inference_runtime import inference_runtime_figure
 from campaign.figures.mpi import mpi_figure
 from campaign.figures.peers import peers_figure
+from campaign.figures.predictions import draws_figure
+from campaign.figures.pruning import pruning_figure
+from campaign.figures.pruning_speed import pruning_speed_figure
 from campaign.figures.runtime import runtime_figure
 from campaign.figures.select import Tables
+from campaign.figures.snr import snr_figure
 from campaign.figures.throughput import throughput_figure
 
 Draw = Callable[[Tables, Context], Figure]
@@ -29,9 +37,21 @@ DRAW: dict[str, Draw] = {
     "fig3a": partial(efficiency_figure, role=SCALING, model="vgg16"),
     "fig3b": partial(efficiency_figure, role=SCALING, model="resnet18"),
     "fig3c": partial(accuracy_figure, role=ACCURACY),
+    "fig4a": partial(draws_figure, model="vgg16", most=False),
+    "fig4b": partial(draws_figure, model="vgg16", most=True),
+    "fig5a": partial(classes_figure, model="vgg16"),
+    "fig5b": partial(classes_figure, model="resnet18"),
+    "inference_runtime": inference_runtime_figure,
+    "inference_convergence": inference_convergence_figure,
+    "inference_reliability": inference_reliability_figure,
     "fig6a": partial(throughput_figure, role=LARGE_BATCH, batch_index=0),
     "fig6b": partial(throughput_figure, role=LARGE_BATCH, batch_index=1),
     "fig6c": partial(runtime_figure, role=LARGE_BATCH, every_batch=True),
     "fig6d": partial(efficiency_figure, role=LARGE_BATCH, one_panel=True),
+    "fig8": pruning_figure,
+    "fig9a": partial(pruned_classes_figure, model="conv"),
+    "fig9b": partial(pruned_classes_figure, model="fc"),
+    "snr": snr_figure,
+    "pruning_speed": pruning_speed_figure,
     PEER_COMPARISON: peers_figure,
 }

@@ -112,9 +112,9 @@ def data_note(cells: pd.DataFrame) -> str:
         parts.append("synthetic images (made up, for throughput only)" if dataset == "synthetic" else str(dataset))
     text = f"Data: {', '.join(parts)}."
     for variant, rows in cells.groupby("variant"):
-        departures = _departures(rows)
-        if departures:
-            text += f" Variant {variant}: {', '.join(departures)}."
+        found = departures(rows)
+        if found:
+            text += f" Variant {variant}: {', '.join(found)}."
     counts = cells[cells["counted"]].groupby(["model", "kind", "nodes", "batch_size", "variant"])["repeat"].count()
     if len(counts):
         low, high = int(counts.min()), int(counts.max())
@@ -123,7 +123,8 @@ def data_note(cells: pd.DataFrame) -> str:
     return text + (f" {missing} planned repeat{'s have' if missing > 1 else ' has'} no record." if missing else "")
 
 
-def _departures(rows: pd.DataFrame) -> list[str]:
+def departures(rows: pd.DataFrame) -> list[str]:
+    """What a variant's rows change of the paper's model."""
     found = [f"width {width:g}" for width in sorted(rows["width"].unique()) if width != 1]
     starts = sorted(rows["rho_init"].dropna().unique())
     return found + [f"rho starts at {rho:g} (the paper: -9)" for rho in starts if rho != -9]

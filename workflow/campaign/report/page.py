@@ -13,6 +13,7 @@ from campaign.figures.catalogue import FIGURES, NOT_DRAWN, PEER_COMPARISON, avai
 from campaign.report import flops, headline, published
 from campaign.report.bench import bench_section
 from campaign.report.captions import FOLDER, caption_html
+from campaign.report.inference import inference_section, pruning_section
 from campaign.report.mpi import mpi_section
 from campaign.report.origin import facts, header
 from campaign.report.svg import inline_svg
@@ -77,6 +78,8 @@ def render(
         accuracies=headline.accuracy_rows(tables),
         parameters=headline.parameter_rows(tables),
         mpi=mpi_section(tables),
+        inference=inference_section(tables),
+        pruning=pruning_section(tables),
         bench=bench_section(tables),
         comparison=_figure(PEER_COMPARISON, figures[PEER_COMPARISON], captions) if PEER_COMPARISON in drawn else None,
         flops=flops.flops_rows(),
@@ -109,11 +112,11 @@ def _figure(name: str, path: Path, captions: Path) -> dict[str, Any]:
         "number": _number(name),
         "title": spec.title,
         "category": spec.category,
-        "svg": inline_svg(path, name, f"Figure {_number(name)}: {spec.title}"),
+        "svg": inline_svg(path, name, f"Figure {_number(name)}: {spec.title}" if _number(name) else spec.title),
         "caption": caption_html(spec.caption, captions),
     }
 
 
 def _number(name: str) -> str:
-    """fig2a -> 2a."""
-    return name.removeprefix("fig")
+    """fig2a -> 2a; empty for a figure that the paper does not have."""
+    return name.removeprefix("fig") if name.startswith("fig") else ""

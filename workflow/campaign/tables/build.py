@@ -1,4 +1,4 @@
-"""All tables of a campaign from its plan and the records of its cells and benchmarks."""
+"""All tables of a campaign from its plan and the records of its cells and of the jobs beside them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn.records.columns import TableSchema
+from campaign.after_sections import INFER, PRUNE
+from campaign.tables.after import after_rows
 from campaign.tables.bench import bench_rows, load, run_row
 from campaign.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
 from campaign.tables.compare import accuracy_rows, ratio_rows
+from campaign.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.tables.mpi import mpi_rank_rows, mpi_rows
 from campaign.tables.points import throughput_rows
 from campaign.tables.scaling import scaling_rows
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # nullable types, so that a missing cell's integers stay empty instead of turning into floats
-PANDAS_TYPES = {"int64": "Int64", "float64": "float64", "bool": "boolean", "string": "object"}
+PANDAS_TYPES = {"int32": "Int32", "int64": "Int64", "float64": "float64", "bool": "boolean", "string": "object"}
 
 
 def build_tables(plan: dict[str, Any], results: Path, names: Iterable[str] = TABLES) -> dict[str, pd.DataFrame]:
@@ -29,8 +32,12 @@ def build_tables(plan: dict[str, Any], results: Path, names: Iterable[str] = TAB
     summary.json is listed as MISSING. Raises UserError naming the file when a record is damaged.
     """
     wanted = set(names)
-    of_cells = _of_cells(plan, results) if wanted & set(CELL_TABLES) else {}
-    return of_cells | (_of_benchmarks(plan, results) if wanted & set(BENCH_TABLES) else {})
+    built = _of_cells(plan, results) if wanted & set(CELL_TABLES) else {}
+    built |= _of_benchmarks(plan, results) if wanted & set(BENCH_TABLES) else {}
+    for command, tables in ((INFER, INFERENCE_TABLES), (PRUNE, PRUNING_TABLES)):
+        if wanted & set(tables):
+            built |= {name: frame(rows, TABLES[name]) for name, rows in after_rows(command, plan, results).items()}
+    return built
 
 
 def _of_benchmarks(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:
@@ -41,6 +48,7 @@ def _of_benchmarks(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFram
 
 def _of_cells(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:
     loaded = [LoadedCell(entry, results) for entry in plan["cells"]]
+    loaded = [cell for cell in loaded if cell.summary or not cell.target]  # what a target of its own runs, once it has
     cells = frame([cell_row(cell) for cell in loaded], TABLES["cells"])
     throughput = frame(throughput_rows(cells), TABLES["throughput"])
     targets = plan.get("accuracy_targets", [])

@@ -33,6 +33,7 @@ class LoadedCell:
         self.cell = Cell(**{key: entry[key] for key in IDENTITY})
         self.study: str = entry.get("study", "")
         self.roles: list[str] = list(entry.get("roles", []))
+        self.target: str = entry.get("target", "")
         self.ranks = int(entry["ranks"])
         self.settings: TrainSettings = parse_settings(entry["settings"], f"plan.json, cell {self.cell.name}")
         folder = results / self.cell.folder

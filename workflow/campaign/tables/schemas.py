@@ -4,30 +4,11 @@ from __future__ import annotations
 
 from bnn.records.columns import Column, TableSchema
 from campaign.tables.bench_schemas import BENCH, BENCH_RUNS
+from campaign.tables.identity import IDENTITY, LABELS, POINT
+from campaign.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 
-POINT = (
-    Column("site", "string", "", "site on which the cell ran"),
-    Column("dataset", "string", "", "data set"),
-    Column("model", "string", "", "network"),
-    Column("kind", "string", "", "bnn or cnn"),
-    Column("nodes", "int64", "nodes", "number of nodes"),
-    Column("batch_size", "int64", "samples", "training examples per rank and step"),
-    Column("variant", "string", "", "named variant of the settings"),
-)
-IDENTITY = (*POINT, Column("repeat", "int64", "", "repeat, from 1"))
 POINT_KEYS = tuple(column.name for column in POINT)
 IDENTITY_KEYS = tuple(column.name for column in IDENTITY)
-
-LABELS = (
-    Column("study", "string", "", "study of the campaign file that asked for it"),
-    Column("roles", "string", "", "what it serves, separated by commas: scaling, accuracy, large-batch"),
-    Column("implementation", "string", "", "bnn-<estimator> or the CNN baseline's name"),
-    Column("engine", "string", "", "what reduced the gradients"),
-    Column("ranks", "int64", "ranks", "number of ranks"),
-    Column("synthetic", "bool", "", "whether the images are made up (for throughput only)"),
-    Column("width", "float64", "", "factor on every hidden layer's channels; 1 is the paper's model"),
-    Column("rho_init", "float64", "", "mean of the start of rho; sigma = softplus(rho)"),
-)
 LABEL_KEYS = tuple(column.name for column in LABELS)
 
 CELLS = TableSchema(
@@ -308,7 +289,7 @@ MPI_RANKS = TableSchema(
     ),
 )
 
-# Made from the cells' records, and from those of benchmarks.
+# Made from the cells' records, and from those of the jobs beside them.
 CELL_TABLES: dict[str, TableSchema] = {
     "cells": CELLS,
     "steps": STEPS_OF_CELLS,
@@ -321,4 +302,4 @@ CELL_TABLES: dict[str, TableSchema] = {
     "mpi_ranks": MPI_RANKS,
 }
 BENCH_TABLES: dict[str, TableSchema] = {"bench": BENCH, "bench_runs": BENCH_RUNS}
-TABLES = CELL_TABLES | BENCH_TABLES
+TABLES = CELL_TABLES | BENCH_TABLES | INFERENCE_TABLES | PRUNING_TABLES

@@ -1,0 +1,135 @@
+"""The jobs after cells: which a campaign asks for, how they are told, and when one has to run again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnn.errors import UserError
+from campaign.after import AfterJob
+from campaign.figures.catalogue import available, not_measured
+from campaign.layout import Layout
+from campaign.plan import plan_content
+from campaign.render import Place, after_text
+from tests.support.campaigns import CAMPAIGN, campaign, changed, prepared
+
+SWEEPS = [{"semantics": "zero"}, {"semantics": "bprune"}, {"semantics": "zero", "by": "unit"}]
+LEARN: dict[str, Any] = {
+    "roles": ["pruning"],
+    "dataset": "mnist-sample",
+    "models": ["fc"],
+    "kinds": ["bnn", "cnn"],
+    "nodes": [1, 2],
+    "batch_sizes": [8],
+    "repeats": 2,
+    "infer": {"draws": 30, "images": 60},
+    "prune": {"percent": [50, 90], "draws": 8, "images": 60, "sweeps": SWEEPS, "where": {"nodes": [1]}},
+}
+
+
+def with_study(**changes: Any) -> dict[str, Any]:
+    study = {key: value for key, value in (LEARN | changes).items() if value is not None}
+    return changed(CAMPAIGN, "studies/learn", study)
+
+
+def jobs(command: str, **changes: Any) -> list[AfterJob]:
+    return [job for job in campaign(with_study(**changes)).after if job.command == command]
+
+
+def test_every_posterior_is_inferred_and_pruned_once_per_sweep() -> None:
+    inferred, pruned = jobs("infer"), jobs("prune")
+    assert [(job.cell.kind, job.cell.nodes, job.cell.repeat) for job in inferred] == [
+        ("bnn", 1, 1), ("bnn", 2, 1), ("bnn", 1, 2), ("bnn", 2, 2),
+    ]  # fmt: skip
+    assert len(pruned) == 2 * len(SWEEPS)
+    assert {job.word for job in pruned} == {"zero-global-weight", "bprune-global-weight", "zero-global-unit"}
+    assert len({job.name for job in (*inferred, *pruned)}) == 10
+    layout = Layout(Path("results"), "toy")
+    assert len({job.record(layout) for job in (*inferred, *pruned)}) == 10
+    assert inferred[0].record(layout).name == "inference.json"
+
+
+def test_options_say_what_the_section_says() -> None:
+    job = jobs("prune")[0]
+    words = job.options
+    assert words[words.index("--percent") + 1] == "50,90"
+    assert words[words.index("--semantics") + 1] == "zero"
+    assert words[words.index("--images") + 1] == "60"
+    assert words[words.index("--threads") + 1] == "8"  # the site's cores
+    assert words[words.index("--seed") + 1] == "7"
+    assert job.fingerprint in words[words.index("--labels") + 1]
+
+
+def test_another_fingerprint_for_whatever_changes_the_numbers() -> None:
+    first = jobs("infer")[0].fingerprint
+    assert jobs("infer", infer={"draws": 31, "images": 60})[0].fingerprint != first
+    assert jobs("infer", settings={"learning_rate": 0.5})[0].fingerprint != first
+    assert jobs("infer", description="other words")[0].fingerprint == first
+    assert jobs("infer", prune=None)[0].fingerprint == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kinds": ["cnn"]}, "studies.learn.infer: no cell of the study saves a posterior"),
+        ({"settings": {"save_posterior": False}}, "no cell of the study saves a posterior"),
+        ({"infer": {"draws": 0}}, "draws: 0 must be at least 1"),
+        ({"infer": {"draws": 5, "where": {"nodes": [4]}}}, "where.nodes: 4 is not in the study's nodes"),
+        ({"prune": {"percent": [100], "draws": 5, "sweeps": SWEEPS}}, "100 must be less than 100"),
+        ({"prune": {"percent": [5], "draws": 5, "sweeps": [*SWEEPS, SWEEPS[0]]}}, "is listed twice"),
+        ({"prune": {"percent": [5], "draws": 5, "sweeps": [{"semantics": "some"}]}}, "semantics"),
+        ({"infer": {"draws": 5, "threads": 9}}, "9 threads are more than toy's 8 hardware threads"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        campaign(with_study(**changes))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_figures_are_there_where_the_plan_has_their_jobs() -> None:
+    plan = plan_content(campaign(with_study()))
+    drawn = available(plan)
+    assert {"fig8", "fig9b", "snr", "pruning_speed", "inference_runtime", "inference_reliability"} <= set(drawn)
+    reasons = not_measured(plan)
+    assert reasons["fig9a"] == "this campaign does not prune conv"
+    assert reasons["fig4a"] == "this campaign does not predict with vgg16"
+    bare = not_measured(plan_content(campaign()))
+    assert "section infer" in bare["inference_runtime"]
+    assert "section prune" in bare["fig8"]
+    own = plan_content(campaign(with_study(target="pruning_full")))
+    assert "fig8" not in available(own)  # only a target of its own runs them
+    assert own["prune"][0]["target"] == "pruning_full"
+
+
+def test_scripts_quote_and_pass_shellcheck(tmp_path: Path) -> None:
+    wild = campaign(with_study())
+    layout = Layout(tmp_path / "my results; x", "toy")
+    place = Place(tmp_path / "it's here", Path("/opt/a b/bin"), tmp_path / "data")
+    for job in wild.after:
+        script = tmp_path / f"{job.command}.sh"
+        script.write_text(after_text(job, wild, layout, place))
+        checked = subprocess.run(
+            [Path(sys.executable).parent / "shellcheck", script], capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, checked.stdout
+
+
+def test_a_record_of_another_version_makes_the_job_run(tmp_path: Path) -> None:
+    driver = prepared(tmp_path, with_study())
+    job = driver.campaign.after[0]
+    record, script = job.record(driver.layout), driver.layout.job(job.name)
+    assert driver.made == frozenset()
+    assert os.access(script, os.X_OK)
+    for path in (driver.layout.summary(job.cell), record):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    os.utime(script, (1, 1))
+    assert prepared(tmp_path, with_study()).made == frozenset()
+    assert script.stat().st_mtime >= record.stat().st_mtime  # a reason to run it, whatever Snakemake remembers

@@ -1,0 +1,3 @@
+from campaign.figures.script import main
+
+main("fig9a", snakemake)  # noqa: F821  # Snakemake defines it
