@@ -18,10 +18,11 @@ from bnn.posterior import GraphNetwork
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Images (N, C, H, W) uint8 and labels (N,) of a split, from its beginning, and where they came from."""
+    """Images (N, C, H, W) uint8 and labels (N,), their `indices` (N,) in the split, and where they came from."""
 
     images: Images
     labels: Labels
+    indices: NDArray[np.int64]
     classes: int
     source: str
     checksum: str | None
@@ -38,7 +39,7 @@ class HeldOut:
         return made
 
     def first_of_classes(self) -> NDArray[np.int64]:
-        """Index of the first image of every class that is there, by class."""
+        """Position here of the first image of every class that is there, by class."""
         _, first = np.unique(self.labels, return_index=True)
         return first.astype(np.int64)
 
@@ -58,9 +59,11 @@ def held_out(settings: HeldOutSettings, network: GraphNetwork) -> HeldOut:
     output = network.graph.nodes[-1].output_shape or []
     if len(output) != 2 or output[1] is None:
         raise UserError(f"posterior: its output has shape {output}, not (N, classes)")
-    labels = np.asarray(split.labels[:count])
+    indices = np.arange(count, dtype=np.int64) * len(split) // count  # evenly spread: a split may be sorted by class
+    labels = np.asarray(split.labels)[indices]
     if int(labels.max()) >= output[1] or int(labels.min()) < 0:
         raise UserError(
             f"{settings.dataset}: label {int(labels.max())} out of range: this posterior has {output[1]} classes"
         )
-    return HeldOut(split.images[:count], labels, output[1], dataset.source, dataset.checksum)
+    images = split.images if count == len(split) else split.images[indices]
+    return HeldOut(images, labels, indices, output[1], dataset.source, dataset.checksum)

@@ -23,7 +23,7 @@ class HeldOutSettings(BaseModel):
     dataset_options: dict[str, Any] = Field(default_factory=dict, description="options of the data set, as JSON")
     data_dir: Path | None = Field(None, description="folder of the data sets")
     split: Literal["test", "train"] = Field("test", description="which images")
-    images: int | None = Field(None, ge=1, description="predict the first N images only")
+    images: int | None = Field(None, ge=1, description="predict N images, evenly spread over the split")
     draws: int = Field(100, ge=1, description="Monte-Carlo draws S")
     seed: int = Field(1, ge=0, lt=2**63, description="of the draws' noise")
     threads: int = Field(1, ge=1, description="threads per rank")

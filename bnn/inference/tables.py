@@ -54,16 +54,18 @@ def gather(chunks: Iterable[Chunk], total: int, images: HeldOut, staging: Path) 
         gathered.seconds += chunk.seconds.tolist()
         gathered.shown.append(chunk.probabilities[:, shown, images.labels[shown]])
         gathered.sampled.append(chunk.probabilities[:, sampled, images.labels[sampled]])
-    arrays.close(image=np.arange(len(images)), label=images.labels)
+    arrays.close(image=images.indices, label=images.labels)
     return gathered, np.concatenate(gathered.sampled)
 
 
 def write_tables(gathered: Gathered, table: pd.DataFrame, images: HeldOut, staging: Path) -> None:
     """Write the Parquet records."""
     statistics, shown = gathered.statistics, images.first_of_classes()
-    write_table(statistics.predictions(), staging / records.PREDICTIONS_FILE, records.PREDICTIONS)
+    predictions = statistics.predictions()
+    predictions["image"] = images.indices[predictions["image"]]
+    write_table(predictions, staging / records.PREDICTIONS_FILE, records.PREDICTIONS)
     by_image = statistics.images()
-    by_image.insert(0, "image", np.arange(len(images)))
+    by_image.insert(0, "image", images.indices)
     write_table(by_image, staging / records.IMAGES_FILE, records.IMAGES)
     draws = statistics.draws().assign(seconds=gathered.seconds, rank=gathered.ranks)
     write_table(draws, staging / records.DRAWS_FILE, records.DRAWS)
@@ -80,7 +82,7 @@ def true_class(of_truth: np.ndarray, shown: np.ndarray, images: HeldOut) -> pd.D
     draws = len(of_truth)
     return pd.DataFrame(
         {
-            "image": np.repeat(shown, draws),
+            "image": np.repeat(images.indices[shown], draws),
             "label": np.repeat(images.labels[shown], draws),
             "draw": np.tile(np.arange(draws), len(shown)),
             "probability": of_truth.T.reshape(-1).astype(np.float64),

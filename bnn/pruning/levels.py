@@ -141,7 +141,7 @@ class Sweep:
             folder / PREDICTIVE,
             probabilities=statistics.probability,
             probabilities_std=statistics.probability_std,
-            image=np.arange(len(self.images)),
+            image=self.images.indices,
             label=self.images.labels,
         )
         write_table(of_truth, folder / records.LEVEL_TRUE_CLASS_FILE, records.LEVEL_TRUE_CLASS)

@@ -87,8 +87,11 @@ def test_an_inference_leaves_records_that_agree(posterior: Path, tmp_path: Path)
     assert (draws["seconds"] > 0).all()
     assert summary.accuracy_single_draw == pytest.approx(draws["accuracy"].mean())
     shown = read_table(out / records.TRUE_CLASS_FILE, records.TRUE_CLASS)
+    places = {image: place for place, image in enumerate(images["image"])}
+    assert list(images["image"]) == [place * 1000 // IMAGES for place in range(IMAGES)]  # spread over the split
     for row in shown.sample(20, random_state=0).itertuples():
-        assert row.probability == probabilities[row.draw, row.image, row.label]
+        assert row.probability == probabilities[row.draw, places[row.image], row.label]
+    assert len(set(shown["image"])) == 10
     assert set(shown["label"]) == set(images["label"])
     assert read_table(out / records.RELIABILITY_FILE, records.RELIABILITY)["count"].sum() == IMAGES
     assert list(read_table(out / records.CONVERGENCE_FILE, records.CONVERGENCE)["draws"]) == [10, 20]
