@@ -7,13 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from campaign.figures import published
 from campaign.figures.context import Context
 from campaign.figures.jobs import JobSeries, all_jobs, job_series, mark_warned
 from campaign.figures.posteriors import data_note, warning_note
 from campaign.figures.select import Tables, model_name
-from campaign.figures.style import MUTED, RC, finish, mark, new_figure
+from campaign.figures.style import MUTED, RC, finish, log_axis, mark, new_figure
 
 TOLERANCE = {"color": MUTED, "linestyle": (0, (5, 3)), "linewidth": 1.0}
 
@@ -43,8 +44,9 @@ def inference_convergence_figure(tables: Tables, context: Context) -> Figure:
     handles += [*(limits if tolerances else []), paper, *warned]
     notes = [
         "Distance: 1-Wasserstein, between the true class's softmax values over S draws and over all draws of the job, "
-        "mean over images; band: 95% of random subsets of S draws. Settled: the band's upper end stays below the "
-        "tolerance from there on. Subsets share draws with the whole, so that distances near S = all are too small.",
+        "mean over images; band: 95% of random subsets of S draws, taken with replacement. Settled: the band's upper "
+        "end stays below the tolerance from there on. Where most images are certain, the mean settles before the "
+        "others do.",
         data_note(jobs),
         warning_note(jobs),
     ]
@@ -71,8 +73,11 @@ def _draw(ax: Axes, one: JobSeries) -> None:
 
 
 def _axis(ax: Axes, mine: list[JobSeries]) -> None:
+    log_axis(ax)
+    sizes = sorted({int(size) for one in mine for size in one.rows["draws"]} | {published.SETTLED_DRAWS})
     ax.set_xscale("log")
-    ax.set_yscale("log")
+    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("S, Monte-Carlo draws")
     for tolerance in sorted({float(one.job["settled_tolerance"]) for one in mine} - {float("nan")}):
         if tolerance > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,7 +18,7 @@ from campaign.figures import published
 from campaign.figures.context import Context
 from campaign.figures.posteriors import counted, data_note, of_job, warned, warning_note
 from campaign.figures.select import NothingToDrawError, Tables, model_name
-from campaign.figures.style import LINES, MARKERS, RC, finish, mark, new_figure
+from campaign.figures.style import LINES, MARKERS, RC, finish, log_axis, mark, new_figure
 from campaign.tables.inference_schemas import PRUNING
 from campaign.tables.schemas import IDENTITY_KEYS
 
@@ -40,8 +41,8 @@ def pruning_figure(tables: Tables, context: Context) -> Figure:
     with mpl.rc_context(RC):
         for place, model in enumerate(models):
             mine = jobs[jobs["model"] == model]
-            for index, semantics in enumerate(name for name in WORDS if name in set(mine["semantics"])):
-                style = {"color": COLOURS[semantics], "linestyle": LINES[index], "marker": MARKERS[index]}
+            for semantics in (name for name in WORDS if name in set(mine["semantics"])):
+                style = style_of(semantics)
                 curves = [levels(tables, job) for _, job in mine[mine["semantics"] == semantics].iterrows()]
                 for row, column in enumerate(ROWS):
                     draw_band(axes[row * len(models) + place], curves, column, style)
@@ -49,12 +50,11 @@ def pruning_figure(tables: Tables, context: Context) -> Figure:
             variants = ", ".join(sorted({str(name) for name in mine["variant"]}))
             top.set_title(f"{model_name(model)} ({variants})", loc="left")
             if model in published.UNCHANGED_PERCENT:
-                published.mark(top, published.UNCHANGED_PERCENT[model], "paper: unchanged\nup to here")
+                published.mark(top, published.UNCHANGED_PERCENT[model], "paper: unchanged\nup to here", middle=True)
             bottom.set_xlabel("kernel weights removed (%)")
-            bottom.set_yscale("log")
-        for index, semantics in enumerate(name for name in WORDS if name in set(jobs["semantics"])):
-            style = {"color": COLOURS[semantics], "linestyle": LINES[index], "marker": MARKERS[index]}
-            handles.append(Line2D([], [], label=WORDS[semantics], markersize=4, **style))
+            log_axis(bottom)
+        for semantics in (name for name in WORDS if name in set(jobs["semantics"])):
+            handles.append(Line2D([], [], label=WORDS[semantics], markersize=4, **style_of(semantics)))
     for row, label in enumerate(ROWS.values()):
         axes[row * len(models)].set_ylabel(label)
     handles.append(published.handle("published"))
@@ -68,6 +68,12 @@ def pruning_figure(tables: Tables, context: Context) -> Figure:
         warning_note(jobs),
     ]
     return finish(figure, f"Pruning by signal-to-noise ratio on {context.site}", handles, notes)
+
+
+def style_of(semantics: str) -> dict[str, Any]:
+    """Colour, line and marker of a meaning, the same in every figure."""
+    index = list(WORDS).index(semantics)
+    return {"color": COLOURS[semantics], "linestyle": LINES[index], "marker": MARKERS[index]}
 
 
 def by_weight(tables: Tables) -> pd.DataFrame:
@@ -93,5 +99,9 @@ def draw_band(ax: Axes, curves: list[pd.DataFrame], column: str, style: Mapping[
     ax.plot(x, mean, markersize=4, **style)
     if len(curves) > 1:
         half = stats.t.ppf(0.975, len(curves) - 1) * values.std(axis=0, ddof=1) / math.sqrt(len(curves))
-        low = np.maximum(mean - half, values.min() * 0.5) if column == "nll" else mean - half
-        ax.fill_between(x, low, mean + half, color=style["color"], alpha=0.15, linewidth=0)
+        low, high = mean - half, mean + half
+        if column == "accuracy":
+            low, high = low.clip(0, 1), high.clip(0, 1)
+        else:
+            low = np.maximum(low, values.min() * 0.5)  # a logarithmic axis has no zero
+        ax.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
