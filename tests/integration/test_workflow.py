@@ -59,7 +59,7 @@ COMMAND = [str(BIN / "snakemake"), "--profile", "profiles/mini", "--config", "ca
 class Project:
     """A copy of the workflow with a site and a campaign of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, campaign: str = CAMPAIGN) -> None:
         self.folder = folder
         for name in ("Snakefile", "workflow", "envs"):
             source = ROOT / name
@@ -70,7 +70,7 @@ class Project:
         options = (ROOT / "profiles/local/config.yaml").read_text()
         (profile / "config.yaml").write_text(options.replace("cores: all", "cores: 2"))
         (profile / "site.yaml").write_text(SITE)
-        (folder / "mini.yaml").write_text(CAMPAIGN)
+        (folder / "mini.yaml").write_text(campaign)
 
     def snakemake(self, *arguments: str, command=COMMAND) -> subprocess.CompletedProcess[str]:
         words = [command[0], *arguments, *command[1:]]

@@ -12,6 +12,7 @@ import pytest
 
 from bnn.errors import UserError
 from campaign.after import AfterJob
+from campaign.after_table import after_table
 from campaign.figures.catalogue import available, not_measured
 from campaign.layout import Layout
 from campaign.plan import plan_content
@@ -133,3 +134,21 @@ def test_a_record_of_another_version_makes_the_job_run(tmp_path: Path) -> None:
     os.utime(script, (1, 1))
     assert prepared(tmp_path, with_study()).made == frozenset()
     assert script.stat().st_mtime >= record.stat().st_mtime  # a reason to run it, whatever Snakemake remembers
+
+
+def test_the_plan_lists_jobs_with_their_scripts(tmp_path: Path) -> None:
+    found = campaign(with_study(target="pruning_full"))
+    layout = Layout(tmp_path, "toy")
+    table = after_table(found, layout)
+    assert table is not None
+    columns = {str(column.header): list(column.cells) for column in table.columns}
+    assert columns["job"] == ["infer"] * 2 + ["prune"] * 3
+    assert columns["repeats"] == ["2"] * 5
+    assert columns["done"] == ["0"] * 5
+    assert columns["study"][0] == "learn (target pruning_full)"
+    scripts = {script.replace("{1..2}", repeat) for script in columns["script"] for repeat in ("1", "2")}
+    assert scripts == {layout.job(job.name).name for job in found.after}
+    once = after_table(campaign(with_study(repeats=1, nodes=[1], prune=None)), layout)
+    assert once is not None
+    assert list(once.columns[-1].cells) == ["infer_mnist-sample_fc_bnn_n1_b8_base_r1.sh"]
+    assert after_table(campaign(), layout) is None

@@ -111,6 +111,26 @@ def test_a_job_without_its_record_is_missing_with_the_reason(results: Path, tmp_
     assert set(reasons) == {"its record is of another job than the plan's"}
 
 
+def test_a_record_of_an_earlier_training_is_not_shown(results: Path) -> None:
+    layout = Layout(results, "toy")
+    jobs = [job for job in asked().after if job.command == "infer"]
+    summary = layout.summary(jobs[0].cell)
+    before, stamp = summary.read_text(), summary.stat().st_mtime
+    sha256 = json.loads(jobs[0].record(layout).read_text())["posterior"]["sha256"]
+    try:
+        for digest, status in ((sha256, {"OK", "WARN"}), ("0" * 64, {"MISSING"})):
+            manifest = {"posterior/step-12/posterior.safetensors": {"sha256": digest, "bytes": 1}}
+            summary.write_text(json.dumps(json.loads(before) | {"manifest": manifest}))
+            built = build_tables(plan_content(asked()), results, ["inference"])
+            row = built["inference"].iloc[0]
+            assert row["status"] in status
+            assert len(built["inference_draws"]) == 30 * (4 if digest == sha256 else 3)
+        assert "it was trained again" in row["reasons"]
+    finally:
+        summary.write_text(before)
+        os.utime(summary, (stamp, stamp))
+
+
 def test_jobs_of_another_target_are_left_out_until_they_have_run(results: Path, tmp_path: Path) -> None:
     plan = plan_content(campaign(with_study(target="pruning_full")))
     assert build_tables(plan, tmp_path, AFTER)["pruning_summary"].empty
@@ -159,7 +179,7 @@ def words(figure: Figure) -> str:
         ("inference_runtime", ["s per draw", "least squares", "Published, not drawn"]),
         ("inference_convergence", ["tolerance 0.01", "published: settled from 400"]),
         ("inference_reliability", ["ECE", "calibrated", "confidence"]),
-        ("fig8", ["bprune, as published", "zero: mean and sigma 0", "paper: unchanged", "2 to 2 repeats"]),
+        ("fig8", ["bprune, as published", "zero: mean and sigma 0", "paper: unchanged", "2 repeats"]),
         ("fig9b", ["50% removed", "90% removed", "0% removed"]),
         ("snr", ["all weights", "signal-to-noise ratio (dB)"]),
         ("pruning_speed", ["by weight", "by unit", "dead units removed", "1 point", "60 images"]),

@@ -40,9 +40,10 @@ def cli() -> None:
 @campaign_option
 @results_option
 def plan(profile: Path, campaign_file: Path, results: Path) -> None:
-    """Cells, node-hours and scripts. Renders the scripts, runs nothing."""
+    """Cells, the jobs after them, node-hours and scripts. Renders the scripts, runs nothing."""
     from rich.console import Console
 
+    from campaign.after_table import after_table
     from campaign.plan import plan_table
 
     driver = _look(profile, campaign_file, results)
@@ -51,6 +52,8 @@ def plan(profile: Path, campaign_file: Path, results: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 170)
     console.print(table)
     console.print(totals, highlight=False)
+    if jobs := after_table(driver.campaign, driver.layout):
+        console.print(jobs)
 
 
 @cli.command()

@@ -148,7 +148,8 @@ def plan_table(campaign: Campaign, layout: Layout) -> tuple[Table, str]:
         first = group[0]
         cell = first.cell
         states = [estimates[planned.cell] for planned in group]
-        words = [" + ".join(first.studies), cell.dataset, cell.model, cell.kind, cell.variant]
+        study = " + ".join(first.studies) + (f" (target {first.target})" if first.target else "")
+        words = [study, cell.dataset, cell.model, cell.kind, cell.variant]
         numbers = [cell.nodes, first.ranks, cell.batch_size, len(group), sum(state.finished for state in states)]
         script = layout.script(cell).name
         if len(group) > 1:

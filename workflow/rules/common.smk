@@ -35,6 +35,7 @@ BENCHMARKS = {(point.word, str(point.batch)): point for point in DRIVER.campaign
 PLAN = DRIVER.plan
 AVAILABLE = catalogue.available(PLAN)
 SCALING = [name for name in AVAILABLE if catalogue.FIGURES[name].role]
+SCALING_ROLES = {catalogue.FIGURES[name].role for name in SCALING}
 
 
 def start_driver():
@@ -143,17 +144,27 @@ def asked(target):
     return not target or target in workflow.dag_settings.targets
 
 
-def reporting():
+def only(some):
+    """Whether targets are asked for, and none but these."""
     targets = set(workflow.dag_settings.targets)
-    return bool(targets) and targets <= REPORTING
+    return bool(targets) and targets <= some
 
 
 def measured(wildcards):
-    """Summaries of all cells; for targets that only report of those that have finished, and none runs."""
+    """Summaries of all cells; of those that a target has no need of the ones that have finished, and none runs.
+
+    Targets that only report need no cell, those of scaling figures the cells that feed them.
+    """
     wanted = [planned for planned in CELLS.values() if asked(planned.target)]
-    if reporting():
+    if only(REPORTING):
         wanted = [planned for planned in wanted if planned.target or is_trained(planned)]
+    elif only(REPORTING | {"cpu_scaling", "gpu_scaling"}):
+        wanted = [planned for planned in wanted if is_trained(planned) or planned.target or feeds_scaling(planned)]
     return [LAYOUT.summary(planned.cell) for planned in wanted]
+
+
+def feeds_scaling(planned):
+    return not SCALING_ROLES.isdisjoint(planned.roles)
 
 
 def is_trained(planned):
@@ -171,7 +182,7 @@ def pruned(wildcards):
 def after_records(command):
     """Records of the jobs after cells, as `measured` has summaries."""
     wanted = [job for job in AFTER.values() if job.command == command and asked(job.target)]
-    if reporting():
+    if only(REPORTING):
         wanted = [job for job in wanted if job.target or job.name in DRIVER.made]
     return [job.record(LAYOUT) for job in wanted]
 

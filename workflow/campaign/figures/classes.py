@@ -16,15 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from campaign.figures.context import Context
 from campaign.figures.density import METHOD, Density, density, draw_density, finish_axis, point_handle
-from campaign.figures.posteriors import (
-    SWEEP_KEYS,
-    counted,
-    data_note,
-    of_job,
-    point_words,
-    warned,
-    warning_note,
-)
+from campaign.figures.jobs import mark_corner
+from campaign.figures.posteriors import SWEEP_KEYS, counted, data_note, of_job, point_words, warned, warning_note
 from campaign.figures.predictions import LABEL
 from campaign.figures.select import NothingToDrawError, Tables, model_name
 from campaign.figures.style import COLOURS, INK, RC, finish, mark, new_figure
@@ -43,12 +36,12 @@ def classes_figure(tables: Tables, context: Context, *, model: str) -> Figure:
     panels = [
         (image, label, [(density(values), COLOURS["bnn"])]) for image, label, values in _images(rows, job["model"])
     ]
-    figure = _draw(panels, words=True)
+    figure = _draw(panels, job, words=True)
     made = int(rows["draw"].nunique())
     short = f" (the paper: {DRAWS}; the job made no more)" if made < DRAWS else ""
     notes = [
         f"{point_words(job)}, repeat {job['repeat']}; {made} draws{short}. One image per class, the first of its "
-        "class; in each panel mean ± standard deviation. Every panel has its own height.",
+        "class; above each panel mean ± standard deviation. Every panel has its own height.",
         f"{METHOD} {data_note(pd.DataFrame([job]))} {warning_note(pd.DataFrame([job]))}",
     ]
     title = f"Softmax value of the true class, one image per class, {model_name(model)} on {context.site}"
@@ -67,13 +60,15 @@ def pruned_classes_figure(tables: Tables, context: Context, *, model: str) -> Fi
     for level, colour in zip(levels, colours, strict=False):
         for image, label, values in _images(rows[rows["level"] == level], model):
             panels.setdefault(image, (image, label, []))[2].append((density(values), colour))
-    figure = _draw(list(panels.values()), words=False, root=True)
+    made = int(rows["draw"].nunique())
+    short = f" (the paper: {PRUNED_DRAWS})" if made < PRUNED_DRAWS else ""
+    figure = _draw(list(panels.values()), job, words=False, root=True)
     handles = [
         Line2D([], [], color=colour, label=_level_words(rows, level, accuracies))
         for level, colour in zip(levels, colours, strict=False)
     ]
     notes = [
-        f"{point_words(job)}, repeat {job['repeat']}; {rows['draw'].nunique()} draws; a pruned weight has mean 0 and "
+        f"{point_words(job)}, repeat {job['repeat']}; {made} draws{short}; a pruned weight has mean 0 and "
         f"sigma 0 (zero, {job['scope']}, by weight). One image per class, the first of its class. Axes of density have "
         "a square-root scale of their own height.",
         f"{METHOD} {data_note(pd.DataFrame([job]))} {warning_note(pd.DataFrame([job]))}",
@@ -116,9 +111,9 @@ def _images(rows: pd.DataFrame, model: str) -> list[tuple[int, int, np.ndarray]]
     return found[:MOST_PANELS]
 
 
-def _draw(panels: Sequence[tuple[int, int, list[Curve]]], *, words: bool, root: bool = False) -> Figure:
+def _draw(panels: Sequence[tuple[int, int, list[Curve]]], job: pd.Series, *, words: bool, root: bool = False) -> Figure:
     count = -(-len(panels) // COLUMNS)
-    figure, axes = new_figure(COLUMNS, count, height=1.45 if count > 1 else 1.8)
+    figure, axes = new_figure(COLUMNS, count, height=1.65 if words else 1.5)
     with mpl.rc_context(RC):
         for ax in axes[len(panels) :]:
             ax.remove()
@@ -128,10 +123,10 @@ def _draw(panels: Sequence[tuple[int, int, list[Curve]]], *, words: bool, root: 
             if root:
                 ax.set_yscale("function", functions=(_root, np.square))
             finish_axis(ax, [found for found, _ in curves], label=False)
-            ax.set_title(f"class {label}, image {image}", loc="left", fontsize=8)
+            title = f"class {label}, image {image}"
+            ax.set_title(f"{title}\n{curves[0][0].words}" if words else title, loc="left", fontsize=7.5)
             _plain(ax, root)
-            if words:
-                _summary(ax, curves[0][0])
+            mark_corner(ax, job)
             if index % COLUMNS == 0:
                 ax.set_ylabel("density", fontsize=8)
         figure.supxlabel(LABEL, fontsize=9)
@@ -153,14 +148,6 @@ def _plain(ax: Axes, root: bool) -> None:
         ax.set_yticks([0, *steps[-3:]])
     else:
         ax.yaxis.set_major_locator(MaxNLocator(3))
-
-
-def _summary(ax: Axes, found: Density) -> None:
-    """Mean and spread in the emptier upper corner."""
-    left = found.mean > 0.5
-    words = f"{found.mean:.3g}\n± {found.std:.1g}" + ("\npoint mass" if found.curve is None else "")
-    place = {"ha": "left" if left else "right", "va": "top", "transform": ax.transAxes, "fontsize": 7}
-    ax.text(0.05 if left else 0.95, 0.95, words, **place)
 
 
 def _marks(panels: Sequence[tuple[int, int, list[Curve]]], job: pd.Series) -> list[Line2D]:

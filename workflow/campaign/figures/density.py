@@ -33,6 +33,11 @@ class Density:
     std: float
     curve: np.ndarray | None
 
+    @property
+    def words(self) -> str:
+        """Mean and standard deviation; of a point mass its place."""
+        return f"all at {self.mean:.4g}" if self.curve is None else f"{self.mean:.3g} ± {self.std:.2g}"
+
 
 def density(values: np.ndarray) -> Density:
     """Density of values (draws,) in [0, 1]; values that are not finite are left out.
@@ -68,7 +73,7 @@ def draw_density(ax: Axes, found: Density, colour: Any, *, place: int = 0, **sty
         return
     height = 0.9 - 0.12 * (place % 7)
     stem = {"color": colour, "linewidth": 1.2, "marker": "D", "markevery": [1], "markersize": 4.5, "clip_on": False}
-    ax.plot([found.mean, found.mean], [0.0, height], transform=ax.get_xaxis_transform(), gid="point-mass", **stem)
+    ax.plot([found.mean, found.mean], [0.0, height], transform=ax.get_xaxis_transform(), label="_point-mass", **stem)
 
 
 def finish_axis(ax: Axes, found: list[Density], *, label: bool) -> None:
@@ -86,7 +91,7 @@ def finish_axis(ax: Axes, found: list[Density], *, label: bool) -> None:
 
 def _point_label(ax: Axes, found: Density) -> None:
     left = found.mean < 0.5
-    words = f"point mass at {found.mean:.4g}\n{found.draws} draws alike,\nstd {found.std:.1g}"
+    words = f"point mass at {found.mean:.4g}:\n{found.draws} draws alike"
     place = {"xytext": (7 if left else -7, 0), "textcoords": "offset points", "ha": "left" if left else "right"}
     at = (found.mean, 0.5)
     ax.annotate(words, at, xycoords=("data", "axes fraction"), va="center", fontsize=7, color=INK, **place)

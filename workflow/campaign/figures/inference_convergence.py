@@ -22,8 +22,8 @@ TOLERANCE = {"color": MUTED, "linestyle": (0, (5, 3)), "linewidth": 1.0}
 def inference_convergence_figure(tables: Tables, context: Context) -> Figure:
     """A panel per network, a curve with its 95% band per job, on logarithmic axes.
 
-    Distances of 0 (all draws alike, or S is all of them) have no place there and are named in the legend. Raises
-    NothingToDrawError without a recorded distance.
+    Distances of 0 (all draws alike) have no place there and are named in the legend. Raises NothingToDrawError without
+    a recorded distance.
     """
     series = job_series(tables, "inference_convergence", "distance")
     figure, axes = new_figure(columns=len(series), height=3.0)
@@ -44,8 +44,8 @@ def inference_convergence_figure(tables: Tables, context: Context) -> Figure:
     handles += [*(limits if tolerances else []), paper, *warned]
     notes = [
         "Distance: 1-Wasserstein, between the true class's softmax values over S draws and over all draws of the job, "
-        "mean over images; band: 95% of random subsets of S draws, taken with replacement. Settled: the band's upper "
-        "end stays below the tolerance from there on. Where most images are certain, the mean settles before the "
+        "mean over images; band: 95% of random subsets of S draws, taken with replacement. Settled (▼): the band's "
+        "upper end stays below the tolerance from there on. Where most images are certain, the mean settles before the "
         "others do.",
         data_note(jobs),
         warning_note(jobs),
@@ -69,7 +69,7 @@ def _draw(ax: Axes, one: JobSeries) -> None:
     settled, tolerance = one.job["settled_draws"], one.job["settled_tolerance"]
     if pd.notna(settled) and pd.notna(tolerance):
         drop = {"color": style["color"], "marker": "v", "markersize": 7, "markeredgecolor": "white", "zorder": 8}
-        ax.plot([float(settled)], [float(tolerance)], linestyle="none", gid="settled", **drop)
+        ax.plot([float(settled)], [float(tolerance)], linestyle="none", label="_settled", **drop)
 
 
 def _axis(ax: Axes, mine: list[JobSeries]) -> None:
@@ -79,14 +79,13 @@ def _axis(ax: Axes, mine: list[JobSeries]) -> None:
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("S, Monte-Carlo draws")
-    for tolerance in sorted({float(one.job["settled_tolerance"]) for one in mine} - {float("nan")}):
-        if tolerance > 0:
-            ax.axhline(tolerance, **TOLERANCE)
     if all(_positive(one.rows).empty for one in mine):
-        most = max(float(one.rows["draws"].max()) for one in mine)
-        ax.set_xlim(1, max(most, published.SETTLED_DRAWS) * 1.5)
-        ax.text(0.5, 0.5, "every distance is 0:\nall draws alike", transform=ax.transAxes, ha="center", fontsize=8)
-    published.mark(ax, published.SETTLED_DRAWS, f"paper: {published.SETTLED_DRAWS}")
+        ax.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
+        ax.set_ylim(1e-4, 1)
+        ax.text(0.5, 0.75, "every distance is 0:\nall draws alike", transform=ax.transAxes, ha="center", fontsize=8)
+    for tolerance in sorted({float(one.job["settled_tolerance"]) for one in mine if one.job["settled_tolerance"] > 0}):
+        ax.axhline(tolerance, **TOLERANCE)
+    published.mark(ax, published.SETTLED_DRAWS)
 
 
 def _settled(one: JobSeries) -> str:

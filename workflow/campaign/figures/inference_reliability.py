@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from campaign.figures.context import Context
@@ -41,11 +40,8 @@ def inference_reliability_figure(tables: Tables, context: Context) -> Figure:
             top.set_xlim(0, 1)
             top.set_ylim(0, 1.03)
             bottom.set_xlim(0, 1)
-            bottom.set_yscale("symlog", linthresh=1)
-            bottom.set_ylim(bottom=0)
-            bottom.yaxis.set_major_locator(MaxNLocator(4))
             bottom.set_xlabel("confidence (largest predictive probability)")
-            _count_ticks(bottom)
+            _count_axis(bottom, max(int(one.rows["count"].max()) for one in mine))
     above[0].set_ylabel("accuracy")
     below[0].set_ylabel(INFERENCE_RELIABILITY.unit("count"))
     jobs = all_jobs(series)
@@ -84,10 +80,13 @@ def _counts(ax: Axes, one: JobSeries) -> None:
     ax.stairs(rows["count"].to_numpy(dtype=float), edges, **style)
 
 
-def _count_ticks(ax: Axes) -> None:
-    top = ax.get_ylim()[1]
-    ticks = [0, *(10**power for power in range(0, 9, 2) if 10**power < top)]
+def _count_axis(ax: Axes, most: int) -> None:
+    """Logarithmic with a place for empty bins; ticks at every second power of ten."""
+    ax.set_yscale("symlog", linthresh=1)
+    ax.set_ylim(0, 2 * most)
+    ticks = [0, *(10**power for power in range(0, 12, 2) if 10**power <= most)]
     ax.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.minorticks_off()
 
 
 def _error(job: pd.Series) -> str:

@@ -65,7 +65,7 @@ def inference_runtime_figure(tables: Tables, context: Context) -> Figure:
         for ax, (model, mine) in zip(axes, series.items(), strict=True):
             for one in mine:
                 startup = one.job["seconds_startup"]
-                seconds = elapsed(one.rows, 0.0 if pd.isna(startup) else float(startup))
+                seconds = elapsed(one.rows.dropna(subset=["seconds"]), 0.0 if pd.isna(startup) else float(startup))
                 draws = np.arange(1, len(seconds) + 1)
                 style = one.style | {"marker": "none", "linewidth": 2.2}
                 ax.plot(draws, seconds, **style)

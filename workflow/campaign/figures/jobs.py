@@ -29,7 +29,7 @@ class JobSeries:
 
 
 def job_series(tables: Tables, table: str, column: str) -> dict[str, list[JobSeries]]:
-    """By network the jobs that count and have a value in `column` of `table`.
+    """By network the jobs that count and have a value in `column` of `table`, with all their rows of it.
 
     Raises NothingToDrawError when none has.
     """
@@ -39,8 +39,7 @@ def job_series(tables: Tables, table: str, column: str) -> dict[str, list[JobSer
         colours = sns.color_palette("colorblind", len(mine))
         for index, (_, job) in enumerate(mine.iterrows()):
             rows = of_job(tables[table], job)
-            rows = rows[rows[column].notna()]
-            if len(rows):
+            if rows[column].notna().any():
                 style = {
                     "color": colours[index],
                     "linestyle": LINES[index % len(LINES)],
@@ -54,6 +53,13 @@ def job_series(tables: Tables, table: str, column: str) -> dict[str, list[JobSer
 
 def all_jobs(series: dict[str, list[JobSeries]]) -> pd.DataFrame:
     return pd.DataFrame([one.job for mine in series.values() for one in mine])
+
+
+def mark_corner(ax: Axes, job: pd.Series) -> None:
+    """A triangle above the upper right corner of axes that show one job, if that has a warning."""
+    if warned(job):
+        style = mark_style("WARN") | {"linestyle": "none", "zorder": 7, "clip_on": False}
+        ax.plot([1.0], [1.06], transform=ax.transAxes, **style)
 
 
 def mark_warned(ax: Axes, one: JobSeries, x: float, y: float) -> None:

@@ -10,6 +10,7 @@ from campaign.figures.select import NothingToDrawError, departures, model_name
 from campaign.tables.schemas import IDENTITY_KEYS
 
 COUNTED = ("OK", "WARN")
+TRAINING = "its training, as the table of cells says"
 SWEEP_KEYS = ("semantics", "scope", "by")
 # What tells jobs apart beside the network, with how it is said.
 WORDS = {
@@ -77,5 +78,5 @@ def data_note(jobs: pd.DataFrame) -> str:
 
 def warning_note(jobs: pd.DataFrame) -> str:
     """The warnings of the jobs, each once."""
-    found = sorted({str(job["reasons"]) for _, job in jobs.iterrows() if warned(job) and job["reasons"]})
+    found = sorted({str(job["reasons"] or TRAINING) for _, job in jobs.iterrows() if warned(job)})
     return f"Warned: {'; '.join(found)}." if found else ""

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from campaign.figures.context import Context
 from campaign.figures.density import METHOD, density, draw_density, finish_axis, point_handle
+from campaign.figures.jobs import mark_corner
 from campaign.figures.posteriors import counted, data_note, of_job, point_words, warned, warning_note
 from campaign.figures.select import NothingToDrawError, Tables, model_name
 from campaign.figures.style import RC, WIDTH, finish, mark, new_figure
@@ -37,16 +38,17 @@ def draws_figure(tables: Tables, context: Context, *, model: str, most: bool) ->
     figure, (ax,) = new_figure(width=0.75 * WIDTH)
     sizes = sizes_of(len(rows))
     found = [density(rows["probability"].to_numpy(dtype=float)[:size]) for size in sizes]
-    colours = sns.color_palette("crest", len(sizes))
+    colours = sns.color_palette("viridis_r", len(sizes) + 1)[1:]
     handles = []
     with mpl.rc_context(RC):
         for place, (size, one, colour) in enumerate(zip(sizes, found, colours, strict=True)):
             last = place == len(sizes) - 1
             style = {"linewidth": 1.9 if last else 1.2, "zorder": 3 + place}
             draw_density(ax, one, colour, place=place, **style)
-            label = f"{size} draws: {one.mean:.3g} ± {one.std:.2g}"
+            label = f"{size} draws: {one.words}"
             handles.append(Line2D([], [], color=colour, linewidth=style["linewidth"], label=label))
         finish_axis(ax, found, label=True)
+        mark_corner(ax, job)
         ax.set_xlabel(LABEL)
         ax.set_ylabel("density")
     handles += [point_handle()] if any(one.curve is None for one in found) else []

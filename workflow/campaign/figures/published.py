@@ -25,13 +25,9 @@ FC_TIME = {"percent": 70, "reduction": 50}
 STYLE = {"color": MUTED, "linestyle": (0, (1, 2)), "linewidth": 1.3}
 
 
-def mark(ax: Axes, x: float, words: str, middle: bool = False) -> None:
-    """A dotted vertical line over the whole height, its words beside it at the top, or half-way up."""
-    ax.axvline(x, gid="published", zorder=1, **STYLE)
-    left = x > sum(ax.get_xlim()) / 2 if ax.get_xscale() == "linear" else False
-    place = {"xytext": (-3 if left else 3, -2), "ha": "right" if left else "left", "va": "top"}
-    at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    ax.annotate(words, (x, 0.5 if middle else 1.0), fontsize=7, color=MUTED, zorder=6, **at, **place)
+def mark(ax: Axes, x: float) -> None:
+    """A dotted vertical line over the whole height; `handle` says in the legend what it is."""
+    ax.axvline(x, label="_published", zorder=1, **STYLE)
 
 
 def handle(words: str) -> Line2D:

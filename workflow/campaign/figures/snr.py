@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -9,14 +11,18 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from campaign.figures import published
 from campaign.figures.context import Context
-from campaign.figures.posteriors import counted, data_note, of_job, warning_note
-from campaign.figures.pruning import SWEEP_KEYS
+from campaign.figures.jobs import mark_corner
+from campaign.figures.posteriors import SWEEP_KEYS, counted, data_note, of_job, warned, warning_note
+from campaign.figures.pruning import network_words
 from campaign.figures.select import NothingToDrawError, Tables, model_name
-from campaign.figures.style import INK, MUTED, RC, finish, new_figure
+from campaign.figures.style import INK, RC, finish, mark, new_figure
+from campaign.tables.inference_schemas import PRUNING_SNR
 from campaign.tables.schemas import IDENTITY_KEYS
 
 ALL = ""
+DECIBELS = 20 * math.log10(published.THRESHOLD)
 
 
 def snr_figure(tables: Tables, context: Context) -> Figure:
@@ -36,13 +42,16 @@ def snr_figure(tables: Tables, context: Context) -> Figure:
                 style = {"color": colour, "linewidth": 1.8 if layer == ALL else 1.2}
                 ax.stairs(*_density(rows[rows["layer"] == layer]), **style)
                 handles.append(Line2D([], [], label=label, **style))
-            ax.axvline(0, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
-            ax.set_title(model_name(job["model"]), loc="left")
-            ax.set_xlabel("signal-to-noise ratio (dB)")
-    axes[0].set_ylabel("share of weights per dB (%)")
+            published.mark(ax, DECIBELS)
+            mark_corner(ax, job)
+            ax.set_title(network_words(job), loc="left")
+            ax.set_xlabel(f"signal-to-noise ratio ({PRUNING_SNR.unit('low')})")
+    axes[0].set_ylabel("weights per dB (% of the layer)")
+    handles.append(published.handle(f"paper: default threshold {published.THRESHOLD:g} ({DECIBELS:.0f} dB)"))
+    handles += [mark("WARN", "sweep with a warning")] if any(warned(job) for _, job in jobs.iterrows()) else []
     notes = [
-        "SNR = |mu| / sigma of every kernel weight of the unpruned posterior; 0 dB (dashed): mean and sigma are equal, "
-        "20 dB: BPrune's default threshold of 10. The outer bins take what lies beyond. First repeat.",
+        "SNR = |mu| / sigma of every kernel weight of the unpruned posterior; at 0 dB mean "
+        "and sigma are equal. The outer bins take what lies beyond. First repeat.",
         data_note(jobs),
         warning_note(jobs),
     ]

@@ -10,6 +10,7 @@ import jinja2
 
 from bnn.records.files import write_text
 from campaign.figures.catalogue import FIGURES, NOT_DRAWN, PEER_COMPARISON, available, not_measured
+from campaign.figures.published import UNCHANGED_PERCENT
 from campaign.report import flops, headline, published
 from campaign.report.bench import bench_section
 from campaign.report.captions import FOLDER, caption_html
@@ -102,6 +103,7 @@ def render(
         ],
         site=plan["site"]["name"],
         published=published,
+        published_pruning=UNCHANGED_PERCENT,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from bnn.errors import UserError
 from bnn.records import inference, pruning
 from bnn.records.columns import TableSchema, read_table
+from bnn.records.files import POSTERIOR
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
 from campaign.after import RECORDS, tells_of
@@ -20,6 +21,7 @@ from campaign.tables.inference_schemas import INFERENCE, PRUNING_SUMMARY
 Row = dict[str, Any]
 NO_RECORD = "not made yet"
 OTHER = "its record is of another job than the plan's"
+OLD = "its record is of a posterior that the cell no longer has: it was trained again"
 # Of each command: its summary's table, and the tables of rows with the file and the schema they are read from.
 ROWS: dict[str, dict[str, tuple[str, TableSchema]]] = {
     "infer": {
@@ -49,10 +51,12 @@ class LoadedJob:
         self.reason = NO_RECORD
         if self.path.exists():
             found = read_summary(self.path, RECORDS[command])
-            if tells_of(found, entry["fingerprint"]):
-                self.summary = found
-            else:
+            if not tells_of(found, entry["fingerprint"]):
                 self.reason = OTHER
+            elif not _is_of(found, cell):
+                self.reason = OLD
+            else:
+                self.summary = found
 
     @property
     def sweep(self) -> Row:
@@ -84,6 +88,14 @@ class LoadedJob:
             labels = {key: self.cell.labels[key] for key in ("implementation", "width", "rho_init")}
             head |= labels | {"verdict": self.cell.verdict, "status": self.summary.verdict.status}
         return [head | row for row in read_table(self.path.with_name(file), schema).to_dict("records")]
+
+
+def _is_of(record: InferenceSummary | PruningSummary, cell: LoadedCell) -> bool:
+    """Whether a record is of a posterior that the cell has now, as far as its manifest names posteriors."""
+    manifest = cell.summary.manifest if cell.summary else {}
+    weights = [name for name in manifest if name.startswith(f"{POSTERIOR}/") and name.endswith(".safetensors")]
+    saved = {manifest[name].sha256 for name in weights}
+    return not saved or record.posterior.sha256 in saved
 
 
 def read_summary(path: Path, model: type[InferenceSummary] | type[PruningSummary]) -> InferenceSummary | PruningSummary:

@@ -1,0 +1,100 @@
+"""Inference and pruning as jobs after cells, through the real Snakemake: once each, and again for a reason only."""
+
+import os
+
+import pytest
+
+from campaign.grid import load_campaign
+from campaign.sites import load_site
+from tests.integration.test_workflow import Project
+
+pytestmark = [pytest.mark.snakemake, pytest.mark.slow]
+
+CAMPAIGN = """
+name: mini
+seed: 1
+nodes: [1]
+settings: {width: 0.125, warmup_steps: 1, rho_init: -4, learning_rate: 1e-3, engine: single}
+studies:
+  learn:
+    roles: [pruning]
+    dataset: mnist-sample
+    models: [fc]
+    kinds: [bnn]
+    batch_sizes: [50]
+    settings: {epochs: 1, max_steps: 30}
+    infer: {draws: 20, images: 50}
+    prune: {percent: [50, 90], draws: 5, images: 50, sweeps: [{semantics: zero}, {semantics: zero, by: unit}]}
+  full:
+    roles: [pruning]
+    target: pruning_full
+    dataset: mnist-sample
+    models: [fc]
+    kinds: [bnn]
+    batch_sizes: [40]
+    settings: {epochs: 1, max_steps: 3}
+    prune: {percent: [50], draws: 2, images: 50, sweeps: [{semantics: bprune}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return Project(tmp_path_factory.mktemp("project"), CAMPAIGN)
+
+
+def jobs(project):
+    return load_campaign(project.folder / "mini.yaml", load_site(project.folder / "profiles/mini")).after
+
+
+def test_all_figures_infers_and_prunes_what_was_trained(project):
+    done = project.snakemake("all_figures")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    mine = [job for job in jobs(project) if not job.target]
+    assert len(mine) == 3
+    for job in mine:
+        assert job.record(project.layout).exists()
+    for name in ("fig8", "fig9b", "snr", "pruning_speed", "inference_runtime", "inference_convergence"):
+        assert project.layout.figure(name, "svg").stat().st_size > 5000
+    page = project.layout.report.read_text()
+    assert 'id="inference-table"' in page
+    assert page.count("<tr title=") >= 3
+    assert "pruning_full" not in page
+    assert project.dry_jobs("all_figures") == {}
+
+
+def test_other_draws_run_inference_again_and_train_nothing(project):
+    file = project.folder / "mini.yaml"
+    file.write_text(CAMPAIGN.replace("draws: 20", "draws: 21"))
+    planned = project.dry_jobs("all_figures")
+    assert planned["infer"] == 1
+    assert "train" not in planned
+    assert "prune" not in planned
+    file.write_text(CAMPAIGN)
+    assert "infer" not in project.dry_jobs("all_figures")
+
+
+def test_a_cell_trained_again_is_pruned_again(project):
+    job = next(job for job in jobs(project) if job.command == "prune" and not job.target)
+    summary = project.layout.summary(job.cell)
+    before = summary.read_text()
+    later = job.record(project.layout).stat().st_mtime + 5
+    os.utime(summary, (later, later))
+    assert "infer" not in project.dry_jobs("all_figures"), "what has been touched only is the same training"
+    summary.write_text(before + "\n")
+    os.utime(summary, (later, later))
+    planned = project.dry_jobs("all_figures")
+    assert (planned["infer"], planned["prune"]) == (1, 2)
+    assert "train" not in planned
+    summary.write_text(before)
+    os.utime(summary, (later - 3600, later - 3600))
+
+
+def test_the_target_of_a_study_runs_it_alone(project):
+    assert "full" not in str(project.dry_jobs("all_figures"))
+    planned = project.dry_jobs("pruning_full")
+    assert (planned["train"], planned["prune"]) == (1, 1)
+    done = project.snakemake("pruning_full")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (job,) = [job for job in jobs(project) if job.target]
+    assert job.record(project.layout).exists()
+    assert project.dry_jobs("pruning_full") == {}
