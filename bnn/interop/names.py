@@ -76,9 +76,8 @@ def read_layers(file: Path) -> tuple[list[SourceLayer], str]:
         variables[variable] = array
     if not grouped:
         raise UserError(f"{file}: holds no arrays")
-    return [make_layer(file, name, variables) for name, variables in grouped.items()], hashlib.sha256(
-        content
-    ).hexdigest()
+    layers = [make_layer(file, name, variables) for name, variables in grouped.items()]
+    return layers, hashlib.sha256(content).hexdigest()
 
 
 def read_arrays(file: Path, content: bytes) -> list[tuple[str, NDArray[np.floating]]]:
@@ -100,16 +99,7 @@ def read_arrays(file: Path, content: bytes) -> list[tuple[str, NDArray[np.floati
             return arrays
     except UserError:
         raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        KeyError,
-        MemoryError,
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:
+    except UNREADABLE as error:
         where = f"array {name}: " if name else ""
         text = " ".join(str(error).split())
         raise UserError(f"{file}: {where}truncated, damaged or no .npz of numbers ({text})") from None

@@ -47,7 +47,7 @@ def import_tfp(
 
     `model`, `input_shape` (C, H, W; by default the paper's for our own models), `classes` and `width` are those of
     `build_model`. Means and biases are the file's. sigma = eps + softplus(untransformed scale), as TFP has it, and rho
-    is its inverse softplus in float32, which keeps sigma to a relative 1e-6.
+    is its inverse softplus in float32, which keeps sigma to a relative 2e-6.
 
     Raises UserError naming the file and the array, or the model, and what is wrong with it.
     """
