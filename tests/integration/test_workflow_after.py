@@ -74,12 +74,13 @@ def test_other_draws_run_inference_again_and_train_nothing(project):
 
 
 def test_a_cell_trained_again_is_pruned_again(project):
-    job = next(job for job in jobs(project) if job.command == "prune" and not job.target)
-    summary = project.layout.summary(job.cell)
+    mine = [job for job in jobs(project) if not job.target]
+    summary = project.layout.summary(mine[0].cell)
     before = summary.read_text()
-    later = job.record(project.layout).stat().st_mtime + 5
+    later = max(job.record(project.layout).stat().st_mtime for job in mine) + 5
     os.utime(summary, (later, later))
-    assert "infer" not in project.dry_jobs("all_figures"), "what has been touched only is the same training"
+    planned = project.dry_jobs("all_figures")
+    assert not {"train", "infer", "prune"} & set(planned), "a summary that was touched only is of the same training"
     summary.write_text(before + "\n")
     os.utime(summary, (later, later))
     planned = project.dry_jobs("all_figures")
