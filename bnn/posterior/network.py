@@ -25,7 +25,7 @@ class GraphNetwork(nn.Module):
     def __init__(self, graph: Graph, layers: dict[str, nn.Module]) -> None:
         super().__init__()
         self.graph = graph
-        self.calls = [layers[str(node.layer)] if node.op == "layer" else None for node in graph.nodes]
+        self._calls = [layers[str(node.layer)] if node.op == "layer" else None for node in graph.nodes]
         for path, layer in layers.items():
             attach(self, path, layer)
         last_use: dict[str, int] = {}
@@ -43,7 +43,7 @@ class GraphNetwork(nn.Module):
         if list(x.shape[1:]) != self.graph.input_shape:
             raise UserError(f"input shape {list(x.shape[1:])}: this posterior takes {self.graph.input_shape}")
         values: dict[str, Any] = {}
-        for node, layer, finished in zip(self.graph.nodes, self.calls, self.finished, strict=True):
+        for node, layer, finished in zip(self.graph.nodes, self._calls, self.finished, strict=True):
             if layer is not None:
                 value: Any = layer(values[node.inputs[0]])
             elif node.op == "input":

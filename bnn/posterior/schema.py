@@ -60,6 +60,8 @@ class Graph(BaseModel):
                 raise ValueError(f"node {node.name}: reads {unknown[0]}, which is no earlier node")
             if node.op in ("layer", "output") and len(node.inputs) != 1:
                 raise ValueError(f"node {node.name}: must have one input")
+            if node.op == "function" and node.inputs != list(dict.fromkeys(node_references(node.arguments))):
+                raise ValueError(f"node {node.name}: its inputs are not the nodes that its arguments name")
             known.add(node.name)
 
 

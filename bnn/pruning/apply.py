@@ -8,6 +8,7 @@ import math
 import torch
 from torch import nn
 
+from bnn.errors import UserError
 from bnn.posterior import GraphNetwork
 from bnn.pruning.select import Selection
 from bnn.pruning.snr import bayesian
@@ -25,8 +26,11 @@ RHO = {
 def apply(network: GraphNetwork, selection: Selection, semantics: str) -> GraphNetwork:
     """A copy of `network` in which the selected weights are removed.
 
-    A removed unit (semantics "zero" only) is gated to 0: its bias and the BatchNorm behind it too.
+    A removed unit is gated to 0: its bias and the BatchNorm behind it too. Raises UserError for units with semantics
+    other than "zero".
     """
+    if selection.units is not None and semantics != "zero":
+        raise UserError(f"semantics {semantics}: a removed unit's weights are zero; use zero")
     pruned = copy.deepcopy(network)
     rho = RHO[semantics]
     for name, layer in bayesian(pruned).items():

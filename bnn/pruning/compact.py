@@ -115,6 +115,7 @@ class Cut:
 
     def __init__(self, network: GraphNetwork) -> None:
         self.network = network
+        self.channels = Spaces(network).channels
         self.rows: dict[str, Tensor] = {}
         self.columns: dict[str, Tensor] = {}
         self.selects: dict[str, Tensor] = {}  # by the node behind which inputs are selected
@@ -133,8 +134,8 @@ class Cut:
             self.columns[reader.layer][reader.first : reader.first + space.units * reader.factor] |= (
                 dead.repeat_interleave(reader.factor)
             )
-        if space.after is not None and bool(dead.any()):
-            self.selects[space.after] = ~dead
+        if bool(dead.any()):
+            self.selects |= dict.fromkeys(space.after, ~dead)
 
     def rebuilt(self) -> GraphNetwork:
         """The smaller network."""
@@ -143,6 +144,8 @@ class Cut:
         replaced: dict[str, str] = {}
         for old in self.network.graph.nodes:
             node = redirected(old, replaced)
+            if node.type == "reshape" and self.channels[node.name] is not None:  # its target may name the old size
+                node = as_flatten(node)
             if node.op == "layer":
                 node, layers[str(node.layer)] = self.smaller(node)
             nodes.append(node)
@@ -174,6 +177,14 @@ class Cut:
         return node, made
 
 
+def as_flatten(node: GraphNode) -> GraphNode:
+    """A reshape to (N, features) without its numbers."""
+    x = node.arguments["x"]
+    return node.model_copy(
+        update={"type": "flatten", "arguments": {"x": x, "start_dim": 1}, "inputs": [str(x["node"])]}
+    )
+
+
 def selection_of(after: str, kept: Tensor) -> tuple[GraphNode, Select]:
     """The layer that selects the features that are kept, behind the node `after`."""
     layer = Select(len(kept), int(kept.sum()))
@@ -191,8 +202,9 @@ def with_shapes(graph: Graph, layers: dict[str, nn.Module]) -> GraphNetwork:
     def observe(node: GraphNode, value: object) -> None:
         shapes[node.name] = [None, *value.shape[1:]] if isinstance(value, Tensor) else None
 
+    kind = next((tensor for tensor in network.parameters()), torch.empty(0))
     with mean_only(network):
-        network(torch.zeros(2, *graph.input_shape), observe)
+        network(torch.zeros(2, *graph.input_shape, dtype=kind.dtype, device=kind.device), observe)
     nodes = [node.model_copy(update={"output_shape": shapes[node.name]}) for node in graph.nodes]
     network.graph = graph.model_copy(update={"nodes": nodes})
     return network

@@ -76,8 +76,9 @@ class Sweep:
         settings = self.settings
         selection = select(self.network, percent=percent, threshold=threshold, scope=settings.scope, by=settings.by)
         pruned = apply(self.network, selection, settings.semantics)
-        small = compact(pruned)
-        forms = forms_of(self.network, pruned, small, settings.semantics)
+        masked = eliminate_dead(pruned)  # without what cannot influence the output all forms make the same draws
+        small = compact(masked)
+        forms = forms_of(self.network, pruned, masked, small, settings.semantics)
         quickest = forms.get("compact", forms["dense"])
         evaluated = self.evaluate(quickest)
         block = self.images.blocks(forms[UNPRUNED].block)[0]  # as many at once as inference takes
@@ -174,7 +175,9 @@ def nonzeros(network: GraphNetwork) -> int:
     return sum(int(weights_left(layer).sum()) for layer in bayesian(network).values())
 
 
-def forms_of(network: GraphNetwork, pruned: GraphNetwork, small: GraphNetwork, semantics: str) -> dict[str, Predictor]:
+def forms_of(
+    network: GraphNetwork, pruned: GraphNetwork, masked: GraphNetwork, small: GraphNetwork, semantics: str
+) -> dict[str, Predictor]:
     """The ways to compute a pruned network, and the unpruned one beside which they are timed.
 
     Only where weights are truly zero is there another form than the dense one.
@@ -182,7 +185,6 @@ def forms_of(network: GraphNetwork, pruned: GraphNetwork, small: GraphNetwork, s
     forms = {UNPRUNED: Predictor(network)}
     if semantics != "zero":
         return forms | {"dense": Predictor(pruned)}
-    masked = eliminate_dead(pruned)  # without what cannot influence the output all forms make the same draws
     forms |= {"dense": Predictor(masked), "csr": Predictor(masked, form="csr")}
     if kernel_weights(small) < kernel_weights(network):
         forms |= {"compact": Predictor(small), "compact-csr": Predictor(small, form="csr")}

@@ -46,10 +46,15 @@ def select(
     if by == "unit":
         return select_units(network, percent, threshold, scope)
     ratios = layer_snr(network)
+    # what is zero already goes before what has the same SNR, 0, with a sigma
+    order = {
+        name: ratios[name].masked_fill((layer.mu == 0) & (layer.sigma == 0), -1.0)
+        for name, layer in bayesian(network).items()
+    }
     if scope == "layer" and percent is not None:
-        keep = {name: lowest(values.flatten(), percent).view(values.shape) for name, values in ratios.items()}
+        keep = {name: lowest(values.flatten(), percent).view(values.shape) for name, values in order.items()}
     elif percent is not None:
-        flat = lowest(torch.cat([values.flatten() for values in ratios.values()]), percent)
+        flat = lowest(torch.cat([values.flatten() for values in order.values()]), percent)
         parts = flat.split([values.numel() for values in ratios.values()])
         keep = {name: part.view(ratios[name].shape) for name, part in zip(ratios, parts, strict=True)}
     else:

@@ -11,7 +11,8 @@ from bnn.layers import BayesianLayer
 from bnn.posterior import GraphNetwork
 from bnn.records.pruning import SNR
 
-DECIBELS = np.arange(-60.0, 61.0, 2.0)  # edges of the histogram's bins, 20 log10(SNR)
+# Edges of the histogram's bins, 20 log10(SNR). A posterior that has not moved lies near 58 dB: mu 0.1, sigma 1.23e-4.
+DECIBELS = np.arange(-60.0, 101.0, 2.0)
 
 
 def bayesian(network: GraphNetwork) -> dict[str, BayesianLayer]:

@@ -56,20 +56,24 @@ class Space:
     readers: list[Reader] = field(default_factory=list)
     norms: list[tuple[str, int]] = field(default_factory=list)  # name, and where the units begin in it
     frozen: str | None = None
-    after: str | None = None  # of an input space: the node that makes the features
+    after: list[str] = field(default_factory=list)  # of an input space: the nodes that make the features
 
 
 Channels = list[Segment] | None
 
 
 class Spaces:
-    """The analysis of one network. `channels` holds what every node's channels are; None: unknown or no tensor."""
+    """The analysis of one network. `channels` holds what every node's channels are; None: unknown or no tensor.
+
+    `counted` holds, for a node that is a number, whose number of channels it may depend on.
+    """
 
     def __init__(self, network: GraphNetwork) -> None:
         self.network = network
         self.all: list[Space] = []
         self.parent: list[int] = []
         self.channels: dict[str, Channels] = {}
+        self.counted: dict[str, list[Segment]] = {}
         self.nodes = {node.name: node for node in network.graph.nodes}
         self.uses = Counter(node.layer for node in network.graph.nodes if node.op == "layer")
         for node in network.graph.nodes:
@@ -105,6 +109,7 @@ class Spaces:
         into.producers += other.producers
         into.readers += other.readers
         into.norms += other.norms
+        into.after += other.after
         into.frozen = into.frozen or other.frozen
         self.parent[second] = first
 
@@ -117,10 +122,25 @@ class Spaces:
             self.freeze(inputs[0], "classes")
             return None
         if node.output_shape is None:
+            self.counted[node.name] = self.count(node)
             return None  # a number, such as a batch size
         if node.op == "layer":
             return self.visit_layer(node, inputs[0])
         return self.visit_function(node, inputs)
+
+    def count(self, node: GraphNode) -> list[Segment]:
+        """Whose number of channels a number may depend on: a size that is not plainly the batch's or the pixels'."""
+        place, size = node.arguments.get("dim"), node
+        if node.type == "item":
+            place, size = node.arguments["index"], self.nodes[node.inputs[0]]
+        if size.type == "size":
+            source = self.nodes[size.inputs[0]]
+            plain = isinstance(place, int) and place % len(source.output_shape or [0]) != 1
+            return [] if plain else self.channels[source.name] or []
+        return self.counts_in(node)
+
+    def counts_in(self, node: GraphNode) -> list[Segment]:
+        return [segment for name in node.inputs for segment in self.counted.get(name, [])]
 
     def visit_layer(self, node: GraphNode, x: Channels) -> Channels:
         layer = self.network.get_submodule(str(node.layer))
@@ -157,15 +177,17 @@ class Spaces:
                 space = self.of(segment)
                 space.readers.append(Reader(name, first, segment.factor))
                 first += space.units * segment.factor
-        units = layer.out_features if dense else layer.out_channels
-        return self.new(units, name, reason)
+        made = self.new(layer.out_features if dense else layer.out_channels, name, reason)
+        return made if not dense or len(node.output_shape or []) == 2 else None  # its units are not on dimension 1
 
     def visit_function(self, node: GraphNode, inputs: list[Channels]) -> Channels:
         tensors = [self.channels[name] for name in node.inputs if self.nodes[name].output_shape is not None]
-        if node.type in KEEPING_FUNCTIONS and len(tensors) == 1:
-            return tensors[0]
         if node.type in ("flatten", "reshape"):
             return self.flattened(node, tensors[0])
+        if self.counts_in(node):  # the result would be another one with fewer channels
+            return self.unknown(node, tensors)
+        if node.type in KEEPING_FUNCTIONS and len(tensors) == 1:
+            return tensors[0]
         if node.type in ("add", "sub") and len(tensors) == 2 and all(tensors):
             a, b = tensors[0] or [], tensors[1] or []
             shapes = [[(self.of(s).units, s.factor) for s in side] for side in (a, b)]
@@ -181,7 +203,7 @@ class Spaces:
             return tensors[0]  # with a number
         if node.type == "mean" and len(tensors) == 1 and self.over_pixels(node):
             return tensors[0]
-        if node.type == "cat" and node.arguments.get("dim", 0) == 1 and all(tensors):
+        if node.type == "cat" and all(tensors) and node.arguments.get("dim", 0) % len(node.output_shape or [0]) == 1:
             return [segment for channels in tensors for segment in channels or []]
         return self.unknown(node, tensors)
 
@@ -198,24 +220,18 @@ class Spaces:
         """(N, C, H, W) to (N, C H W), or (N, C) as it is."""
         source = next(name for name in node.inputs if self.nodes[name].output_shape is not None)
         before, after = self.nodes[source].output_shape or [], node.output_shape or []
-        literal = node.type == "reshape" and not self.open_shape(node)
-        if x is None or literal or len(after) != 2 or after[1] != prod(size or 1 for size in before[1:]):
+        if x is None or len(after) != 2 or after[1] != prod(size or 1 for size in before[1:]):
             return self.unknown(node, [x])
         if len(before) == 2:
             return x
         if self.nodes[source].op == "input":
             features = self.new(int(after[1] or 1), None)
-            self.of(features[0]).after = node.name
+            self.of(features[0]).after.append(node.name)
             return features
         pixels = prod(size or 1 for size in before[2:])
         return [Segment(segment.space, segment.factor * pixels) for segment in x]
 
-    def open_shape(self, node: GraphNode) -> bool:
-        """Whether a reshape's target leaves the number of features open: (batch size, -1)."""
-        shape = node.arguments.get("shape")
-        return isinstance(shape, list) and len(shape) == 2 and shape[1] == -1
-
     def unknown(self, node: GraphNode, inputs: list[Channels]) -> Channels:
-        for channels in inputs:
+        for channels in (*inputs, self.counts_in(node)):
             self.freeze(channels, f"operation {node.name} ({node.type}) is not understood")
         return None

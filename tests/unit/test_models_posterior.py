@@ -239,6 +239,19 @@ def truncate(name: str) -> Callable[[Path], None]:
 
 
 NODE_ADD = 9  # the first addition in the graph of `folder`
+
+
+def add_with(value: Any) -> Callable[[dict[str, Any]], Any]:
+    """Give the addition another second term, and inputs to match."""
+
+    def apply(graph: dict[str, Any]) -> None:
+        node = graph["nodes"][NODE_ADD]
+        node["arguments"]["y"] = value
+        node["inputs"] = node["inputs"][:1]
+
+    return apply
+
+
 DAMAGES = [
     (lambda folder: (folder / "graph.json").unlink(), "graph.json: No such file"),
     (lambda folder: (folder / "posterior.safetensors").unlink(), "posterior.safetensors: "),
@@ -250,8 +263,9 @@ DAMAGES = [
     (edit_graph(lambda g: g["nodes"][1].update(type="__import__")), "operation __import__: unknown"),
     (edit_graph(lambda g: g["nodes"][NODE_ADD].update(type="eval")), "operation eval: unknown"),
     (edit_graph(lambda g: g["nodes"][NODE_ADD]["arguments"].update(z=1)), "operation add"),
-    (edit_graph(lambda g: g["nodes"][NODE_ADD]["arguments"].update(y={"a": 1})), "do not fit together"),
-    (edit_graph(lambda g: g["nodes"][NODE_ADD]["arguments"].update(y="text")), "do not fit together"),
+    (edit_graph(add_with({"a": 1})), "do not fit together"),
+    (edit_graph(add_with("text")), "do not fit together"),
+    (edit_graph(lambda g: g["nodes"][NODE_ADD]["inputs"].pop()), "its inputs are not the nodes"),
     (edit_graph(lambda g: g["nodes"][1]["arguments"].update(stride=[2, 2])), "node conv0: output shape"),
     (edit_graph(lambda g: g["nodes"][1]["arguments"].update(generator=3)), "operation FastFlipoutConv2d: arguments"),
     (
