@@ -149,6 +149,7 @@ def test_ranks_are_preloaded_and_profiles_kept_beside_the_records(layout, here, 
     folder = layout.folder(found.cells[0].cell)
     (here.programs / "python").write_text(
         "#!/usr/bin/env bash\n"
+        'if [ "$2" = bnn.watchdog ]; then echo "$@" >watched; exit; fi\n'
         'echo "$@" >>calls\n'
         'if [ "$3" = prepare ]; then rm -rf "$4"; mkdir "$4"; echo /opt/lib.so; else rm -rf "$5"; mv "$4" "$5"; fi\n'
     )
@@ -164,6 +165,7 @@ def test_ranks_are_preloaded_and_profiles_kept_beside_the_records(layout, here, 
     assert f" LD_PRELOAD=/opt/lib.so BNN_MPI_TRACE_DIR={folder}/.mpi BNN_MPI_TRACE_JOBID=" in launched
     assert f" HOROVOD_TIMELINE={folder}/.mpi/timeline.json bnn train" in launched
     assert kept == f"-m bnn.mpi_trace keep {folder}/.mpi {folder}/mpi"
+    assert (tmp_path / "watched").read_text().startswith(f"-m bnn.watchdog {folder} --ranks 1 --pid ")
     assert (folder / "mpi").is_dir()
     # a script that was killed after its ranks had finished leaves the profiles aside: the next one keeps them
     (folder / "mpi").rename(folder / ".mpi")

@@ -3,6 +3,7 @@
 import pytest
 
 from bnn.errors import UserError
+from campaign.launchers import Placement
 from campaign.sites import load_site, parse_site
 from tests.support.campaigns import SITE, changed
 
@@ -10,7 +11,7 @@ from tests.support.campaigns import SITE, changed
 def test_a_site_and_its_launcher():
     values = changed(SITE, "site/environment", {"modules": ["gcc/12"], "variables": {"A": 1, "B": True, "C": "x y"}})
     site = parse_site(values, "site.yaml")
-    assert site.launcher.command(4) == ["mpiexec", "-n", "4", "-prepend-rank"]
+    assert site.launcher.command(Placement(1, 4, 1)) == ["mpiexec", "-n", "4", "-prepend-rank"]
     assert site.variables == {"A": "1", "B": "1", "C": "x y"}
     assert site.modules == ("gcc/12",)
     assert (site.ranks_per_node, site.threads, site.node_label, site.has_gpus) == (1, 1, "nodes", False)
@@ -22,8 +23,8 @@ SLIPS = [
     ("site/hardware/cores_node", 3, r"site.yaml: site.hardware.cores_node: unknown key, did you mean cores_per_node\?"),
     ("site/hardware", None, r"site.yaml: site.hardware: missing"),
     ("site/hardware/cores_per_node", 0, r"site.yaml: site.hardware.cores_per_node: 0 must be at least 1"),
-    ("site/scheduler/kind", "cron", r"site.yaml: site.scheduler.kind: 'cron' is none of none"),
-    ("site/launcher/kind", "ssh", r"site.yaml: site.launcher.kind: 'ssh' is none of mpiexec"),
+    ("site/scheduler/kind", "cron", r"site.yaml: site.scheduler.kind: 'cron' is none of none, slurm, pbs, cobalt"),
+    ("site/launcher/kind", "ssh", r"site.yaml: site.launcher.kind: 'ssh' is none of mpiexec, aprun, pals, srun"),
     ("site/launcher/options", "-v", r"site.yaml: site.launcher.options: expected array"),
     ("site/threads", 9, r"site.yaml: site.threads: 1 ranks x 9 threads are more than a node's 8 hardware threads"),
     ("site/environment", {"variables": {"A;B": 1}}, r"site.yaml: site.environment.variables.A;B: not a name"),

@@ -16,6 +16,7 @@ from bnn.errors import UserError
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
 from campaign.after_sections import COMMANDS, INFER, PRUNE, AfterSection, Sweep
+from campaign.allocation import Allocation
 from campaign.cell import Cell
 from campaign.layout import Layout
 from campaign.sites import Site
@@ -47,6 +48,7 @@ class AfterJob:
     threads: int
     trained: str
     launch: str
+    allocation: Allocation | None = None
 
     @property
     def name(self) -> str:
@@ -121,7 +123,12 @@ def _jobs(planned: PlannedCell, section: AfterSection, study: str, site: Site) -
     threads = site.threads_of_job(section.threads, section.origin)
     facts = (study, planned.target, settings.dataset_options, settings.seed, threads, planned.fingerprint)
     sweeps: tuple[Sweep | None, ...] = section.sweeps or (None,)
-    return [AfterJob(section.command, planned.cell, section, sweep, *facts, site.environment_hash) for sweep in sweeps]
+    what = f"bnn {section.command} after {planned.cell.name}"
+    allocation = site.allocate(1, planned.cell.facts() | {"jobs": section.command}, what)
+    return [
+        AfterJob(section.command, planned.cell, section, sweep, *facts, site.environment_hash, allocation)
+        for sweep in sweeps
+    ]
 
 
 def _join(first: AfterJob, second: AfterJob) -> AfterJob:

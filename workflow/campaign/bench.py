@@ -17,6 +17,7 @@ from bnn.bench.implementations import choose
 from bnn.errors import UserError
 from bnn.models.describe import MODELS
 from bnn.records.bench import BenchHeader, header_path
+from campaign.allocation import Allocation
 from campaign.layout import Layout
 from campaign.schema import did_you_mean
 from campaign.sites import Site
@@ -39,6 +40,7 @@ class BenchPoint:
     implementations: tuple[str, ...]
     peers: tuple[str, ...]
     launch: str
+    allocation: Allocation | None = None
 
     @property
     def name(self) -> str:
@@ -86,9 +88,12 @@ def parse_bench(values: dict[str, Any] | None, origin: str, site: Site) -> tuple
     launch = site.environment_hash
     rounds = values.get("rounds", ROUNDS)
     return tuple(
-        BenchPoint(model, batch, threads, rounds, named, peers, launch)
+        BenchPoint(
+            model, batch, threads, rounds, named, peers, launch,
+            site.allocate(1, {"jobs": "bench", "models": model, "batch_sizes": batch}, f"bench of {model}"),
+        )
         for model, batch in product(values["models"], values["batch_sizes"])
-    )
+    )  # fmt: skip
 
 
 def plan_entry(point: BenchPoint, site: str) -> dict[str, Any]:

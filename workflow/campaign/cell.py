@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from bnn.errors import UserError
@@ -70,6 +71,13 @@ class Cell:
     def labels(self) -> dict[str, str]:
         """Identity as text, for the records."""
         return {key: str(value) for key, value in asdict(self).items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Its identity by the names of a study's axes."""
+        return {
+            "datasets": self.dataset, "models": self.model, "kinds": self.kind, "nodes": self.nodes,
+            "batch_sizes": self.batch_size, "variants": self.variant,
+        }  # fmt: skip
 
     @classmethod
     def from_folder(cls, folder: Path) -> Cell:

@@ -45,15 +45,21 @@ def plan(profile: Path, campaign_file: Path, results: Path) -> None:
 
     from campaign.after_table import after_table
     from campaign.plan import plan_table
+    from campaign.readiness import refusal
 
-    driver = _look(profile, campaign_file, results)
+    driver = prepare(profile, campaign_file, results)
+    if driver.busy:
+        click.echo(driver.notice, err=True)
     table, totals = plan_table(driver.campaign, driver.layout)
     # into a file or a pipe a table keeps its width, however narrow the console is thought to be
-    console = Console(width=None if sys.stdout.isatty() else 170)
+    wide = 170 if driver.campaign.site.scheduler.kind == "none" else 230
+    console = Console(width=None if sys.stdout.isatty() else wide)
     console.print(table)
     console.print(totals, highlight=False)
     if jobs := after_table(driver.campaign, driver.layout):
         console.print(jobs)
+    if why := refusal(driver.campaign):
+        raise UserError(why)
 
 
 @cli.command()

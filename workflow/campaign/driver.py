@@ -15,6 +15,7 @@ from campaign.grid import Campaign, PlannedCell, load_campaign
 from campaign.layout import Layout
 from campaign.locking import Lock, holder
 from campaign.plan import plan_content, tells_of, write_plan
+from campaign.readiness import nccl_refusal, refusal
 from campaign.render import Place, render_jobs
 from campaign.sites import load_site
 
@@ -42,10 +43,18 @@ class Driver:
     @property
     def notice(self) -> str:
         """A line for the user, if there is something to say."""
-        return f"a run is going on ({self.busy}): its scripts and plan are left as they are" if self.busy else ""
+        if self.busy:
+            return f"a run is going on ({self.busy}): its scripts and plan are left as they are"
+        why = refusal(self.campaign)
+        return f"no job will be submitted: {why}" if why else ""
 
     def start(self) -> None:
-        """Take the site's lock: jobs are about to start. Raises UserError when another process has or had it."""
+        """Take the site's lock: jobs are about to start.
+
+        Raises UserError when another process has or had it, and when no job could run or be submitted.
+        """
+        if why := refusal(self.campaign) or nccl_refusal(self.campaign):
+            raise UserError(why)
         what = f"the campaign in {self.layout.root}"
         self.lock = Lock(self.layout.driver_lock, what)
         if self.busy:

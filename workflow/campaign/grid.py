@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 from bnn.errors import UserError
 from bnn.settings import TrainSettings
 from campaign.after import AfterJob, plan_after
+from campaign.allocation import Allocation
 from campaign.bench import BenchPoint, parse_bench
 from campaign.cell import Cell
+from campaign.launchers import Placement
 from campaign.schema import check, merge
 from campaign.sites import Site
 from campaign.studies import Study, Variant, parse_studies, parse_variants
@@ -26,18 +28,23 @@ from campaign.yamlfile import read_yaml
 class PlannedCell:
     """A cell with everything that its job is told.
 
-    `studies` are those that ask for it and `roles` what they feed, joined; `ranks` = nodes x ranks per node; `launch`
-    is a hash of how it is launched, which a measurement depends on as it does on its settings. `target` is the only
-    target that asks for it, empty: any.
+    `studies` are those that ask for it and `roles` what they feed, joined; `placement` says where its ranks lie and
+    `launch` is a hash of how it is launched, which a measurement depends on as it does on its settings. `target` is
+    the only target that asks for it, empty: any. `allocation` is what its job asks of the scheduler, if there is one.
     """
 
     cell: Cell
     settings: TrainSettings
     studies: tuple[str, ...]
     roles: tuple[str, ...]
-    ranks: int
+    placement: Placement
     launch: str
     target: str = ""
+    allocation: Allocation | None = None
+
+    @property
+    def ranks(self) -> int:
+        return self.placement.ranks
 
     @property
     def study(self) -> str:
@@ -173,15 +180,18 @@ def _plan_cell(
         (f"{variant.origin}.settings", variant.settings),
     ]
     settings = resolve_settings(layers, owned)
-    launch = _launch_hash(site, ranks, per_node, settings.engine)
+    placement = check_room(study, settings, site, point.nodes, per_node)
+    launch = _launch_hash(site, placement, per_node, settings.engine)
     settings = settings.model_copy(update={"labels": cell.labels() | {"launch": launch}})
-    check_room(study, settings, site, point.nodes, per_node)
     check_point(study, settings, point.nodes, ranks)
-    return PlannedCell(cell, settings, (study.name,), study.roles, ranks, launch, study.target)
+    allocation = site.allocate(placement.machines, cell.facts() | {"jobs": "train"}, cell.name)
+    return PlannedCell(cell, settings, (study.name,), study.roles, placement, launch, study.target, allocation)
 
 
-def _launch_hash(site: Site, ranks: int, per_node: int, engine: str) -> str:
-    facts: list[Any] = [site.launcher.command(ranks), per_node, list(site.modules), sorted(site.variables.items())]
+def _launch_hash(site: Site, placement: Placement, per_node: int, engine: str) -> str:
+    facts: list[Any] = [site.launcher.command(placement), per_node, list(site.modules), sorted(site.variables.items())]
+    if site.mpi_library:
+        facts.append([site.mpi_library])
     if profiler := site.profiler_of(engine):
         facts.append([profiler.kind, profiler.library, sorted(profiler.variables.items()), profiler.timeline])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]

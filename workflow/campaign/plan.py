@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from bnn.records.summary import Summary
 from campaign.after import plan_entry as after_entry
 from campaign.after_sections import INFER, PRUNE
+from campaign.allocation import Allocation
 from campaign.bench import plan_entry
 from campaign.cell import Cell
 from campaign.files import write_if_changed
@@ -37,7 +38,7 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
             "title": site.title or site.name,
             "node_label": site.node_label,
             "hardware": asdict(site.hardware),
-            "scheduler": site.scheduler,
+            "scheduler": site.scheduler.kind,
             "launcher": site.launcher.kind,
             "ranks_per_node": site.ranks_per_node,
             "threads": site.threads,
@@ -140,6 +141,11 @@ def plan_table(campaign: Campaign, layout: Layout) -> tuple[Table, str]:
         table.add_column(heading)
     for heading in ("nodes", "ranks", "batch", "repeats", "done", "node-hours"):
         table.add_column(heading, justify="right")
+    queued = campaign.site.scheduler.kind != "none"
+    if queued:
+        table.add_column("queue")
+        for heading in ("asked", "limit", "at most"):  # nodes, minutes, node-hours
+            table.add_column(heading, justify="right")
     table.add_column("script", overflow="fold")
     rows: dict[tuple[Any, ...], list[PlannedCell]] = {}
     for planned in campaign.cells:
@@ -154,14 +160,34 @@ def plan_table(campaign: Campaign, layout: Layout) -> tuple[Table, str]:
         script = layout.script(cell).name
         if len(group) > 1:
             script = script.replace(f"_r{cell.repeat}.sh", f"_r{{1..{len(group)}}}.sh")
-        table.add_row(*words, *map(str, numbers), _hours([state.node_hours for state in states]), script)
+        asked = _asked(first.allocation, len(group)) if queued else []
+        table.add_row(*words, *map(str, numbers), _hours([state.node_hours for state in states]), *asked, script)
     done = sum(state.finished for state in estimates.values())
     total = _hours([state.node_hours for state in estimates.values()])
     left = _hours([state.node_hours for state in estimates.values() if not state.finished])
     totals = f"{len(estimates)} cells, {done} finished; node-hours: {total} in all, {left} to go"
+    if queued:
+        totals += "\n" + spending(campaign, estimates)
     if campaign.site.node_label != "nodes":
         totals += f" (a node here: {campaign.site.node_label})"
     return table, totals
+
+
+def _asked(allocation: Allocation | None, repeats: int) -> list[str]:
+    """Queue, nodes, limit in minutes, and node-hours of all repeats if each runs until its limit."""
+    assert allocation is not None, "every job of a scheduler has an allocation"
+    at_most = f"{allocation.node_hours * repeats:.4g}"
+    return [allocation.queue, str(allocation.nodes), f"{allocation.minutes} min", at_most]
+
+
+def spending(campaign: Campaign, estimates: dict[Cell, Estimate]) -> str:
+    """What the jobs that are to run may cost at most: one attempt each, until its limit, on all nodes asked for."""
+    allocations = [cell.allocation for cell in campaign.cells if not estimates[cell.cell].finished]
+    allocations += [job.allocation for job in campaign.after] + [point.allocation for point in campaign.bench]
+    hours = sum(allocation.node_hours for allocation in allocations if allocation is not None)
+    power = campaign.site.watts
+    energy = f"{hours * power / 1000:,.0f} kWh at {power:g} W a node" if power else "kWh unknown (site.watts)"
+    return f"at most, if every job runs once until its limit: {hours:,.0f} node-hours, {energy}"
 
 
 def _hours(values: list[float | None]) -> str:

@@ -13,14 +13,19 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from bnn.errors import UserError
 from bnn.records.files import CELL, JOB_LOG, MPI, MPI_ASIDE, SUMMARY, TIMELINE
 from campaign.after import AfterJob
+from campaign.allocation import Allocation
 from campaign.bench import BenchPoint
 from campaign.files import write_if_changed
 from campaign.grid import Campaign, PlannedCell
+from campaign.launchers import Placement
 from campaign.layout import FINISHED, Layout
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+# Where rank 0 listens, of engine torch: below the ports that the kernel gives to others, apart for cells side by side.
+FIRST_PORT, PORTS = 20000, 12000
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
 
     With `keep`, files that exist are left as they are (a run that reads them is going on).
     """
-    template = _template(f"job_{campaign.site.scheduler}")
+    template = _template("job")
     written: list[Path] = []
     wanted: set[Path] = set()
     for planned in campaign.cells:
@@ -70,11 +75,10 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
 
 def bench_text(point: BenchPoint, campaign: Campaign, layout: Layout, place: Place) -> str:
     """The script of one benchmark."""
-    return _template(f"bench_{campaign.site.scheduler}").render(
-        campaign=campaign.name,
+    return _template("bench").render(
+        _one_node(campaign, point.allocation, point.threads, place),
         point=point,
-        site=campaign.site,
-        place=place,
+        output=_output(layout.log(f"bench/{point.word}_b{point.batch}"), point.allocation),
         record=layout.bench(point.word, point.batch),
         script=layout.job(point.name),
         measuring_lock=layout.measuring_lock,
@@ -83,16 +87,41 @@ def bench_text(point: BenchPoint, campaign: Campaign, layout: Layout, place: Pla
 
 def after_text(job: AfterJob, campaign: Campaign, layout: Layout, place: Place) -> str:
     """The script of one job after a cell."""
-    return _template(f"after_{campaign.site.scheduler}").render(
-        campaign=campaign.name,
+    name = "_".join(word for word in (job.cell.name, job.word) if word)
+    return _template("after").render(
+        _one_node(campaign, job.allocation, job.threads, place),
         job=job,
-        site=campaign.site,
-        place=place,
+        output=_output(layout.log(f"{job.command}/{name}"), job.allocation),
         posterior=layout.posterior(job.cell),
         folder=job.record(layout).parent,
         script=layout.job(job.name),
         measuring_lock=layout.measuring_lock,
     )
+
+
+def _one_node(campaign: Campaign, allocation: Allocation | None, threads: int, place: Place) -> dict[str, Any]:
+    """What templates of jobs without ranks are told in common."""
+    return {
+        "campaign": campaign.name,
+        "site": campaign.site,
+        "place": place,
+        "threads": threads,
+        "placement": Placement(1, 1, threads),
+        "allocation": allocation,
+    }
+
+
+def _output(log: Path, allocation: Allocation | None) -> Path:
+    """Where the scheduler writes what a job prints. Its folder must be there when the job starts.
+
+    Raises UserError for a path that a directive cannot hold.
+    """
+    path = log.absolute()
+    if allocation is not None:
+        if re.search(r"[^\x21-\x7e]", str(path)):
+            raise UserError(f"{path}: a scheduler cannot write there; use a results folder without spaces")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def settings_text(planned: PlannedCell) -> str:
@@ -105,16 +134,20 @@ def script_text(
     planned: PlannedCell, campaign: Campaign, layout: Layout, place: Place, template: Template | None = None
 ) -> str:
     """The script of one cell."""
-    template = template or _template(f"job_{campaign.site.scheduler}")
-    cell, site = planned.cell, campaign.site
+    template = template or _template("job")
+    cell, site, settings = planned.cell, campaign.site, planned.settings
     return template.render(
         campaign=campaign.name,
         name=cell.name,
-        nodes=cell.nodes,
-        ranks=planned.ranks,
-        threads=planned.settings.threads,
+        placement=planned.placement,
+        allocation=planned.allocation,
+        gpus=planned.placement.per_machine if settings.device == "cuda" else 0,
+        output=_output(layout.log(f"train/{cell.name}"), planned.allocation),
+        torch_ranks=settings.engine == "torch" and planned.ranks > 1,
+        port=FIRST_PORT + int(cell.hash, 16) % PORTS,
+        threads=settings.threads,
         site=site,
-        hash=planned.settings.fingerprint(),
+        hash=settings.fingerprint(),
         launch=planned.launch,
         place=place,
         folder=layout.folder(cell),
@@ -122,7 +155,7 @@ def script_text(
         finished_name=FINISHED,
         cell_name=CELL,
         job_log=JOB_LOG,
-        profiler=site.profiler_of(planned.settings.engine),
+        profiler=site.profiler_of(settings.engine),
         mpi=MPI,
         mpi_aside=MPI_ASIDE,
         timeline=TIMELINE,
@@ -130,7 +163,7 @@ def script_text(
         script=layout.script(cell),
         measuring_lock=layout.measuring_lock,
         cell_lock=layout.lock(cell),
-        launcher=site.launcher.command(planned.ranks),
+        launcher=site.launcher.command(planned.placement),
     )
 
 

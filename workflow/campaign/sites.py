@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bnn.errors import UserError
+from campaign.allocation import Allocation, Scheduler, parse_scheduler
+from campaign.launchers import Launcher, Placement
 from campaign.schema import check
 from campaign.yamlfile import read_yaml
 
@@ -18,24 +21,24 @@ SITE_FILE = "site.yaml"
 
 @dataclass(frozen=True)
 class Hardware:
-    """Facts about one node; memory in GB."""
+    """Facts about one node; memory in GB, latency of the interconnect in microseconds, its bandwidth in GB/s."""
 
     cores_per_node: int
     threads_per_core: int = 1
     memory_gb: float | None = None
     gpus_per_node: int = 0
+    gpu: str = ""
+    interconnect: str = ""
+    latency_us: float | None = None
+    bandwidth_gb_s: float | None = None
 
 
 @dataclass(frozen=True)
-class Launcher:
-    """What starts the ranks of a job."""
+class Watchdog:
+    """Seconds without progress after which a job is ended: of its ranks, and until all of them have started."""
 
-    kind: str
-    options: tuple[str, ...] = ()
-
-    def command(self, ranks: int) -> list[str]:
-        """The words before the program's own."""
-        return [self.kind, "-n", str(ranks), *self.options]
+    limit: int = 600
+    start_limit: int = 1800
 
 
 @dataclass(frozen=True)
@@ -55,20 +58,27 @@ class Profiler:
 
 @dataclass(frozen=True)
 class Site:
-    """One site. `grid` holds overrides of campaigns by their name; `origin` is the file, for messages."""
+    """One site. `grid` holds overrides of campaigns by their name; `origin` is the file, for messages.
+
+    A cell's "nodes" are machines; where `nodes_per_machine` is more than 1, that many of them (a GPU each, say) share
+    a machine, and without a scheduler all of them do.
+    """
 
     name: str
     hardware: Hardware
     launcher: Launcher
-    scheduler: str
+    scheduler: Scheduler
     origin: str
     title: str = ""
     node_label: str = "nodes"
+    nodes_per_machine: int = 1
     ranks_per_node: int = 1
     threads: int = 1
     modules: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
+    mpi_library: str = ""
     profiler: Profiler = Profiler()
+    watchdog: Watchdog = Watchdog()
     cv_limit: float | None = None
     watts: float | None = None
     grid: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -76,6 +86,22 @@ class Site:
     def profiler_of(self, engine: str) -> Profiler | None:
         """What counts the MPI calls of a cell with this engine; None when nothing does."""
         return self.profiler if self.profiler.active and engine == "horovod" else None
+
+    def place(self, nodes: int, ranks_per_node: int, threads: int) -> Placement:
+        """Where the ranks of a cell with so many nodes lie. Raises ValueError when the last machine would be uneven."""
+        together = nodes if self.scheduler.kind == "none" else min(nodes, self.nodes_per_machine)
+        if nodes % together:
+            raise ValueError(f"{nodes} {self.node_label} do not fill machines of {together}")
+        per_machine = together * ranks_per_node
+        smt = -(-per_machine * threads // self.hardware.cores_per_node)  # rounded up
+        return Placement(nodes // together, per_machine, threads, smt)
+
+    def allocate(self, machines: int, facts: Mapping[str, Any], what: str) -> Allocation | None:
+        """As `Scheduler.allocate`; errors name the site's file."""
+        try:
+            return self.scheduler.allocate(machines, facts, what)
+        except UserError as error:
+            raise UserError(f"{self.origin}: {error}") from None
 
     @property
     def has_gpus(self) -> bool:
@@ -85,6 +111,8 @@ class Site:
     def environment_hash(self) -> str:
         """Of what a job that starts no ranks finds: modules and variables."""
         facts = [list(self.modules), sorted(self.variables.items())]
+        if self.mpi_library:
+            facts.append([self.mpi_library])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
     def threads_of_job(self, asked: int | None, origin: str) -> int:
@@ -118,17 +146,19 @@ def parse_site(values: dict[str, Any], origin: str) -> Site:
     site = Site(
         hardware=Hardware(**given.pop("hardware")),
         launcher=Launcher(launcher["kind"], tuple(str(word) for word in launcher.get("options", ()))),
-        scheduler=given.pop("scheduler")["kind"],
+        scheduler=parse_scheduler(given.pop("scheduler"), origin),
         modules=tuple(environment.get("modules", ())),
         variables={key: _word(value) for key, value in environment.get("variables", {}).items()},
         profiler=profiler,
+        watchdog=Watchdog(**given.pop("watchdog", {})),
         origin=origin,
         **given,
     )
     threads = site.hardware.cores_per_node * site.hardware.threads_per_core
-    if site.ranks_per_node * site.threads > threads:
+    ranks = site.ranks_per_node * site.nodes_per_machine
+    if ranks * site.threads > threads:
         raise UserError(
-            f"{origin}: site.threads: {site.ranks_per_node} ranks x {site.threads} threads are more than "
+            f"{origin}: site.threads: {ranks} ranks x {site.threads} threads are more than "
             f"a node's {threads} hardware threads"
         )
     return site

@@ -10,6 +10,7 @@ from bnn.errors import UserError
 from bnn.models.describe import MODELS
 from bnn.settings import TrainSettings, parse_settings
 from campaign.datasets import train_size
+from campaign.launchers import Placement
 from campaign.schema import did_you_mean
 from campaign.sites import Site
 from campaign.studies import Study
@@ -55,12 +56,18 @@ def resolve_settings(layers: Sequence[tuple[str, dict[str, Any]]], owned: dict[s
         raise UserError(f"{source.get(first, 'settings')}.{key}: {what}") from None
 
 
-def check_room(study: Study, settings: TrainSettings, site: Site, nodes: int, per_node: int) -> None:
-    """Raises UserError when the site's hardware has no room for this point: hardware threads, GPUs."""
+def check_room(study: Study, settings: TrainSettings, site: Site, nodes: int, per_node: int) -> Placement:
+    """Where the ranks of this point lie.
+
+    Raises UserError when the site's hardware has no room for it (hardware threads, GPUs), or its scheduler does not
+    say what the engine must know.
+    """
     room = site.hardware.cores_per_node * site.hardware.threads_per_core
-    needed = per_node * settings.threads
-    if site.scheduler == "none":  # all "nodes" are ranks on one machine
-        needed *= nodes
+    try:
+        placement = site.place(nodes, per_node, settings.threads)
+    except ValueError as error:
+        raise UserError(f"{study.origin}.nodes: {error} on {site.name} (nodes_per_machine)") from None
+    needed = placement.per_machine * settings.threads
     if needed > room:
         raise UserError(
             f"{study.origin}.nodes: {nodes * per_node} ranks x {settings.threads} threads need {needed} hardware "
@@ -68,6 +75,14 @@ def check_room(study: Study, settings: TrainSettings, site: Site, nodes: int, pe
         )
     if settings.device == "cuda" and not site.has_gpus:
         raise UserError(f"{study.origin}: device cuda, but {site.name} has no GPUs (hardware.gpus_per_node)")
+    if settings.device == "cuda" and placement.per_machine > site.hardware.gpus_per_node:
+        raise UserError(
+            f"{study.origin}.nodes: {placement.per_machine} ranks on a machine need a GPU each, {site.name} has "
+            f"{site.hardware.gpus_per_node}"
+        )
+    if settings.engine == "torch" and site.scheduler.kind == "cobalt" and placement.machines > 1:
+        raise UserError(f"{study.origin}: engine torch must be told rank 0's host, which Cobalt's jobs do not know")
+    return placement
 
 
 def check_point(study: Study, settings: TrainSettings, nodes: int, ranks: int) -> None:

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+#COBALT -n 1
+#COBALT -t 60
+#COBALT -q debug-cache-quad
+#COBALT -A my-project
+#COBALT -O /project/results/theta/logs/infer/cifar10_vgg16_bnn_n1_b128_base_r1
+#COBALT --attrs mcdram=cache:numa=quad
+# infer_cifar10_vgg16_bnn_n1_b128_base_r1 of campaign paper: bnn infer with 64 threads on one node.
+# The workflow submits this very file; by hand, from anywhere: bash results/theta/jobs/infer_cifar10_vgg16_bnn_n1_b128_base_r1.sh
+set -euo pipefail
+
+cd /project
+posterior=results/theta/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior
+folder=results/theta/infer/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1
+
+mkdir -p "$folder"
+
+module load PrgEnv-gnu
+export PATH=/project/.venv/bin:"$PATH"
+data_dir=/project/data
+export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
+export OMP_NUM_THREADS=64 MKL_NUM_THREADS=64 OPENBLAS_NUM_THREADS=64
+export KMP_AFFINITY=granularity=fine,compact,1,0
+export KMP_BLOCKTIME=0
+export MPICH_MAX_THREAD_SAFETY=multiple
+
+# What an interrupted run has finished is kept; the summary is written last of all.
+exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 64 --labels '{"batch_size": "128", "dataset": "cifar10", "job": "23c6d067dd7ff062", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "theta", "variant": "base"}' --out "$folder" </dev/null

@@ -1,0 +1,76 @@
+"""The sites that come with the project: their scripts as their users would have written them.
+
+Golden files are written anew by UPDATE_GOLDEN=1 pytest tests/unit/test_site_scripts.py; look at the difference.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from campaign.grid import load_campaign
+from campaign.layout import Layout
+from campaign.render import Place, after_text, render_jobs, script_text
+from campaign.sites import load_site
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "data" / "scripts"
+SITES = sorted(path.parent.name for path in ROOT.glob("profiles/*/site.yaml"))
+# One cell on several nodes (or GPUs) of each site, as the campaign names it.
+CELLS = {
+    "local": "synthetic_vgg16_bnn_n2_b16_base_r1",
+    "theta": "cifar10_vgg16_bnn_n16_b128_base_r1",
+}
+CELL = "cifar10_vgg16_bnn_n8_b128_base_r1"
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch):
+    monkeypatch.setenv("CAMPAIGN_ACCOUNT", "my-project")
+
+
+def planned_at(site):
+    return load_campaign(ROOT / "config.yaml", load_site(ROOT / "profiles" / site))
+
+
+def compare(name, text):
+    file = GOLDEN / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert text == file.read_text()
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_scripts_are_as_a_user_of_the_site_would_write_them(site, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, layout = planned_at(site), Layout(Path("results"), site)
+    here = Place(Path("/project"), Path("/project/.venv/bin"), Path("/project/data"))
+
+    def portable(text):
+        return text.replace(str(tmp_path), "/project")
+
+    planned = next(cell for cell in found.cells if cell.cell.name == CELLS.get(site, CELL))
+    compare(f"{site}-train.sh", portable(script_text(planned, found, layout, here)))
+    compare(f"{site}-{found.after[0].command}.sh", portable(after_text(found.after[0], found, layout, here)))
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_every_script_is_clean(site, tmp_path):
+    found, layout = planned_at(site), Layout(tmp_path / "results", site)
+    render_jobs(found, layout, Place(tmp_path, tmp_path / "bin", tmp_path / "data"))
+    kinds = {}  # scripts that differ in more than names and numbers
+    for planned in found.cells:
+        kinds.setdefault(("train", planned.placement, planned.allocation), layout.script(planned.cell))
+    for job in found.after:
+        kinds.setdefault((job.command, job.section.origin), layout.job(job.name))
+    for point in found.bench:
+        kinds.setdefault("bench", layout.job(point.name))
+    assert len(kinds) > 3
+    shellcheck = Path(sys.prefix) / "bin" / "shellcheck"
+    checked = subprocess.run([shellcheck, "-S", "style", *kinds.values()], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+    directive = {"none": "# ", "slurm": "#SBATCH ", "pbs": "#PBS ", "cobalt": "#COBALT "}[found.site.scheduler.kind]
+    assert all(script.read_text().splitlines()[1].startswith(directive) for script in kinds.values())

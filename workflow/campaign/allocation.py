@@ -1,0 +1,120 @@
+"""Schedulers: their queues, and what a job asks of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bnn.errors import UserError
+
+ACCOUNT = "CAMPAIGN_ACCOUNT"  # environment variable, before the site's own
+
+
+@dataclass(frozen=True)
+class Queue:
+    """One queue, or a range of node counts of one with a time limit of its own."""
+
+    name: str
+    max_nodes: int
+    max_minutes: int
+    min_nodes: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.min_nodes}-{self.max_nodes} nodes, {self.max_minutes} min)"
+
+
+@dataclass(frozen=True)
+class Walltime:
+    """Minutes of the jobs that `where` names by values of their facts; of all where it names none."""
+
+    minutes: int
+    where: dict[str, list[Any]] = field(default_factory=dict)
+
+    def is_of(self, facts: Mapping[str, Any]) -> bool:
+        return all(facts.get(key) in values for key, values in self.where.items())
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What a job asks for: machines of a queue, for at most `minutes`."""
+
+    queue: str
+    nodes: int
+    minutes: int
+
+    @property
+    def node_hours(self) -> float:
+        """At most, if it runs until its limit."""
+        return self.nodes * self.minutes / 60
+
+    @property
+    def clock(self) -> str:
+        """The limit as HH:MM:SS."""
+        return f"{self.minutes // 60:02}:{self.minutes % 60:02}:00"
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """The site's scheduler; kind `none`: jobs run where the workflow does. `options` are further directives."""
+
+    kind: str = "none"
+    queues: tuple[Queue, ...] = ()
+    walltimes: tuple[Walltime, ...] = ()
+    account: str = ""
+    account_required: bool = False
+    select: str = ""
+    options: tuple[str, ...] = ()
+
+    def missing_account(self) -> str:
+        """What to say when no account is given where one must be; else empty."""
+        if self.account_required and not self.account:
+            return f"site.scheduler.account: missing; name your project there or in the environment variable {ACCOUNT}"
+        return ""
+
+    def allocate(self, machines: int, facts: Mapping[str, Any], what: str) -> Allocation | None:
+        """The queue that takes a job with the fewest nodes; the first of equals. None without a scheduler.
+
+        A queue with a minimum is asked for that many nodes, of which the job uses some. Raises UserError with all
+        queues when none admits it, or when no walltime is of these facts.
+        """
+        if self.kind == "none":
+            return None
+        minutes = next((limit.minutes for limit in self.walltimes if limit.is_of(facts)), None)
+        if minutes is None:
+            raise UserError(f"site.scheduler.walltimes: none is of {what}; end the list with one without where")
+        fitting = [q for q in self.queues if machines <= q.max_nodes and minutes <= q.max_minutes]
+        if not fitting:
+            queues = ", ".join(map(str, self.queues))
+            raise UserError(
+                f"site.scheduler.queues: none takes {what}: {machines} nodes for {minutes} minutes; there are {queues}"
+            )
+        best = min(fitting, key=lambda queue: max(machines, queue.min_nodes))
+        return Allocation(best.name, max(machines, best.min_nodes), minutes)
+
+
+def parse_scheduler(values: dict[str, Any], origin: str) -> Scheduler:
+    """A site file's section `scheduler`, whose schema has been checked. Raises UserError naming the key."""
+    given = dict(values)
+    queues = tuple(Queue(**queue) for queue in given.pop("queues", ()))
+    walltimes = tuple(Walltime(**limit) for limit in given.pop("walltimes", ()))
+    kind = given["kind"]
+    for key in ("queues", "walltimes"):
+        if (kind == "none") == (key in values):
+            raise UserError(
+                f"{origin}: site.scheduler.{key}: " + ("kind none has no queues" if kind == "none" else "missing")
+            )
+    for index, queue in enumerate(queues):
+        if queue.min_nodes > queue.max_nodes:
+            raise UserError(f"{origin}: site.scheduler.queues[{index}].min_nodes: more than max_nodes")
+    if "select" in given and kind != "pbs":
+        raise UserError(f"{origin}: site.scheduler.select: only PBS has one")
+    account = os.environ.get(ACCOUNT) or given.pop("account", "") or ""
+    return Scheduler(
+        queues=queues,
+        walltimes=walltimes,
+        account=account if kind != "none" else "",
+        options=tuple(given.pop("options", ())),
+        **{key: value for key, value in given.items() if key != "account"},
+    )
