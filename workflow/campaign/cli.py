@@ -63,6 +63,29 @@ def plan(profile: Path, campaign_file: Path, results: Path) -> None:
 
 
 @cli.command()
+@profile_option
+@campaign_option
+@results_option
+def status(profile: Path, campaign_file: Path, results: Path) -> None:
+    """Where the campaign stands: cells by state, progress of those that run, estimated end. Asks no scheduler."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from campaign.grid import load_campaign
+    from campaign.layout import Layout
+    from campaign.sites import load_site
+    from campaign.status import status as look
+    from campaign.status import status_table
+
+    site = load_site(profile)
+    table, totals = status_table(look(load_campaign(campaign_file, site), Layout(results, site.name)))
+    console = Console(width=None if sys.stdout.isatty() else 170)
+    if table.row_count:
+        console.print(table)
+    console.print(Text(totals))
+
+
+@cli.command()
 @click.argument("cell")
 @profile_option
 @campaign_option

@@ -1,0 +1,112 @@
+"""`campaign status`: read from summaries, locks, heartbeats and the executor's journal."""
+
+import json
+import os
+import re
+
+from click.testing import CliRunner
+
+from bnn.records.files import HEARTBEAT, heartbeat_name
+from bnn.records.heartbeat import HeartbeatRecord
+from campaign.cli import cli
+from campaign.journal import JOURNAL
+from campaign.locking import Lock
+from campaign.plan import plan_content
+from campaign.status import status, status_table
+from tests.support.campaigns import prepared
+from tests.support.cells import write_cell
+
+
+def finish(driver, planned):
+    entry = next(cell for cell in plan_content(driver.campaign)["cells"] if cell["name"] == planned.cell.name)
+    write_cell(driver.layout.results, entry, steps=12, labels=planned.settings.labels)
+
+
+def note(driver, *events):
+    with (driver.layout.jobs / JOURNAL).open("a") as journal:
+        for name, event, more in events:
+            journal.write(json.dumps({"script": f"/x/{name}.sh", "event": event} | more) + "\n")
+
+
+def beat(folder, rank, step, now, **more):
+    record = HeartbeatRecord(rank=rank, host="n1", pid=5, attempt=1, step=step, steps=40, moved=now, beat=now, **more)
+    (folder / HEARTBEAT).mkdir(parents=True, exist_ok=True)
+    (folder / HEARTBEAT / heartbeat_name(rank)).write_bytes(record.padded())
+
+
+def test_cells_are_told_apart_by_what_was_left_of_them(tmp_path):
+    driver = prepared(tmp_path)
+    layout, names = driver.layout, [planned.cell.name for planned in driver.campaign.cells]
+    finish(driver, driver.campaign.cells[0])
+    note(
+        driver,
+        (names[0], "ended", {"outcome": "done"}),
+        (names[1], "submitted", {"job": "77"}),
+        (names[2], "submitted", {}),
+        (names[2], "running", {"job": "78"}),
+        (names[3], "ended", {"outcome": "walltime", "detail": "60 min exceeded", "log": "a.log"}),
+        (names[4], "refused", {"outcome": None, "detail": "no such queue"}),
+        (names[5], "ended", {"outcome": "failed"}),
+        (names[5], "retry", {"job": "80"}),
+        (names[6], "cancelled", {}),
+    )
+    with (layout.jobs / JOURNAL).open("a") as journal:
+        journal.write('{"event": "ended", "scr')  # is being written
+    now = 1000.0
+    running = layout.folder(driver.campaign.cells[2].cell)
+    beat(running, 0, 12, now, part="exchange", samples_per_second=100.0)
+    beat(running, 1, 11, now - 90, part="forward", samples_per_second=50.0)
+    found = status(driver.campaign, layout, now)
+    assert [cell.state for cell in found.cells[:8]] == [
+        "finished", "queued", "running", "failed", "failed", "queued", "waiting", "waiting"
+    ]  # fmt: skip
+    assert [cell.detail for cell in found.cells[1:6]] == [
+        "job 77",
+        "step 11 of 40, 150 images/s, forward, last heard of 90 s ago",
+        "walltime, 60 min exceeded, a.log",
+        "refused, no such queue",
+        "job 80",
+    ]
+    assert sum(found.counts.values()) == len(names)
+    table, totals = status_table(found)
+    assert table.row_count == 5
+    assert "no driver is running" in totals
+
+
+def test_a_held_lock_is_a_running_cell(tmp_path):
+    driver = prepared(tmp_path)
+    planned = driver.campaign.cells[3]
+    lock = Lock(driver.layout.lock(planned.cell), "the cell")
+    found = status(driver.campaign, driver.layout)
+    assert [cell.cell for cell in found.cells if cell.state == "running"] == [planned.cell]
+    assert found.cells[3].detail == "no sign of life yet"
+    lock.release()
+    assert status(driver.campaign, driver.layout).cells[3].state == "waiting"
+
+
+def test_an_end_is_estimated_from_the_pace_of_the_driver_that_runs(tmp_path):
+    driver = prepared(tmp_path)
+    finish(driver, driver.campaign.cells[0])
+    os.utime(driver.layout.summary(driver.campaign.cells[0].cell), (1000, 1000))  # by an earlier driver
+    driver.start()
+    os.utime(driver.layout.driver_lock, (5000, 5000))
+    for place, planned in enumerate(driver.campaign.cells[1:4], start=1):
+        assert status(driver.campaign, driver.layout, 8600).per_hour is None, "too few to tell"
+        finish(driver, planned)
+        os.utime(driver.layout.summary(planned.cell), (5000 + place, 5000 + place))
+    found = status(driver.campaign, driver.layout, 8600)
+    assert found.per_hour == 3.0
+    left = len(driver.campaign.cells) - 4
+    assert found.end.timestamp() == 8600 + left / 3 * 3600
+    assert "3 cells an hour, at this pace done on" in status_table(found)[1]
+
+
+def test_the_command_prints_it_for_a_pipe_and_escapes_what_it_read(tmp_path):
+    driver = prepared(tmp_path)
+    note(driver, (driver.campaign.cells[0].cell.name, "refused", {"detail": "[red]no[/red] such queue"}))
+    files = {"--profile": "site.yaml", "--campaign": "config.yaml", "--results": "results"}
+    words = [word for option, name in files.items() for word in (option, str(tmp_path / name))]
+    result = CliRunner().invoke(cli, ["status", *words])
+    assert result.exit_code == 0
+    assert re.search(r"16 cells: 1 failed, 15 waiting; no driver is running", result.output)
+    assert "[red]no[/red] such queue" in result.output

@@ -1,0 +1,33 @@
+"""What the executor wrote down of its jobs: a JSON object per line beside the scripts (see workflow/executor)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from campaign.layout import Layout
+
+JOURNAL = ".journal.jsonl"
+Event = dict[str, Any]
+
+
+def read_journal(layout: Layout) -> Iterator[Event]:
+    """Its events in order; none where no job was ever submitted. A line that is being written is left out."""
+    try:
+        lines = (layout.jobs / JOURNAL).read_text(errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            yield event
+
+
+def last_of_scripts(layout: Layout) -> dict[str, Event]:
+    """The last event of each script, by the script's name without its suffix."""
+    return {Path(str(event["script"])).stem: event for event in read_journal(layout) if event.get("script")}

@@ -1,0 +1,124 @@
+"""A campaign at a moment: which cells are done, run, wait or failed. Read from files alone; no scheduler is asked."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
+from campaign.cell import Cell
+from campaign.grid import Campaign, PlannedCell
+from campaign.journal import Event, last_of_scripts
+from campaign.layout import Layout
+from campaign.locking import holder
+from campaign.plan import tells_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FINISHED, RUNNING, QUEUED, FAILED, WAITING = "finished", "running", "queued", "failed", "waiting"
+STATES = (FINISHED, RUNNING, QUEUED, FAILED, WAITING)
+# What the last event of a job in the executor's journal makes of its cell.
+OF_EVENT = {
+    "submitting": QUEUED, "submitted": QUEUED, "attached": QUEUED, "retry": QUEUED, "running": RUNNING,
+    "ended": FAILED, "refused": FAILED, "cancelled": WAITING,
+}  # fmt: skip
+PACE_NEEDS = 3  # cells finished by this driver before an end is estimated
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """One cell; `detail` says what is known of a job that runs or failed."""
+
+    cell: Cell
+    state: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """The campaign. `driver` says who runs it, empty for nobody; `per_hour` and `end` need some finished cells."""
+
+    cells: tuple[CellStatus, ...]
+    driver: str
+    per_hour: float | None
+    end: datetime | None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        found = Counter(cell.state for cell in self.cells)
+        return {state: found[state] for state in STATES}
+
+
+def status(campaign: Campaign, layout: Layout, now: float | None = None) -> Status:
+    """The state of every cell and the pace of the driver that runs; `now` in seconds since 1970."""
+    now = time.time() if now is None else now
+    events = last_of_scripts(layout)
+    cells = tuple(_cell(planned, layout, events.get(planned.cell.name), now) for planned in campaign.cells)
+    driver = holder(layout.driver_lock) or ""
+    pace = _pace(cells, layout, now) if driver else None
+    left = sum(cell.state != FINISHED for cell in cells)
+    end = datetime.fromtimestamp(now) + timedelta(hours=left / pace) if pace else None
+    return Status(cells, driver, pace, end)
+
+
+def _cell(planned: PlannedCell, layout: Layout, event: Event | None, now: float) -> CellStatus:
+    cell = planned.cell
+    if tells_of(layout.summary(cell), planned):
+        return CellStatus(cell, FINISHED)
+    if holder(layout.lock(cell)):
+        return CellStatus(cell, RUNNING, _progress(read_heartbeats(layout.folder(cell)), now))
+    state = OF_EVENT.get(str(event["event"]), WAITING) if event else WAITING
+    if state == RUNNING:  # on another machine, whose lock may not be seen here
+        return CellStatus(cell, RUNNING, _progress(read_heartbeats(layout.folder(cell)), now))
+    if state == FAILED and event:
+        words = [event.get("outcome") or event["event"], event.get("detail"), event.get("log")]
+        return CellStatus(cell, FAILED, ", ".join(str(word) for word in words if word))
+    if state == QUEUED and event and event.get("job"):
+        return CellStatus(cell, QUEUED, f"job {event['job']}")
+    return CellStatus(cell, state)
+
+
+def _progress(ranks: list[HeartbeatRecord], now: float) -> str:
+    """The slowest rank's step, all ranks' images per second, and how old the oldest sign of life is."""
+    if not ranks:
+        return "no sign of life yet"
+    slowest = min(ranks, key=lambda rank: rank.step)
+    of = f" of {slowest.steps}" if slowest.steps else ""
+    rates = [rank.samples_per_second for rank in ranks]
+    rate = f", {sum(rate or 0 for rate in rates):.4g} images/s" if all(rates) else ""
+    age = now - min(rank.beat for rank in ranks)
+    late = f", last heard of {age:.0f} s ago" if age > 60 else ""
+    return f"step {slowest.step}{of}{rate}, {slowest.part}{late}"
+
+
+def _pace(cells: tuple[CellStatus, ...], layout: Layout, now: float) -> float | None:
+    """Cells per hour since the driver started; None until a few have finished."""
+    start = layout.driver_lock.stat().st_mtime
+    times = [layout.summary(cell.cell).stat().st_mtime for cell in cells if cell.state == FINISHED]
+    done = sum(moment >= start for moment in times)
+    return done / (now - start) * 3600 if done >= PACE_NEEDS and now > start else None
+
+
+def status_table(found: Status) -> tuple[Table, str]:
+    """Cells that run, are queued or failed, and one line of totals."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for heading in ("cell", "state", ""):
+        table.add_column(heading, overflow="fold")
+    for cell in found.cells:
+        if cell.state not in (FINISHED, WAITING):
+            table.add_row(cell.cell.name, cell.state, Text(cell.detail))
+    words = [f"{count} {state}" for state, count in found.counts.items() if count]
+    totals = f"{len(found.cells)} cells: {', '.join(words)}"
+    if not found.driver:
+        return table, totals + "; no driver is running: states are as the last one left them"
+    totals += f"; run by {found.driver}"
+    if found.per_hour and found.end:
+        totals += f"; {found.per_hour:.3g} cells an hour, at this pace done on {found.end:%Y-%m-%d at %H:%M}"
+    return table, totals
