@@ -12,6 +12,7 @@ import click
 from bnn import __version__
 from bnn.bench.commands import bench
 from bnn.errors import UserError
+from bnn.heartbeat import Heartbeat, early_rank
 from bnn.inference.commands import infer
 from bnn.interop.commands import export, import_
 from bnn.launch import json_object, on_ranks, process_start
@@ -54,11 +55,17 @@ def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
     base = read_settings(settings_file).model_dump(exclude_unset=True) if settings_file else {}
     settings = parse_settings({**base, **given}, "command line" if given else str(settings_file))
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch starts its thread pool
-    from bnn.engine import start_engine
-    from bnn.training import train as run
+    heartbeat = Heartbeat(out, early_rank())
+    heartbeat.start()  # before torch is loaded, which can take minutes on a busy file system
+    try:
+        from bnn.engine import start_engine
+        from bnn.training import train as run
 
-    engine = start_engine(settings)
-    summary = on_ranks(engine, lambda: run(settings, out, engine, process_start()))
+        engine = start_engine(settings)
+        heartbeat.confirm(engine.rank)
+        summary = on_ranks(engine, lambda: run(settings, out, engine, process_start(), heartbeat))
+    finally:
+        heartbeat.stop()
     if summary and summary.verdict.status == "INVALID":
         raise UserError(f"{out}: {'; '.join(summary.verdict.reasons)}")
     if summary:

@@ -18,11 +18,17 @@ MPI = "mpi"
 MPI_ASIDE = ".mpi"
 MPI_NOT_RECORDED = "not_recorded.txt"
 TIMELINE = "timeline.json"
+HEARTBEAT = "heartbeat"  # folder of the signs of life of a run that goes on; bnn.records.heartbeat says what is in them
 
 
 def staging(attempt: int) -> str:
     """Folder in which attempt number `attempt` collects its records before they are renamed into place."""
     return f".partial-{attempt}"
+
+
+def heartbeat_name(rank: int) -> str:
+    """File in the folder HEARTBEAT in which this rank says where it is."""
+    return f"rank-{rank}.json"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Throughput(BaseModel):
@@ -64,6 +64,7 @@ class Summary(BaseModel):
     was and `implementation_seconds` the median step time of each that was tried (empty after a resumption).
     `gradient_messages_per_step` and `gradient_bytes_per_step` are what each rank handed to its engine; 0 for one rank.
     Version 1 had none of these four, and called bnn-flipout what is bnn-flipout-torch now.
+    Energy is what the hardware counts, summed over nodes. What was not measurable is None, never 0.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -95,6 +96,24 @@ class Summary(BaseModel):
     gradient_bytes_per_step: int | None = None
     macs_forward_per_image: int | None
     peak_memory_bytes: int
+    energy_joules: float | None = Field(
+        None,
+        description="J from the first step to the end of the last evaluation, checkpoints included, start-up not; "
+        "None when not measurable, or when an earlier attempt took some of it",
+    )
+    energy_steady_joules: float | None = Field(
+        None,
+        description="J of this attempt's steps after warm-up, evaluations and checkpoints between them left out; "
+        "counters move every 1 to 100 ms: of little worth where these steps take less than some seconds",
+    )
+    joules_per_sample: float | None = Field(
+        None, description="J per training sample: energy_steady_joules / samples of these steps on all ranks"
+    )
+    energy_source: str | None = Field(
+        None,
+        description="cray-pm-counters (whole nodes), rapl (processors and memory), nvml (GPUs used), rapl+nvml, or "
+        "'not measurable: reason'; None in records of runs that did not look",
+    )
     loss: float | None
     nll: float | None
     kl: float | None

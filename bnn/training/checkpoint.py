@@ -53,6 +53,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
 def save_checkpoint(run: Run, step: int) -> None:
     """Keep the state after `step` steps; older checkpoints go once this one is complete."""
     model, engine, out = run.model, run.engine, run.folder.out
+    run.heartbeat.move("checkpoint")
     folder = out / CHECKPOINT / f"step-{step}"
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_plain(dict(model.named_buffers())), folder / f"rank-{engine.rank}.safetensors")
@@ -60,7 +61,9 @@ def save_checkpoint(run: Run, step: int) -> None:
     if engine.rank == 0:
         shared = {**dict(model.named_parameters()), **optimizer_tensors(run.optimizer)}
         save_file(_plain(shared), folder / "shared.safetensors")
+    run.heartbeat.move("exchange")  # who waits here is not the one that writes for long
     engine.barrier("checkpoint")
+    run.heartbeat.move("checkpoint")
     if engine.rank == 0:
         marker = {
             "step": step, "ranks": engine.size, "hash": run.settings.fingerprint(),

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from bnn.heartbeat import Heartbeat
+from bnn.records.heartbeat import Part
+
 PARTS = ("data", "forward", "backward", "exchange", "optimizer")
+# What a heartbeat says after so many laps of a step; the last stays until the next step begins.
+LIVE: tuple[Part, ...] = ("data", "forward", "backward", "exchange", "update", "update")
 
 
 @dataclass
@@ -33,10 +39,11 @@ class Timing:
 
 
 class StepClock:
-    """Times one step after another: `start`, then `lap` at the end of each part."""
+    """Times one step after another: `start`, then `lap` at the end of each part. The heartbeat follows."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, heartbeat: Heartbeat | None = None) -> None:
         self._cuda = device == "cuda"
+        self._heartbeat = heartbeat or Heartbeat(Path())  # never started: it only keeps what it is told
         self._timing = Timing(0.0)
 
     def _mark(self) -> Any:
@@ -47,10 +54,13 @@ class StepClock:
         return event
 
     def start(self) -> None:
+        self._heartbeat.move(LIVE[0])
         self._timing = Timing(time.time(), [self._mark()])
 
     def lap(self) -> None:
-        self._timing.marks.append(self._mark())
+        marks = self._timing.marks
+        marks.append(self._mark())
+        self._heartbeat.move(LIVE[len(marks) - 1])
 
     @property
     def timing(self) -> Timing:

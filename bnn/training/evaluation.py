@@ -32,6 +32,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
     mine = np.arange(engine.rank, len(split), engine.size)
     correct, correct_single, nll, spread = 0, 0.0, 0.0, 0.0
     for low in range(0, len(mine), IMAGES_AT_ONCE):
+        run.heartbeat.move("evaluation")
         images, labels = to_tensors(split, mine[low : low + IMAGES_AT_ONCE], settings)
         mean = torch.zeros((), device=images.device)
         of_truth = []
@@ -45,6 +46,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
         nll -= float(mean.gather(1, labels[:, None]).clamp_min(1e-300).log().sum())
         spread += float(torch.stack(of_truth).std(dim=0).sum()) if draws > 1 else 0.0
     model.train()
+    run.heartbeat.move("exchange")
     totals = np.sum(engine.gather([correct, correct_single, nll, spread], f"evaluation.{step}"), axis=0)
     return Evaluation(
         step=step,

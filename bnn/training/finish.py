@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from bnn import metrics
+from bnn.energy import RunEnergy
 from bnn.layers import sigma_median
 from bnn.models.build import count_parameters
 from bnn.models.describe import MODELS, describe
@@ -39,9 +40,11 @@ def merge_rows(run: Run) -> pd.DataFrame:
     rows, engine, folder = run.recorder.frame(), run.engine, run.folder
     parts = [folder.staging / f"steps-rank-{rank}.parquet" for rank in range(engine.size)]
     write_table(rows, parts[engine.rank], STEPS)
+    run.heartbeat.move("exchange")
     engine.barrier("rows")
     if engine.rank != 0:
         return rows
+    run.heartbeat.move("end")
     merged = pd.concat([read_table(part, STEPS) for part in parts], ignore_index=True)
     write_table(merged.sort_values(["step", "rank"]), folder.staging / STEPS_FILE, STEPS)
     for part in parts:
@@ -76,8 +79,20 @@ def last_epoch_accuracy(steps: pd.DataFrame, epochs_completed: int) -> float | N
     return None if done.empty else float(done[done["epoch"] == done["epoch"].max()]["accuracy"].mean())
 
 
+def steady_samples(run: Run, steps: pd.DataFrame) -> int:
+    """Training samples of the steady steps of this attempt, all ranks together; `steps` has one row per step."""
+    mine = steps[(steps["attempt"] == run.folder.attempt) & (steps["phase"] == metrics.STEADY)]
+    return int(mine["samples"].sum())
+
+
 def summarise(
-    run: Run, rows: pd.DataFrame, provenance: Provenance, peak_memory: int, process_start: float, training_start: float
+    run: Run,
+    rows: pd.DataFrame,
+    provenance: Provenance,
+    peak_memory: int,
+    process_start: float,
+    training_start: float,
+    energy: RunEnergy,
 ) -> Summary:
     """The summary of a run from the rows of all its ranks; the starts are in seconds since 1970."""
     settings, model, schedule = run.settings, run.model, run.schedule
@@ -96,6 +111,7 @@ def summarise(
     last, (total, trainable) = steps.iloc[-1], count_parameters(model)
     warmup = steps[steps["phase"] == metrics.WARMUP]["seconds"].sum()
     finite = run.recorder.failed_step is None
+    samples = steady_samples(run, steps)
     return Summary(
         hash=settings.fingerprint(),
         labels=settings.labels,
@@ -131,6 +147,10 @@ def summarise(
         gradient_bytes_per_step=run.exchange.bytes_per_step,
         macs_forward_per_image=macs_forward(run),
         peak_memory_bytes=peak_memory,
+        energy_joules=energy.joules if attempts == 1 else None,  # nobody has kept what earlier attempts took
+        energy_steady_joules=energy.steady_joules,
+        joules_per_sample=energy.steady_joules / samples if energy.steady_joules and samples else None,
+        energy_source=energy.source,
         loss=float(last["loss"]) if finite else None,
         nll=float(last["nll"]) if finite else None,
         kl=float(last["kl"]) if finite else None,
@@ -143,22 +163,26 @@ def summarise(
     )
 
 
-def finish(run: Run, process_start: float, training_start: float) -> Summary | None:
+def finish(run: Run, process_start: float, training_start: float, energy: RunEnergy) -> Summary | None:
     """Write all records and publish them; returns the summary on rank 0. Every rank must call it."""
-    settings, engine, folder = run.settings, run.engine, run.folder
+    settings, engine, folder, heartbeat = run.settings, run.engine, run.folder, run.heartbeat
+    heartbeat.move("end")
     rows = merge_rows(run)
+    heartbeat.move("exchange")
     memory = max(engine.gather(peak_memory_bytes(settings), "memory"))
     provenance = gather_provenance(engine, process_start)
     summary = None
     if engine.rank == 0:
+        heartbeat.move("end")
         folder.write_cell(settings)
         write_text(folder.staging / PROVENANCE, provenance.model_dump_json(indent=2))
         if settings.save_posterior and run.recorder.failed_step is None and finite_result(run):
             write_posterior(run)
-        summary = summarise(run, rows, provenance, memory, process_start, training_start)
+        summary = summarise(run, rows, provenance, memory, process_start, training_start, energy)
         write_text(folder.staging / SUMMARY, summary.model_dump_json(indent=2))
         folder.publish()
     engine.barrier("published")
+    heartbeat.move("end")
     return summary
 
 

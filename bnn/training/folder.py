@@ -11,7 +11,7 @@ from pathlib import Path
 from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.records import CELL, POSTERIOR, PROVENANCE, STEPS_FILE, SUMMARY, CellRecord, Evaluation, FileEntry
-from bnn.records.files import CHECKPOINT, MPI, staging, write_text
+from bnn.records.files import CHECKPOINT, HEARTBEAT, MPI, heartbeat_name, staging, write_text
 from bnn.settings import TrainSettings
 
 # In the order in which they are renamed into place: the summary says that the rest is there, so it comes last.
@@ -81,6 +81,10 @@ def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
                 shutil.rmtree(out / CHECKPOINT, ignore_errors=True)
             attempt = 1 + max((int(p.name.rsplit("-", 1)[1]) for p in out.glob(".partial-*")), default=0)
             (out / staging(attempt)).mkdir()
+            ranks = {heartbeat_name(rank) for rank in range(engine.size)}
+            for path in (out / HEARTBEAT).glob("*"):  # of an earlier launch on more ranks
+                if path.name not in ranks:
+                    path.unlink()
         except OSError as error:
             raise UserError(f"{out}: {error.strerror}") from None
     attempt = engine.gather(attempt, "attempt")[0]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from bnn.energy import EnergyMeter, node_meter, total_energy
 from bnn.engine import Engine
+from bnn.heartbeat import Heartbeat
 from bnn.mpi_trace import mark
 from bnn.records import Summary
 from bnn.settings import TrainSettings
@@ -21,6 +23,7 @@ from bnn.training.step import take_step
 
 def average_statistics(run: Run, done: int) -> None:
     """Give every rank the same running statistics of BatchNorm: their mean over ranks, or rank 0's (as the paper)."""
+    run.heartbeat.move("exchange")
     buffers = [buffer for _, buffer in run.model.named_buffers()]
     if run.settings.batchnorm_statistics == "average":
         run.engine.average_(buffers, f"statistics.{done}")
@@ -28,50 +31,68 @@ def average_statistics(run: Run, done: int) -> None:
         run.engine.broadcast_(buffers, f"statistics.{done}")
 
 
-def train(settings: TrainSettings, out: Path, engine: Engine, process_start: float) -> Summary | None:
+def train(
+    settings: TrainSettings, out: Path, engine: Engine, process_start: float, heartbeat: Heartbeat | None = None
+) -> Summary | None:
     """Train and leave the records in `out`; returns the summary on rank 0 and None elsewhere.
 
     Resumes from the latest checkpoint of the same settings, if there is one. A non-finite loss ends the run at its
     step on all ranks; the summary's verdict is then INVALID. Raises UserError for what a user can mend.
     """
-    run = start_run(settings, out, engine)
-    recorder, schedule = run.recorder, run.schedule
+    run = start_run(settings, out, engine, heartbeat)
+    recorder, schedule, heartbeat = run.recorder, run.schedule, run.heartbeat
+    meter = node_meter(engine, settings.device)
     source = batches(run.dataset.train, settings, schedule, engine.rank, run.first_step, run.steps)
-    clock = StepClock(settings.device)
+    clock = StepClock(settings.device, heartbeat)
+    heartbeat.begin(run.folder.attempt, run.first_step, run.steps, settings.batch_size)
+    meter.start()
     training_start = time.time()
 
     for step in range(run.first_step, run.steps):
         mark("warmup" if step - run.first_step < settings.warmup_steps else "steady")
+        if step - run.first_step == settings.warmup_steps:
+            recorder.flush()  # a GPU may still have steps of the warm-up in its queue
+            meter.resume()
         clock.start()
         images, labels = next(source)
         clock.lap()
         beta, metrics = take_step(run, step, images, labels, clock)
         recorder.add(step, schedule.epoch(step), beta, clock.timing, metrics)
+        heartbeat.advance(step + 1)
         if recorder.failed_step is not None:
             break
         if schedule.ends_epoch(step) and step + 1 < run.steps:
-            end_epoch(run, step + 1)
+            end_epoch(run, step + 1, meter)
 
     recorder.flush()
+    meter.pause()
     if recorder.failed_step is None:
         mark("evaluation")
         average_statistics(run, run.steps)
         if settings.evaluate != "none":
             run.evaluations.append(evaluate(run, run.steps))
+    meter.stop()
     mark("end")
-    return finish(run, process_start, training_start)
+    heartbeat.move("exchange")
+    energy = total_energy(engine, meter)
+    return finish(run, process_start, training_start, energy)
 
 
-def end_epoch(run: Run, done: int) -> None:
+def end_epoch(run: Run, done: int, meter: EnergyMeter) -> None:
     """Between two epochs, after `done` steps: held-out metrics and a checkpoint, where they are due."""
     epoch, settings = run.schedule.epoch(done), run.settings
-    if settings.evaluate == "epoch":
-        mark("evaluation")
-        average_statistics(run, done)
-        run.evaluations.append(evaluate(run, done))
-    if settings.checkpoint_epochs and epoch % settings.checkpoint_epochs == 0:
-        run.recorder.flush()
-        if run.engine.rank == 0:
-            run.folder.keep_evaluations(run.evaluations)
-        mark("checkpoint")
-        save_checkpoint(run, done)
+    evaluating = settings.evaluate == "epoch"
+    saving = settings.checkpoint_epochs > 0 and epoch % settings.checkpoint_epochs == 0
+    if not (evaluating or saving):
+        return
+    run.recorder.flush()
+    with meter.paused():
+        if evaluating:
+            mark("evaluation")
+            average_statistics(run, done)
+            run.evaluations.append(evaluate(run, done))
+        if saving:
+            if run.engine.rank == 0:
+                run.folder.keep_evaluations(run.evaluations)
+            mark("checkpoint")
+            save_checkpoint(run, done)

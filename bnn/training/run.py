@@ -11,6 +11,7 @@ from bnn.data import Dataset
 from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
 from bnn.exchange import GradientExchange
+from bnn.heartbeat import Heartbeat
 from bnn.records import Evaluation
 from bnn.settings import TrainSettings
 from bnn.training.folder import RunFolder
@@ -38,3 +39,4 @@ class Run:
     recorder: Recorder
     evaluations: list[Evaluation]
     sigma_start: float | None
+    heartbeat: Heartbeat

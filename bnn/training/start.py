@@ -14,6 +14,7 @@ from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.exchange import GradientExchange
+from bnn.heartbeat import Heartbeat
 from bnn.layers import PosteriorInit, sigma_median
 from bnn.memory import keep_freed_memory
 from bnn.models.build import build_model
@@ -29,19 +30,23 @@ from bnn.training.recorder import Recorder, RunFacts
 from bnn.training.run import Run
 
 
-def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
+def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Heartbeat | None = None) -> Run:
     """Make everything ready on this rank: the same parameters everywhere, or those of the latest checkpoint.
 
     Data is read from files that are already there: a compute node never downloads.
     """
+    heartbeat = heartbeat or Heartbeat(out, engine.rank)
     prepare_device(settings, engine)
+    heartbeat.move("data")
     dataset = load_dataset(settings.dataset, settings.data_dir, **settings.dataset_options)
     size = len(dataset.train)
     schedule = Schedule(size, settings.batch_size, engine.size, settings.epochs, settings.seed, settings.sharding)
     steps = min(schedule.steps, settings.max_steps or schedule.steps)
+    heartbeat.move("exchange")  # whose data is there waits for those that still read theirs
     # rank 0 looks for a checkpoint: on a network file system others may still see what it has just deleted
     found = find_checkpoint(out, settings.fingerprint(), engine.size) if engine.rank == 0 else None
     first_step, kept = engine.gather(found or (0, None), "checkpoint")[0]
+    heartbeat.move("start")
     choice = choose(settings, engine, partial(trial_seconds, dataset=dataset, ranks=engine.size), kept)
     model = make_model(choice.settings, dataset)
     optimizer = make_optimizer(choice.settings, model, engine.size)
@@ -55,8 +60,10 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
         earlier = load_checkpoint(out, first_step, model, optimizer, engine.rank)
     else:
         engine.broadcast_([buffer for _, buffer in model.named_buffers()], "buffers")
+    heartbeat.move("exchange")
     engine.broadcast_([parameter.data for parameter in model.parameters()], "parameters")
     engine.broadcast_(optimizer_tensors(optimizer).values(), "optimizer")
+    heartbeat.move("start")
     facts = RunFacts(
         attempt=folder.attempt,
         first_step=first_step,
@@ -84,6 +91,7 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine) -> Run:
         recorder=Recorder(facts, settings.device, earlier),
         evaluations=folder.evaluations(first_step),
         sigma_start=sigma_start,
+        heartbeat=heartbeat,
     )
 
 

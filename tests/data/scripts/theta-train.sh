@@ -90,6 +90,7 @@ launcher=$!
 # Ends the launcher when its ranks make no progress, and names the late one in the log.
 python -m bnn.watchdog "$folder" --ranks 16 --pid "$launcher" \
   --limit 900 --start-limit 1800 >>"$log" 2>&1 </dev/null 9>&- &
+watchdog=$!
 trap 'kill -TERM "$launcher" 2>/dev/null || true' INT TERM HUP
 wait "$launcher" || status=$?
 while kill -0 "$launcher" 2>/dev/null; do # a signal cut the wait short: let the launcher end its ranks
@@ -97,9 +98,16 @@ while kill -0 "$launcher" 2>/dev/null; do # a signal cut the wait short: let the
 done
 
 if finished "$summary"; then
+  kill "$watchdog" 2>/dev/null || true
   ln -f "$summary" "$kept"
   keep_profiles
   exit 0
+fi
+watched=0
+wait "$watchdog" || watched=$?
+if [ "$watched" = 3 ]; then
+  status=70 # to be told from a failure of the ranks, and from a mistake (2), which is not tried again
+  echo "$cell: ended by the watchdog" >&2
 fi
 echo "$cell: failed with exit status $status, log: $log" >&2
 tail -n 15 "$log" | sed 's/^/    /' >&2
