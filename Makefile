@@ -3,6 +3,8 @@ PROFILE ?= local
 # The first that starts: a version manager's python3.11 may be there and refuse.
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c "" 2>/dev/null && echo $$p && exit; done; echo python3)
 BNN_MPICC ?=
+BNN_CUDA ?=
+BNN_CUDA_HOME ?=
 
 CHECK_PYTHON = "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	{ echo "setup: Python 3.11 is needed, $(PYTHON) is not: apt-get install python3 python3-dev python3-venv," \
@@ -11,7 +13,7 @@ SNAKEMAKE = snakemake --profile "profiles/$(PROFILE)"
 REPORT = results/$(notdir $(PROFILE))/report.html
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export BNN_MPICC
+export BNN_MPICC BNN_CUDA BNN_CUDA_HOME
 # Another Python's packages must not come before those of .venv.
 unexport PYTHONPATH PYTHONHOME
 
@@ -25,6 +27,8 @@ help: ## explain the targets
 	@echo "Variables of the set-up (more in envs/README.md):"
 	@echo "  PYTHON=/path/to/python3.11     the Python to set up with"
 	@echo "  BNN_MPICC=/path/to/mpicc       build Horovod against the site's MPI, not the bundled MPICH"
+	@echo "  BNN_CUDA=80,90                 with NCCL, for GPUs of these compute capabilities (A100, H100)"
+	@echo "  BNN_CUDA_HOME=/path/to/cuda    compile that with a system's CUDA toolkit (V100: CUDA 12.8), or none"
 	@echo "  TMPDIR=, XDG_CACHE_HOME=       where Horovod is built, where its wheel is kept"
 
 setup: ## make .venv: pinned packages, Horovod (built once), bnn and campaign

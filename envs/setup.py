@@ -2,9 +2,10 @@
 
     --dev    also what tests and linters need
 
-Environment: BNN_MPICC (build Horovod against this MPI instead of the bundled MPICH), CXX, TMPDIR, XDG_CACHE_HOME, and
-pip's own settings. It can be interrupted and run again at any time. Exit codes: 0 done, 2 something is missing (one
-line each on what to do), 130 interrupted.
+Environment: BNN_MPICC (build Horovod against this MPI instead of the bundled MPICH), BNN_CUDA and BNN_CUDA_HOME (with
+NCCL for these GPUs, with this toolkit or "none"), CXX, TMPDIR, XDG_CACHE_HOME, and pip's own settings. It can be
+interrupted and run again at any time. Exit codes: 0 done, 2 something is missing (one line each on what to do), 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import signal
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
-from bootstrap import checks, horovod
+from bootstrap import checks, cuda, horovod
 from bootstrap.console import SetupError, end_all, run, say
 from bootstrap.lock import locked
 from bootstrap.venv import clean_environment, fingerprint, prepare, stamp, stamped
 
 ENVS = Path(__file__).resolve().parent
 ROOT = ENVS.parent
+EXECUTOR = ROOT / "workflow" / "executor"  # Snakemake's plugin that submits jobs to schedulers
 VENV = ROOT / ".venv"
 LOG = ROOT / ".setup.log"
 MPI_CHOICE = "mpicc.txt"
@@ -37,6 +40,10 @@ TWO_RANKS = (
     "import torch, horovod.torch as hvd; hvd.init(); "
     "assert hvd.size() == 2 and hvd.allreduce(torch.ones(3), op=hvd.Sum).tolist() == [2.0] * 3"
 )
+HAS_NCCL = {
+    "horovod": "import horovod.torch as hvd; assert hvd.cuda_built() and hvd.nccl_built() and hvd.mpi_built()",
+    "torch": "import torch.distributed as dist; assert dist.is_nccl_available()",
+}
 
 
 def chosen_mpi() -> str:
@@ -48,31 +55,40 @@ def chosen_mpi() -> str:
     return os.environ.get("BNN_MPICC") or remembered
 
 
-def wanted_stamp(dev: bool, mpicc: str) -> dict[str, str]:
+def wanted_stamp(dev: bool, mpicc: str, gpus: cuda.Request | None = None) -> dict[str, str]:
     """The fingerprints of the parts that this call is to set up."""
     facts = {"python": sys.version, "prefix": sys.base_prefix, "venv": str(VENV), "mpi": mpicc}
+    if gpus:
+        facts |= {"cuda": gpus.listed, "cuda_home": gpus.home}
     common = [*(ENVS / "bootstrap").glob("*.py"), ENVS / "setup.py", ENVS / "build.txt", ROOT / "pyproject.toml"]
+    common.append(EXECUTOR / "pyproject.toml")
     trace = ROOT / "bnn" / "mpi_trace"
     common += [*sorted(trace.glob("*.[ch]")), *trace.glob("build.py")]
     kernels = ROOT / "bnn" / "kernels"
     common += [*kernels.glob("src/*.h"), *kernels.glob("src/*.cpp"), *kernels.glob("build.py")]
+    common += ENVS.glob("cuda*.txt") if gpus else []
     wanted = {"runtime": fingerprint([*common, ENVS / "requirements.txt"], facts)}
     if dev:
         wanted["dev"] = fingerprint([ENVS / "requirements-dev.txt"], wanted)
     return wanted
 
 
-def requirements(with_mpich: bool) -> Path:
-    """The pinned requirements; for a site's own MPI a copy without the bundled MPICH, whose mpiexec would hide it."""
+def requirements(with_mpich: bool, cuda_major: int | None = None) -> Path:
+    """The pinned requirements; a copy for a site's own MPI, without the bundled one, and for CUDA, with its torch."""
     pinned = ENVS / "requirements.txt"
-    if with_mpich:
+    if with_mpich and cuda_major is None:
         return pinned
+    text = pinned.read_text()
+    if not with_mpich:  # the bundled mpiexec would hide the site's
+        text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("mpich=="))
+    if cuda_major is not None:
+        text = cuda.requirements(text, cuda.pins(ENVS, cuda_major))
     copy = VENV / "requirements.txt"
-    copy.write_text("".join(line for line in pinned.open() if not line.startswith("mpich==")))
+    copy.write_text(text)
     return copy
 
 
-def install(dev: bool, mpicc: str, lock: int) -> None:
+def install(dev: bool, mpicc: str, lock: int, gpus: cuda.Request | None = None) -> None:
     """Fill `.venv`. While Horovod compiles, everything else is downloaded and installed. Raises SetupError."""
     python = VENV / "bin" / "python"
     env = clean_environment()
@@ -82,16 +98,27 @@ def install(dev: bool, mpicc: str, lock: int) -> None:
 
     prepare(VENV, LOG)
     (VENV / MPI_CHOICE).write_text(mpicc)
-    pinned = requirements(with_mpich=not mpicc)
+    cuda.remember(VENV, gpus)
+    cuda_major = cuda.major(gpus) if gpus else None
+    pinned = requirements(with_mpich=not mpicc, cuda_major=cuda_major)
     if mpicc:
         pip("removing the bundled MPI, if it is there", "uninstall", "--yes", "mpich")
     files = [ENVS / "build.txt", pinned, *([ENVS / "requirements-dev.txt"] if dev else [])]
     lists = [word for file in files for word in ("-r", file)]
     first = [package for package in BUILD_PACKAGES if package != "mpich" or not mpicc]
-    pip("installing build tools, torch and MPI", "install", "--no-compile", *lists[:2], "-c", pinned, *first)
+    with cuda.explained(LOG) if gpus else nullcontext():
+        pip("installing build tools, torch and MPI", "install", "--no-compile", *lists[:2], "-c", pinned, *first)
+    toolkit = None
+    if gpus and cuda_major is not None:
+        torch = cuda.installed_torch(VENV)
+        cuda.check_torch(torch, gpus, cuda_major)
+        if not gpus.home:  # PyPI's toolkit
+            compiler = cuda.compiler_requirement(torch)
+            pip("installing the CUDA compiler", "install", "--no-compile", "-c", pinned, compiler)
+        toolkit = cuda.toolkit(VENV, gpus, cuda_major, torch)
     mpi = horovod.site_mpi(mpicc) if mpicc else horovod.bundled_mpi(VENV)
     with ThreadPoolExecutor(max_workers=1) as background:
-        wheel = background.submit(horovod.ensure_wheel, VENV, mpi, HOROVOD_LOG)
+        wheel = background.submit(horovod.ensure_wheel, VENV, mpi, HOROVOD_LOG, toolkit)
         try:
             pip("installing everything else", "install", "--no-compile", *lists)
             run("compiling Python modules", [python, "-c", COMPILE], LOG, env, holds=[lock])
@@ -100,13 +127,22 @@ def install(dev: bool, mpicc: str, lock: int) -> None:
             end_all()
             raise
     pip("installing Horovod", "install", "--no-deps", "--force-reinstall", built)
-    pip("installing bnn and campaign", "install", "--no-deps", "--no-build-isolation", "-e", ROOT)
+    editable: list[str | Path] = ["-e", ROOT, "-e", EXECUTOR]
+    pip("installing bnn, campaign and the executor", "install", "--no-deps", "--no-build-isolation", *editable)
     build_interposer(python, env | ({"BNN_MPICC": mpicc} if mpicc else {}))
     build_kernels(python, env)
     if mpicc:  # a site's MPI may not start on the node where this runs
         run("loading Horovod", [python, "-c", "import horovod.torch"], LOG, env)
     else:
         run("trying Horovod on 2 ranks", [VENV / "bin" / "mpiexec", "-n", "2", python, "-c", TWO_RANKS], LOG, env)
+    if gpus:
+        try_nccl(python, env, "torch" if gpus.home == cuda.NO_TOOLKIT else "horovod")
+
+
+def try_nccl(python: Path, env: Mapping[str, str], engine: str) -> None:
+    """Ask what will reduce gradients on GPUs whether it has NCCL; there may be no GPU here. Raises SetupError."""
+    run(f"asking {engine} for NCCL", [python, "-c", HAS_NCCL[engine]], LOG, env)
+    say(f"where there are 2 GPUs, try NCCL first of all: .venv/bin/python envs/nccl_check.py --engine {engine}")
 
 
 def build_interposer(python: Path, env: Mapping[str, str]) -> None:
@@ -131,12 +167,18 @@ def main() -> int:
     parser.add_argument("--dev", action="store_true", help="also what tests and linters need")
     dev = parser.parse_args().dev
     mpicc = chosen_mpi()
-    wanted = wanted_stamp(dev, mpicc)
+    try:
+        gpus = cuda.chosen(VENV)
+    except SetupError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 2
+    wanted = wanted_stamp(dev, mpicc, gpus)
     if stamped(VENV, wanted):
         return 0
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
-    missing = list(checks.problems(VENV, horovod.cache_folder()))
+    missing = list(checks.problems(VENV, horovod.cache_folder(), cuda=gpus is not None))
+    missing += cuda.problems(gpus) if gpus else []
     for line in missing:
         print(f"setup: {line}", file=sys.stderr)
     if missing:
@@ -146,7 +188,7 @@ def main() -> int:
             if not stamped(VENV, wanted):
                 for log in (LOG, HOROVOD_LOG):
                     log.unlink(missing_ok=True)
-                install(dev, mpicc, lock)
+                install(dev, mpicc, lock, gpus)
                 stamp(VENV, wanted)
                 say(f"done: {VENV} is ready (activate it: . .venv/bin/activate)")
     except SetupError as error:

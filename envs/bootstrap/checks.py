@@ -15,14 +15,15 @@ GIB = 1024**3
 TOOLS = {"make": "make", "g++": "g++", "git": "git"}
 # The environment takes 2 GB with torch's CPU build; a build with CUDA brings 4 GB more (pip then reports a full disk).
 VENV_GIB = 3.0
+CUDA_GIB = 5.0
 SCRATCH_GIB = 1.0
 
 
-def problems(venv: Path, cache: Path) -> Iterator[str]:
+def problems(venv: Path, cache: Path, cuda: bool = False) -> Iterator[str]:
     """One line per missing thing; nothing when the set-up can begin."""
     yield from python_problems()
     yield from tool_problems()
-    yield from disk_problems(venv, cache)
+    yield from disk_problems(venv, cache, VENV_GIB + (CUDA_GIB if cuda else 0))
 
 
 def python_problems() -> Iterator[str]:
@@ -49,13 +50,13 @@ def tool_problems() -> Iterator[str]:
             yield f"{tool} is missing: apt-get install {package}"
 
 
-def disk_problems(venv: Path, cache: Path) -> Iterator[str]:
+def disk_problems(venv: Path, cache: Path, venv_gib: float = VENV_GIB) -> Iterator[str]:
     """Free space for the environment and for building, and folders that can be written."""
     scratch = Path(tempfile.gettempdir())
     if any(character.isspace() for character in str(scratch)):
         yield f"TMPDIR={scratch}: Horovod cannot be built in a path with spaces; set TMPDIR to another folder"
     needs: dict[int, tuple[Path, float]] = {}
-    for folder, amount in ((venv.parent, VENV_GIB), (scratch, SCRATCH_GIB), (cache, 0.1)):
+    for folder, amount in ((venv.parent, venv_gib), (scratch, SCRATCH_GIB), (cache, 0.1)):
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         if not os.access(existing, os.W_OK):
             yield f"{existing} cannot be written: change its permissions{_other_folder(folder, scratch, cache)}"

@@ -1,4 +1,4 @@
-"""Horovod's wheel, built once per (torch, Python, MPI, compiler, recipe) and kept in a cache folder."""
+"""Horovod's wheel, built once per (torch, Python, MPI, compiler, recipe, CUDA) and kept in a cache folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from bootstrap import cuda
 from bootstrap.console import SetupError, run, say
 from bootstrap.lock import locked
 from bootstrap.source import Edit, apply_edits, check_sha256, unpack
@@ -113,11 +115,12 @@ def recipe_hash() -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def wheel_key(venv: Path, mpi: Mpi) -> str:
+def wheel_key(venv: Path, mpi: Mpi, toolkit: cuda.Toolkit | None = None) -> str:
     """Name of the wheel's folder in the cache: everything that the binary depends on."""
     torch = _installed_version(venv, "torch")
     python = f"py{sys.version_info.major}.{sys.version_info.minor}-{platform.machine()}"
-    return f"horovod{VERSION}-torch{torch}-{python}-{mpi.name}-{compiler()[1]}-{recipe_hash()}"
+    gpus = f"-{toolkit.name}" if toolkit else ""
+    return f"horovod{VERSION}-torch{torch}-{python}-{mpi.name}-{compiler()[1]}-{recipe_hash()}{gpus}"
 
 
 def cache_folder() -> Path:
@@ -132,16 +135,16 @@ def cached_wheel(key: str) -> Path | None:
     return next(iter(sorted((cache_folder() / key).glob("horovod-*.whl"))), None)
 
 
-def ensure_wheel(venv: Path, mpi: Mpi, log: Path) -> Path:
-    """The wheel from the cache, built first if it is not there. Raises SetupError."""
-    key = wheel_key(venv, mpi)
+def ensure_wheel(venv: Path, mpi: Mpi, log: Path, toolkit: cuda.Toolkit | None = None) -> Path:
+    """The wheel from the cache, built first if it is not there; with a toolkit for GPUs. Raises SetupError."""
+    key = wheel_key(venv, mpi, toolkit)
     with locked(cache_folder() / f"{key}.lock", "building the same Horovod"):
         wheel = cached_wheel(key)
         if wheel is not None:
             say(f"Horovod {VERSION}: using {wheel}")
             return wheel
         with tempfile.TemporaryDirectory(prefix="bnn-horovod-") as scratch:
-            built = _build(venv, mpi, Path(scratch), log)
+            built = _build(venv, mpi, Path(scratch), log, toolkit)
             return _keep(built, cache_folder() / key)
 
 
@@ -153,27 +156,34 @@ def _keep(wheel: Path, folder: Path) -> Path:
     return aside.replace(folder / wheel.name)
 
 
-def build_environment(venv: Path, mpi: Mpi) -> dict[str, str]:
+def build_environment(venv: Path, mpi: Mpi, toolkit: cuda.Toolkit | None = None) -> dict[str, str]:
     """The environment of the build: our options, not those that a user's shell or `make` happens to have."""
     foreign = ("HOROVOD_", "CMAKE_", "MAKE", "MFLAGS", "PYTHONPATH", "PYTHONHOME")
     env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     cores = len(os.sched_getaffinity(0))
-    return env | OPTIONS | {
-        "PATH": f"{venv / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}",
+    programs = [
+        str(venv / "bin"),
+        *([str(toolkit.home / "bin")] if toolkit and toolkit.home else []),
+        env.get("PATH", os.defpath),
+    ]
+    return env | OPTIONS | (dict(toolkit.options) if toolkit else {}) | {
+        "PATH": os.pathsep.join(programs),
         "CXX": compiler()[0],
         "MAKEFLAGS": f"-j{cores}",
         "BNN_MPICXX": mpi.mpicxx,
-        "BNN_RPATH": ";".join((ORIGIN, *mpi.library_folders)),
+        "BNN_RPATH": ";".join((ORIGIN, *(toolkit.library_folders if toolkit else ()), *mpi.library_folders)),
     }  # fmt: skip
 
 
-def _build(venv: Path, mpi: Mpi, scratch: Path, log: Path) -> Path:
+def _build(venv: Path, mpi: Mpi, scratch: Path, log: Path, toolkit: cuda.Toolkit | None = None) -> Path:
     # Reached by a link in the scratch folder: MPI's wrappers and Horovod's CMake files break on paths with spaces.
     link = scratch / "venv"
     link.symlink_to(venv)
     if Path(mpi.mpicxx).is_relative_to(venv):
         mpi = Mpi(str(link / Path(mpi.mpicxx).relative_to(venv)), mpi.name)
-    env = build_environment(link, mpi)
+    if toolkit is not None:
+        toolkit = toolkit.seen_from(venv, link)
+    env = build_environment(link, mpi, toolkit)
     pip = [str(link / "bin" / "python"), "-m", "pip"]
     run(
         f"fetching Horovod {VERSION}'s source",
@@ -184,12 +194,13 @@ def _build(venv: Path, mpi: Mpi, scratch: Path, log: Path) -> Path:
     archive = scratch / "source" / f"horovod-{VERSION}.tar.gz"
     check_sha256(archive, SHA256)
     source = unpack(archive, scratch / "tree")
-    apply_edits(source, EDITS)
-    run(
-        f"building Horovod {VERSION} (about 4 minutes on 2 cores, once)",
-        [*pip, "wheel", "-v", "--no-deps", "--no-build-isolation", "-w", scratch / "wheel", source],
-        log, env,
-    )  # fmt: skip
+    apply_edits(source, (*EDITS, *(toolkit.edits if toolkit else ())))
+    with cuda.explained(log) if toolkit else nullcontext():
+        run(
+            f"building Horovod {VERSION} (about {7 if toolkit else 4} minutes on 2 cores, once)",
+            [*pip, "wheel", "-v", "--no-deps", "--no-build-isolation", "-w", scratch / "wheel", source],
+            log, env,
+        )  # fmt: skip
     wheels = list((scratch / "wheel").glob("horovod-*.whl"))
     if len(wheels) != 1:
         raise SetupError(f"the build of Horovod left {len(wheels)} wheels; the full log is {log}")

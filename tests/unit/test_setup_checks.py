@@ -115,7 +115,9 @@ def test_a_scratch_folder_with_spaces_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_the_command_prints_every_problem_and_exits_with_2(tmp_path: Path) -> None:
     """The real command, in a copy of its files, with nothing on PATH."""
     shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in ("pyproject.toml", "workflow/executor/pyproject.toml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
     env = {"PATH": str(tmp_path / "empty"), "HOME": str(tmp_path)}
     python = str(Path(sys.base_prefix) / "bin" / "python3.11")
     result = subprocess.run([python, tmp_path / "envs" / "setup.py"], capture_output=True, text=True, env=env)

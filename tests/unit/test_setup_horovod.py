@@ -86,7 +86,7 @@ def test_a_wheel_in_the_cache_is_used_and_a_half_copied_one_is_not(
     (folder / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl.part").write_bytes(b"half")
     built = []
 
-    def build(venv: Path, mpi: horovod.Mpi, scratch: Path, log: Path) -> Path:
+    def build(venv: Path, mpi: horovod.Mpi, scratch: Path, log: Path, toolkit: None) -> Path:
         wheel = scratch / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl"
         wheel.write_bytes(b"whole")
         built.append(scratch)

@@ -30,8 +30,12 @@ def test_the_lists_pin_everything_that_is_needed_in_the_installed_versions() -> 
         *project["project"]["optional-dependencies"]["dev"],
         *project["build-system"]["requires"],
     ]
-    names = lock.closure(wanted) - lock.BUILT
+    names = {name for name in lock.closure(wanted) - lock.BUILT if not lock.WITH_CUDA.fullmatch(name)}
     together = {name: version for file in LISTS for name, version in pinned(file).items()}
+    gpus = lock.profile(Path(sys.prefix))
+    if gpus is not None:  # then torch and what comes with it are pinned there
+        assert lock.profile_pins() == "".join(f"{name}=={version}\n" for name, version in sorted(pinned(gpus).items()))
+        together |= {"torch": pinned(gpus)["torch"]}
     assert sum(len(pinned(file)) for file in LISTS) == len(together), "a package is in two lists"
     assert lock.pins(names) == lock.pins(together)
     assert lock.pins(together) == "".join(f"{name}=={together[name]}\n" for name in sorted(together))
