@@ -14,8 +14,8 @@ from campaign.figures.style import save
 from campaign.report import write_report
 from tests.support.cells import built_campaign
 
-# This campaign has no jobs of inference and pruning, whose figures have tests of their own.
-DRAWN = [name for name in DRAW if not (FIGURES[name].inferred or FIGURES[name].sweeps)]
+# This campaign has no jobs of inference and pruning, and no GPUs; their figures have tests of their own.
+DRAWN = [name for name in DRAW if not (FIGURES[name].inferred or FIGURES[name].sweeps or FIGURES[name].devices)]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless",

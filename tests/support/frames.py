@@ -1,4 +1,4 @@
-"""Made-up tables of inference and pruning jobs: a few posteriors whose predictions, times and losses are known."""
+"""Made-up tables, whose values are known: of inference and pruning jobs, and of GPU and CPU sites at large batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from campaign.figures.context import Context, SiteRecords
+from campaign.figures.sites import POINT_KEYS, devices_of
+from campaign.tables.build import frame
 from campaign.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
+from campaign.tables.points import throughput_rows
+from campaign.tables.scaling import scaling_rows
+from campaign.tables.schemas import CELLS, SCALING, THROUGHPUT
 
 TYPES = {"int64": 0, "int32": 0, "float64": 0.5, "string": "", "bool": False}
 PERCENTS = (0, 30, 60, 80, 90)
@@ -163,3 +169,79 @@ def _ratios() -> list[dict[str, Any]]:
             for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
         ]
     return made
+
+
+def large_batch_site(
+    name: str,
+    device: str,
+    counts: tuple[int, ...],
+    rate: float,
+    *,
+    loss: float = 0.04,
+    ranks_per_node: int = 1,
+    repeats: int = 2,
+    whole: bool = True,
+    verdicts: dict[tuple[int, int], str] | None = None,
+    engines: dict[int, str] | None = None,
+    **identity: Any,
+) -> tuple[dict[str, Any], Frames]:
+    """Plan and tables of a made-up site at node counts `counts`: BNNs of `rate` samples/s per rank, CNNs of twice that.
+
+    Every doubling of the ranks loses the fraction `loss`. `verdicts` are by (nodes, repeat), `engines` by nodes; more
+    keywords change the cells' identity and labels. Points and efficiencies are computed by campaign.tables.
+    """
+    rows = []
+    for kind in ("bnn", "cnn"):
+        for nodes in counts:
+            ranks = nodes * ranks_per_node
+            for repeat in range(1, repeats + 1):
+                speed = rate * ranks * (1 - loss) ** np.log2(ranks) * (1 + 0.02 * (repeat - 1.5))
+                speed *= 1 if kind == "bnn" else 2 - 0.1 * (ranks > 1)
+                verdict = (verdicts or {}).get((nodes, repeat), "OK")
+                place = {
+                    "site": name, "dataset": "infinite-mnist", "model": "vgg16", "kind": kind, "nodes": nodes,
+                    "batch_size": 512, "variant": "base", "repeat": repeat,
+                }  # fmt: skip
+                labels = {
+                    "study": "made up", "roles": "large-batch", "engine": (engines or {}).get(nodes, "horovod"),
+                    "implementation": "bnn-flipout" if kind == "bnn" else "cnn", "ranks": ranks, "synthetic": False,
+                    "width": 1.0, "rho_init": -9.0 if kind == "bnn" else np.nan,
+                }  # fmt: skip
+                rows.append(place | labels | _measured(speed, verdict, whole) | identity)
+    cells = frame([dict.fromkeys(CELLS.names) | row for row in rows], CELLS)
+    throughput = frame(throughput_rows(cells), THROUGHPUT)
+    frames = {"cells": cells, "throughput": throughput}
+    frames["scaling"] = frame(scaling_rows(cells, throughput), SCALING)
+    return _plan_of(name, device, rows), frames
+
+
+def _measured(speed: float, verdict: str, whole: bool) -> dict[str, Any]:
+    if verdict == "MISSING":
+        return {"verdict": verdict, "reasons": "", "counted": False, "epochs_asked": 12}
+    epoch = 100_000 / speed
+    return {
+        "verdict": verdict, "reasons": "", "counted": verdict in ("OK", "WARN"), "attempts": 1, "threads": 1,
+        "throughput_steady": speed, "throughput_steady_std": 0.03 * speed, "throughput_all": 0.9 * speed,
+        "throughput_paper": 0.95 * speed, "throughput_paper_std": 0.2 * speed, "steady_steps": 20,
+        "epoch_seconds": epoch, "seconds_total": 9 + 12 * epoch, "seconds_startup": 9.0, "steps": 24,
+        "epochs_asked": 12, "epochs_completed": 12 if whole else 0, "train_size": 100_000,
+    }  # fmt: skip
+
+
+def _plan_of(name: str, device: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What plan.json says of the cells, as far as figures ask for it."""
+    keys = [*POINT_KEYS, "repeat"]
+    cells = [
+        {key: row[key] for key in keys} | {"roles": [row["roles"]], "settings": {"device": device}} for row in rows
+    ]
+    node_label = "GPUs" if device == "cuda" else "nodes"
+    return {
+        "campaign": "made up", "site": {"name": name, "title": f"made-up machine {name}", "node_label": node_label},
+        "cells": cells,
+    }  # fmt: skip
+
+
+def context_of(own: tuple[dict[str, Any], Frames], *others: tuple[dict[str, Any], Frames]) -> Context:
+    """What a figure of the first site is told of itself and of the others."""
+    beside = [SiteRecords(p["site"]["name"], p["site"]["title"], devices_of(p), frames) for p, frames in others]
+    return Context.from_plan(own[0], tuple(beside))

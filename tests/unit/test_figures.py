@@ -17,8 +17,9 @@ from campaign.figures.draw import DRAW
 from campaign.figures.style import COLOURS, save
 from tests.support.cells import built_campaign, entry, plan
 
-# Those of inference and pruning are tested in test_figures_inference.py; this campaign has no such jobs.
-OF_CELLS = [name for name in DRAW if not (FIGURES[name].inferred or FIGURES[name].sweeps)]
+# Those of inference and pruning are tested in test_figures_inference.py, those of several sites in test_figures_gpu.py:
+# this campaign has no such jobs and no GPUs.
+OF_CELLS = [name for name in DRAW if not (FIGURES[name].inferred or FIGURES[name].sweeps or FIGURES[name].devices)]
 
 
 def tables():

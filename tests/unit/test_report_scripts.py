@@ -75,5 +75,5 @@ def test_a_figure_without_any_value_says_so_in_its_place(tmp_path):
     html = str(site / "report.html")
     run("report", input={**inputs, "tables": Namedlist(files), "figures": Namedlist([svg])}, output={"html": html})
     page = Path(html).read_text()
-    assert "none of its cells has a value that counts" in page
+    assert "throughput (scaling vgg16): no repeat of its 2 points counts; the table of cells says why" in page
     assert "Not drawn: " not in page

@@ -33,6 +33,12 @@ class Layout:
         return self.results / self.site
 
     @property
+    def others(self) -> list[Layout]:
+        """The other sites that have a plan in the same results folder, by name."""
+        names = sorted(path.parent.name for path in self.results.glob("*/plan.json"))
+        return [Layout(self.results, name) for name in names if name != self.site]
+
+    @property
     def jobs(self) -> Path:
         return self.root / "jobs"
 

@@ -11,6 +11,7 @@ from bnn.records.pruning import PRUNING_SUMMARY
 from campaign.cell import Cell
 from campaign.entry import open_campaign
 from campaign.figures import catalogue
+from campaign.figures.sites import other_sites
 from campaign.layout import data_key
 from campaign.render import Place
 from campaign.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
@@ -33,7 +34,11 @@ DATASETS = {data_key(name, options): (name, options) for name, options in DRIVER
 AFTER = {job.name: job for job in DRIVER.campaign.after}
 BENCHMARKS = {(point.word, str(point.batch)): point for point in DRIVER.campaign.bench}
 PLAN = DRIVER.plan
-AVAILABLE = catalogue.available(PLAN)
+OTHERS = other_sites(LAYOUT)
+for other in OTHERS:
+    if other.problem:
+        print(f"site {other.name} is left out of figures 7a to 7d: {other.problem}", file=sys.stderr)
+AVAILABLE = catalogue.available(PLAN, OTHERS)
 SCALING = [name for name in AVAILABLE if catalogue.FIGURES[name].role]
 SCALING_ROLES = {catalogue.FIGURES[name].role for name in SCALING}
 
@@ -232,6 +237,16 @@ def figure_files(names):
 
 def table_files(names):
     return [LAYOUT.table(name) for name in names]
+
+
+def other_files(name):
+    """Plans and tables of the sites beside this one, for a figure that compares: as they are, none is made here."""
+    return [file for other in OTHERS for file in other.files] if catalogue.FIGURES[name].devices else []
+
+
+def other_contents(name):
+    """What those files hold: a reason to draw again, as their times are those of copies."""
+    return [other.fingerprint for other in OTHERS] if catalogue.FIGURES[name].devices else []
 
 
 def gpu_figures(wildcards):

@@ -7,6 +7,7 @@ for name in AVAILABLE:
         input:
             plan=LAYOUT.plan,
             tables=table_files(catalogue.FIGURES[name].tables),
+            others=ancient(other_files(name)),
         output:
             svg=report(
                 LAYOUT.figure(name, "svg"),
@@ -22,5 +23,6 @@ for name in AVAILABLE:
             ENVIRONMENT
         params:
             figure=name,
+            others=other_contents(name),
         script:
             "../scripts/{params.figure}.py"

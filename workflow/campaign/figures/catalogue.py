@@ -5,13 +5,16 @@ Light on purpose: the workflow reads it whenever its graph is built.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from campaign.figures.sites import COMPARED_ROLE, CPU, GPU, OtherSite, devices_together
 
 # The id by which the SVG of a notice tells that nothing was drawn (campaign.figures.style.notice).
 NOT_DRAWN = "not-drawn"
 
-SCALING, ACCURACY, LARGE_BATCH = "scaling", "accuracy", "large-batch"
+SCALING, ACCURACY, LARGE_BATCH = "scaling", "accuracy", COMPARED_ROLE
 PERFORMANCE, LEARNING, NETWORKS = "Performance", "Learning", "Networks"
 PREDICTION, PRUNING = "Prediction", "Pruning"
 
@@ -22,7 +25,7 @@ PEER_COMPARISON = "peer_comparison"
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """One figure. `reason` says why this campaign has no data for it at all; empty for figures that can be drawn."""
+    """One figure, and what a plan needs to have for it."""
 
     name: str
     title: str
@@ -36,7 +39,7 @@ class FigureSpec:
     inferred: bool = False  # whether it needs Monte-Carlo predictions, of `model` if that is given
     spread: bool = False  # of models trained on more than one node count
     sweeps: bool = False  # whether it needs pruning sweeps, of `model` if that is given
-    reason: str = ""
+    devices: tuple[str, ...] = ()  # drawn with the sites beside this one; devices that they need to have together
 
     @property
     def caption(self) -> str:
@@ -58,7 +61,10 @@ NO_HOROVOD = "no cell that it shows exchanges through MPI: their engine is not h
 NO_BENCHMARK = "this campaign asks for no benchmark (section bench of its file)"
 INFERENCE = "it needs Monte-Carlo predictions of trained models, which this campaign does not make (section infer)"
 ONE_NODE_COUNT = "it needs a model trained on several nodes, and this campaign predicts with models of one node count"
-GPUS = "it needs the records of a site with GPUs beside those of a site without"
+NO_GPUS = "it needs the tables of a site with GPUs: neither this site nor one beside it in the results folder has them"
+NO_CPUS = (
+    "it compares GPUs with CPUs: no site beside this one in the results folder has tables of CPU runs at large batches"
+)
 PRUNED = "it needs models pruned after training, which this campaign does not make (section prune)"
 PREDICTED, DRAWN = ("inference", "inference_true_class"), ("inference", "inference_draws")
 SWEPT, CLASSES = ("pruning", "pruning_summary"), ("pruning", "pruning_summary", "pruning_true_class")
@@ -103,10 +109,10 @@ _ALL = (
     FigureSpec("fig6b", "Throughput at large batches, the larger", PERFORMANCE, RATES, LARGE_BATCH, batch=1),
     FigureSpec("fig6c", "Training time at large batches", PERFORMANCE, RATES, LARGE_BATCH),
     FigureSpec("fig6d", "Scaling efficiency at large batches", PERFORMANCE, EFFICIENCY, LARGE_BATCH),
-    FigureSpec("fig7a", "Throughput on GPUs", PERFORMANCE, reason=GPUS),
-    FigureSpec("fig7b", "GPU against CPU throughput", PERFORMANCE, reason=GPUS),
-    FigureSpec("fig7c", "Training time on GPUs and CPUs", PERFORMANCE, reason=GPUS),
-    FigureSpec("fig7d", "Scaling efficiency on GPUs and CPUs", PERFORMANCE, reason=GPUS),
+    FigureSpec("fig7a", "Throughput on GPUs", PERFORMANCE, RATES, LARGE_BATCH, devices=(GPU,)),
+    FigureSpec("fig7b", "GPU against CPU throughput", PERFORMANCE, RATES, LARGE_BATCH, devices=(GPU, CPU)),
+    FigureSpec("fig7c", "Training time on GPUs and CPUs", PERFORMANCE, RATES, LARGE_BATCH, devices=(GPU, CPU)),
+    FigureSpec("fig7d", "Scaling efficiency on GPUs and CPUs", PERFORMANCE, EFFICIENCY, LARGE_BATCH, devices=(GPU,)),
     FigureSpec("fig8", "Accuracy against pruning", PRUNING, SWEPT, sweeps=True),
     FigureSpec("fig9a", "Predictions of the pruned convolutional model", PRUNING, CLASSES, sweeps=True, model="conv"),
     FigureSpec("fig9b", "Predictions of the pruned fully connected model", PRUNING, CLASSES, sweeps=True, model="fc"),
@@ -117,25 +123,25 @@ _ALL = (
 FIGURES: dict[str, FigureSpec] = {spec.name: spec for spec in _ALL}
 
 
-def available(plan: dict[str, Any]) -> list[str]:
-    """Names of the figures that the plan's cells provide data for, in order."""
-    return [name for name, spec in FIGURES.items() if not _missing(spec, plan)]
+def available(plan: dict[str, Any], others: Sequence[OtherSite] = ()) -> list[str]:
+    """Names of the figures that the plan's cells provide data for, with the sites beside this one; in order."""
+    return [name for name, spec in FIGURES.items() if not _missing(spec, plan, others)]
 
 
-def not_measured(plan: dict[str, Any]) -> dict[str, str]:
+def not_measured(plan: dict[str, Any], others: Sequence[OtherSite] = ()) -> dict[str, str]:
     """The other figures, each with the reason, in a reader's words."""
-    reasons = {name: _missing(spec, plan) for name, spec in FIGURES.items()}
+    reasons = {name: _missing(spec, plan, others) for name, spec in FIGURES.items()}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _missing(spec: FigureSpec, plan: dict[str, Any]) -> str:
+def _missing(spec: FigureSpec, plan: dict[str, Any], others: Sequence[OtherSite]) -> str:
     """Why the plan cannot have the figure; empty when it can."""
     if spec.benchmarked and not plan.get("bench"):
         return NO_BENCHMARK
     if spec.inferred or spec.sweeps:
         return _missing_jobs(spec, plan)
-    if spec.reason or not spec.role:
-        return spec.reason
+    if not spec.role:
+        return ""
     cells = [cell for cell in plan["cells"] if spec.role in cell["roles"]]
     if not cells:
         return f"no cell of this campaign serves {spec.role}"
@@ -147,7 +153,16 @@ def _missing(spec: FigureSpec, plan: dict[str, Any]) -> str:
         return NO_HOROVOD
     if spec.batch >= len({cell["batch_size"] for cell in cells}):
         return "this campaign has a single large batch size"
-    return ""
+    return _missing_devices(spec, plan, others)
+
+
+def _missing_devices(spec: FigureSpec, plan: dict[str, Any], others: Sequence[OtherSite]) -> str:
+    """As `_missing`, of a figure drawn with other sites' tables; says which of them cannot be used."""
+    lacking = set(spec.devices) - devices_together(plan, others) if spec.devices else set()
+    if not lacking:
+        return ""
+    problems = [f"site {other.name} cannot be used: {other.problem}" for other in others if other.problem]
+    return "; ".join([NO_GPUS if GPU in lacking else NO_CPUS, *problems])
 
 
 def _missing_jobs(spec: FigureSpec, plan: dict[str, Any]) -> str:

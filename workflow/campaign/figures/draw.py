@@ -13,6 +13,8 @@ from campaign.figures.catalogue import ACCURACY, LARGE_BATCH, PEER_COMPARISON, S
 from campaign.figures.classes import classes_figure, pruned_classes_figure
 from campaign.figures.context import Context
 from campaign.figures.efficiency import efficiency_figure
+from campaign.figures.gpu import gpu_throughput_figure, throughputs_figure
+from campaign.figures.gpu_time import efficiencies_figure, runtimes_figure
 from campaign.figures.inference_convergence import inference_convergence_figure
 from campaign.figures.inference_reliability import inference_reliability_figure
 from campaign.figures.inference_runtime import inference_runtime_figure
@@ -48,6 +50,10 @@ DRAW: dict[str, Draw] = {
     "fig6b": partial(throughput_figure, role=LARGE_BATCH, batch_index=1),
     "fig6c": partial(runtime_figure, role=LARGE_BATCH, every_batch=True),
     "fig6d": partial(efficiency_figure, role=LARGE_BATCH, one_panel=True),
+    "fig7a": gpu_throughput_figure,
+    "fig7b": throughputs_figure,
+    "fig7c": runtimes_figure,
+    "fig7d": efficiencies_figure,
     "fig8": pruning_figure,
     "fig9a": partial(pruned_classes_figure, model="conv"),
     "fig9b": partial(pruned_classes_figure, model="fc"),

@@ -68,7 +68,7 @@ def efficiency_figure(
     series = select.series_of(points)
     for ax, (definition, sizes) in zip(axes, panels, strict=False):
         with mpl.rc_context(RC):
-            _panel(ax, points, cells, series, definition, sizes, context)
+            efficiency_panel(ax, points, cells, series, definition, sizes, context)
             ax.set_title(f"batch {' and '.join(map(str, sizes))} per rank, {definition.words}", loc="left", fontsize=9)
     for ax in axes[: len(panels) : columns]:
         ax.set_ylabel("scaling efficiency T1 / (N·TN)")
@@ -92,7 +92,7 @@ def reasons(points: pd.DataFrame, definition: Definition, what: str) -> str:
     return select.reasons_note(points, definition.reason, what)
 
 
-def _panel(
+def efficiency_panel(
     ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, series: list[Series], definition: Definition, sizes: list[int],
     context: Context,
 ) -> None:  # fmt: skip
@@ -107,7 +107,7 @@ def _panel(
         x = rows["nodes"].to_numpy(dtype=float) * shift
         y = rows[definition.value].to_numpy(dtype=float)
         error = rows[definition.sigma].fillna(0).to_numpy(dtype=float)
-        style = _style(one, sizes.index(size))
+        style = curve_style(one, sizes.index(size))
         ax.errorbar(x, y, yerr=error, capsize=2.5, elinewidth=0.9, zorder=3, **style)
         _repeats(ax, rows, select.of_series(cells[cells["batch_size"] == size], one), definition, shift)
     # a curve needs no zero; below a half everything is shown
@@ -135,7 +135,7 @@ def _repeats(ax: Axes, rows: pd.DataFrame, cells: pd.DataFrame, definition: Defi
             ax.plot(point["nodes"] * shift * 2**0.04, value, zorder=4, **mark_style(verdict))
 
 
-def _style(one: Series, batch: int) -> dict[str, object]:
+def curve_style(one: Series, batch: int) -> dict[str, object]:
     face = one.colour if one.kind == "bnn" else "white"
     line = one.line if batch == 0 else (0, (4, 2))
     marker = MARKERS[min(one.rank * 2 + batch, len(MARKERS) - 1)]
@@ -150,7 +150,7 @@ def _handles(points: pd.DataFrame, series: list[Series], one_panel: bool) -> lis
     sizes = select.batches(points) if one_panel else [0]
     for one in series:
         for index, size in enumerate(sizes):
-            style = _style(one, index)
+            style = curve_style(one, index)
             style.pop("ecolor")
             label = f"{one.label}, batch {size}" if len(sizes) > 1 else one.label
             made.append(Line2D([], [], label=label, **style))

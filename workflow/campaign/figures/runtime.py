@@ -50,11 +50,11 @@ def runtime_figure(tables: Tables, context: Context, *, role: str, every_batch: 
         _curves(axes[0], points, cells, "epoch_seconds", context, ideal=True)
         sizes = sorted({int(size) for size in points["train_size"].dropna()})
         images = f"{sizes[0]:,} images" if len(sizes) == 1 else "the training set"
-        axes[0].set_ylabel(f"{_unit(points, 'epoch_seconds')[1]} per epoch\n({images})")
+        axes[0].set_ylabel(f"{unit_of(points, 'epoch_seconds')[1]} per epoch\n({images})")
         axes[0].set_title("one epoch, from steady throughput", loc="left")
         whole, words = _whole_runs(points)
         _curves(axes[1], whole, cells, "total_seconds", context, ideal=False)
-        axes[1].set_ylabel(f"{_unit(whole, 'total_seconds')[1]} incl. start-up")
+        axes[1].set_ylabel(f"{unit_of(whole, 'total_seconds')[1]} incl. start-up")
         axes[1].set_title(words, loc="left")
     batch = ", ".join(str(size) for size in select.batches(points))
     dataset = ", ".join(sorted(points["dataset"].unique()))
@@ -89,13 +89,13 @@ def _whole_runs(points: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return measured, f"measured: runs stopped after {count} steps"
 
 
-def _unit(points: pd.DataFrame, column: str) -> tuple[float, str]:
+def unit_of(points: pd.DataFrame, column: str) -> tuple[float, str]:
     """Seconds per unit and its name: minutes as the paper has them, seconds where minutes would be fractions."""
     return (60.0, "minutes") if points[column].max() >= 120 else (1.0, "seconds")
 
 
 def _curves(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, column: str, context: Context, *, ideal: bool) -> None:
-    scale, _ = _unit(points, column)
+    scale, _ = unit_of(points, column)
     nodes = select.nodes_of(points)
     for (model, kind, batch), rows in points.groupby(CURVE):
         style = _style(points, model, kind, batch)

@@ -107,14 +107,25 @@ def model_name(model: str) -> str:
 
 def data_note(cells: pd.DataFrame) -> str:
     """Data set, repeats and every setting that departs from the paper's model: goes below each figure."""
-    parts = []
-    for dataset in sorted(cells["dataset"].unique()):
-        parts.append("synthetic images (made up, for throughput only)" if dataset == "synthetic" else str(dataset))
-    text = f"Data: {', '.join(parts)}."
+    text = data_words(cells)
     for variant, rows in cells.groupby("variant"):
         found = departures(rows)
         if found:
             text += f" Variant {variant}: {', '.join(found)}."
+    return text + repeats_words(cells)
+
+
+def data_words(cells: pd.DataFrame) -> str:
+    """The data sets, and which images are made up."""
+    parts = []
+    for dataset in sorted(cells["dataset"].unique()):
+        parts.append("synthetic images (made up, for throughput only)" if dataset == "synthetic" else str(dataset))
+    return f"Data: {', '.join(parts)}."
+
+
+def repeats_words(cells: pd.DataFrame) -> str:
+    """How many repeats a point has, and how many are missing; starts with a space unless empty."""
+    text = ""
     counts = cells[cells["counted"]].groupby(["model", "kind", "nodes", "batch_size", "variant"])["repeat"].count()
     if len(counts):
         low, high = int(counts.min()), int(counts.max())

@@ -45,7 +45,7 @@ def throughput_figure(
     for ax, batch in zip(axes, sizes, strict=True):
         with mpl.rc_context(RC):
             here = points[points["batch_size"] == batch]
-            _panel(ax, here, cells[cells["batch_size"] == batch], series)
+            rate_panel(ax, here, cells[cells["batch_size"] == batch], series)
             ax.set_title(f"batch {batch} per rank", loc="left")
             ax.set_xlabel(context.node_label)
     for ax in axes[::columns]:
@@ -68,7 +68,7 @@ def throughput_figure(
     return finish(figure, title, [*handles, *verdict_handles(_verdicts(cells), few)], notes)
 
 
-def _panel(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, series: list[Series]) -> None:
+def rate_panel(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, series: list[Series]) -> None:
     nodes = select.nodes_of(points)
     place = {n: float(index) for index, n in enumerate(nodes)}
     here = [s for s in series if len(select.of_series(points, s))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ import jinja2
 from bnn.records.files import write_text
 from campaign.figures.catalogue import FIGURES, NOT_DRAWN, PEER_COMPARISON, available, not_measured
 from campaign.figures.published import UNCHANGED_PERCENT
+from campaign.figures.sites import OtherSite
 from campaign.report import flops, headline, published
 from campaign.report.bench import bench_section
 from campaign.report.captions import FOLDER, caption_html
 from campaign.report.inference import inference_section, pruning_section
 from campaign.report.mpi import mpi_section
 from campaign.report.origin import facts, header
-from campaign.report.svg import inline_svg
+from campaign.report.svg import inline_svg, notice_words
 from campaign.tables.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -32,15 +33,17 @@ def write_report(
     figures: Mapping[str, Path],
     out: Path,
     *,
+    others: Sequence[OtherSite] = (),
     captions: Path = FOLDER,
     templates: Path = TEMPLATES,
 ) -> None:
     """Write the page atomically.
 
     `tables` are all of campaign.tables.TABLES; `figures` maps names to SVG files. A figure that the plan provides for
-    but that is not among them is named as not drawn. Raises UserError naming a caption or figure that cannot be used.
+    but that is not among them is named as not drawn; `others` are the sites beside this one. Raises UserError naming a
+    caption or figure that cannot be used.
     """
-    text = render(plan, tables, figures, captions=captions, templates=templates)
+    text = render(plan, tables, figures, others=others, captions=captions, templates=templates)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
 
@@ -50,6 +53,7 @@ def render(
     tables: Mapping[str, pd.DataFrame],
     figures: Mapping[str, Path],
     *,
+    others: Sequence[OtherSite] = (),
     captions: Path = FOLDER,
     templates: Path = TEMPLATES,
 ) -> str:
@@ -64,9 +68,10 @@ def render(
     cells = tables["cells"]
     shared, different = facts(tables["provenance"])
     rows = headline.cell_rows(tables)
-    absent = {name: "it could not be drawn in this run" for name in available(plan) if name not in figures}
-    notices = [name for name, path in figures.items() if f'id="{NOT_DRAWN}"' in path.read_text()]
-    absent |= dict.fromkeys(notices, "none of its cells has a value that counts")
+    absent = dict.fromkeys(available(plan, others), "it could not be drawn in this run") | not_measured(plan, others)
+    absent = {name: reason for name, reason in absent.items() if name not in figures}
+    notices = {name: notice_words(path) for name, path in figures.items() if f'id="{NOT_DRAWN}"' in path.read_text()}
+    absent |= notices
     drawn = [name for name in FIGURES if name in figures and name not in notices]
     return environment.get_template("report.html.j2").render(
         head=header(plan, cells, tables["provenance"]),
@@ -88,9 +93,7 @@ def render(
         figures=[_figure(name, figures[name], captions) for name in drawn if name != PEER_COMPARISON],
         absent=[
             {"name": name, "number": _number(name), "title": FIGURES[name].title, "reason": reason}
-            for name, reason in sorted(
-                (not_measured(plan) | absent).items(), key=lambda item: list(FIGURES).index(item[0])
-            )
+            for name, reason in sorted(absent.items(), key=lambda item: list(FIGURES).index(item[0]))
             if name != PEER_COMPARISON  # its section says so itself
         ],
         cells=rows,

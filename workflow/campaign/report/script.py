@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from campaign.figures.sites import other_sites
+from campaign.layout import Layout
 from campaign.report.page import write_report
 from campaign.script_support import one_line_errors, read_plan, read_tables
 
@@ -15,4 +17,6 @@ def main(snakemake: Any) -> None:
     paths = snakemake.input.get("figures", [])
     figures = {Path(path).stem: Path(path) for path in ([paths] if isinstance(paths, str) else paths)}
     tables = read_tables(snakemake.input.tables)
-    write_report(read_plan(Path(snakemake.input.plan)), tables, figures, Path(snakemake.output.html))
+    path = Path(snakemake.input.plan)
+    others = other_sites(Layout(path.parent.parent, path.parent.name))
+    write_report(read_plan(path), tables, figures, Path(snakemake.output.html), others=others)

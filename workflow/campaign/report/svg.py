@@ -22,14 +22,7 @@ def inline_svg(path: Path, name: str, label: str) -> Markup:
     Scripts, event handlers, metadata and links to anything but its own parts are left out. Raises UserError naming a
     file that is not an SVG image.
     """
-    try:
-        root = ET.parse(path).getroot()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except ET.ParseError as error:
-        raise UserError(f"{path}: not an SVG image ({error})") from None
-    if root.tag != f"{{{SVG}}}svg":
-        raise UserError(f"{path}: not an SVG image")
+    root = _root(path)
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in DROPPED:
@@ -45,6 +38,29 @@ def inline_svg(path: Path, name: str, label: str) -> Markup:
     ET.register_namespace("", SVG)
     ET.register_namespace("xlink", XLINK)
     return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704
+
+
+def notice_words(path: Path) -> str:
+    """The reason that a notice (campaign.figures.style.notice) gives. Raises UserError naming a file without one."""
+    lines = [" ".join("".join(text.itertext()).split()) for text in _root(path).iter(f"{{{SVG}}}text")]
+    words = "".join(line if line.endswith("-") else f"{line} " for line in lines)  # lines are also broken at hyphens
+    _, found, reason = words.strip().partition("Not drawn: ")
+    if not found:
+        raise UserError(f"{path}: says that it is not drawn, but not why")
+    return reason.removesuffix(".")
+
+
+def _root(path: Path) -> ET.Element:
+    """The file's <svg> element. Raises UserError naming a file that is not an SVG image."""
+    try:
+        root = ET.parse(path).getroot()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ET.ParseError as error:
+        raise UserError(f"{path}: not an SVG image ({error})") from None
+    if root.tag != f"{{{SVG}}}svg":
+        raise UserError(f"{path}: not an SVG image")
+    return root
 
 
 def _namespace(element: ET.Element, name: str) -> None:
