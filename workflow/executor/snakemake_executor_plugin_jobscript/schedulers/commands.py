@@ -1,0 +1,124 @@
+"""Run a scheduler's command: as a list of arguments, with a time limit, away from the terminal's Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from snakemake_executor_plugin_jobscript.schedulers.base import UnreachableError
+
+TIMEOUT = 60.0  # seconds that a command of a scheduler may take
+
+# Words, in lower case, by which schedulers say that they cannot be reached at the moment.
+TRANSIENT = (
+    "bad gateway",
+    "broken pipe",
+    "cannot connect",
+    "communication connection failure",
+    "communication failure",
+    "component error",
+    "connect failure",
+    "connection closed",
+    "connection failure",
+    "connection refused",
+    "connection reset",
+    "connection timed out",
+    "could not connect",
+    "end of file",
+    "failed to connect",
+    "in standby mode",
+    "network is unreachable",
+    "no route to host",
+    "premature end of message",
+    "server is shutting down",
+    "server shutting down",
+    "service unavailable",
+    "temporarily unavailable",
+    "temporarily unable",
+    "timed out",
+    "unable to connect",
+    "unable to contact",
+    "unable to reach",
+    "xmlrpc failure",
+    "zero bytes were transmitted",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Exit code and output of a command that ended by itself."""
+
+    program: str
+    code: int
+    out: str
+    err: str
+
+    @property
+    def transient(self) -> bool:
+        """Whether the command failed because the scheduler could not be reached."""
+        text = f"{self.err}\n{self.out}".lower()
+        return self.code != 0 and any(words in text for words in TRANSIENT)
+
+    @property
+    def words(self) -> str:
+        """What the command said, in one line."""
+        lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
+        return shorten("; ".join(dict.fromkeys(lines))) or f"{self.program} ended with exit code {self.code}"
+
+    def unreachable(self) -> UnreachableError:
+        """The error for an answer that is of no use."""
+        said = self.words
+        return UnreachableError(said if said.startswith(self.program) else f"{self.program}: {said}")
+
+
+def shorten(text: str, limit: int = 300) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def run(command: Sequence[str], timeout: float = TIMEOUT, query: bool = True) -> Answer:
+    """Run a command for at most `timeout` seconds.
+
+    A `query` speaks plain English whatever the user's settings, which a submission must not (the job may inherit its
+    environment). Raises UnreachableError on a time-out, and when the command cannot be started.
+    """
+    program = command[0]
+    # Files, not pipes: whatever a command leaves behind in the background cannot keep us waiting.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            # a session of its own: Ctrl-C at the terminal must not cut a submission in two
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                env=_plain() if query else None,
+            )  # fmt: skip
+        except OSError as error:
+            raise UnreachableError(f"{program}: {error.strerror or error}") from None
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise UnreachableError(f"{program}: no answer in {timeout:g} seconds") from None
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+    return Answer(program, code, *texts)
+
+
+def _plain() -> dict[str, str]:
+    """The environment without settings that would filter or reformat a listing."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SQUEUE_", "SACCT_"))}
+    return kept | {"LC_ALL": "C", "SLURM_TIME_FORMAT": "standard"}
+
+
+def user() -> str:
+    """Whose jobs these are; the number where the user has no name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
