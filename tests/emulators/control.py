@@ -47,7 +47,7 @@ class Emulator:
     def env(self, **more: str) -> dict[str, str]:
         """The environment to run programs with: the emulated commands come first on PATH."""
         path = f"{self.folder / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}"
-        user = os.environ.get("USER", "tester")
+        user = core.user()
         return {**os.environ, "PATH": path, "EMULATOR_HOME": str(self.folder), "USER": user, "LOGNAME": user, **more}
 
     def run(self, *words: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:

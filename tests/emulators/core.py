@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import sys
 import time
 import zlib
@@ -53,8 +54,8 @@ def home() -> Path:
 
 
 def user() -> str:
-    """The submitting user's name."""
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or "user"
+    """The submitting user's name: the account's, as schedulers take it, whatever the environment says."""
+    return pwd.getpwuid(os.getuid()).pw_name
 
 
 def read_json(path: Path) -> Any:
