@@ -134,3 +134,19 @@ def test_a_driver_that_was_killed_attaches_to_its_jobs(cluster: Cluster, tmp_pat
     assert [project.starts(cell) for cell in project.cells()] == [1, 1], said
     kinds = [event["event"] for event in read_journal(project.layout)]
     assert kinds.count("submitted") == 2, json.dumps(list(read_journal(project.layout)))
+
+
+def test_srun_starts_ranks_of_torch_distributed(cluster: Cluster, tmp_path: Path) -> None:
+    """Rank 0's host comes from Slurm's list of nodes; there is no MPI in such a run."""
+    campaign = CAMPAIGN.replace("nodes: [1, 2, 4]", "nodes: [2]").replace(
+        "models: [fc]", "models: [fc]\n    kinds: [cnn]"
+    )
+    campaign = campaign.replace("width: 0.125,", "width: 0.125, engine: torch,")
+    project = Project(tmp_path, "srun, options: [--mpi=none]", campaign)
+    project.run(str(project.layout.summary(project.cells()[0])))
+    folder = project.layout.folder(project.cells()[0])
+    provenance = Provenance.model_validate_json((folder / PROVENANCE).read_bytes())
+    assert {rank.hostname for rank in provenance.ranks} <= set(cluster.nodes)
+    assert len({rank.hostname for rank in provenance.ranks}) == 2
+    assert Summary.model_validate_json((folder / "summary.json").read_bytes()).engine == "torch"
+    assert not (folder / "mpi").exists()
