@@ -13,6 +13,7 @@ from campaign.journal import JOURNAL
 from campaign.locking import Lock
 from campaign.plan import plan_content
 from campaign.status import status, status_table
+from campaign.why import why
 from tests.support.campaigns import prepared
 from tests.support.cells import write_cell
 
@@ -44,7 +45,7 @@ def test_cells_are_told_apart_by_what_was_left_of_them(tmp_path):
         (names[1], "submitted", {"job": "77"}),
         (names[2], "submitted", {}),
         (names[2], "running", {"job": "78"}),
-        (names[3], "ended", {"outcome": "walltime", "detail": "60 min exceeded", "log": "a.log"}),
+        (names[3], "ended", {"outcome": "walltime", "job": "79", "detail": "60 min exceeded", "log": "a.log"}),
         (names[4], "refused", {"outcome": None, "detail": "no such queue"}),
         (names[5], "ended", {"outcome": "failed"}),
         (names[5], "retry", {"job": "80"}),
@@ -63,11 +64,13 @@ def test_cells_are_told_apart_by_what_was_left_of_them(tmp_path):
     assert [cell.detail for cell in found.cells[1:6]] == [
         "job 77",
         "step 11 of 40, 150 images/s, forward, last heard of 90 s ago",
-        "walltime, 60 min exceeded, a.log",
+        "walltime, job 79, 60 min exceeded, a.log",
         "refused, no such queue",
         "job 80",
     ]
     assert sum(found.counts.values()) == len(names)
+    reasons = why(driver.campaign.cells[3], layout)
+    assert "its last job: walltime, job 79, 60 min exceeded, a.log" in reasons
     table, totals = status_table(found)
     assert table.row_count == 5
     assert "no driver is running" in totals

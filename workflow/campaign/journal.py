@@ -31,3 +31,10 @@ def read_journal(layout: Layout) -> Iterator[Event]:
 def last_of_scripts(layout: Layout) -> dict[str, Event]:
     """The last event of each script, by the script's name without its suffix."""
     return {Path(str(event["script"])).stem: event for event in read_journal(layout) if event.get("script")}
+
+
+def told(event: Event) -> str:
+    """An event in words: what happened to which job, why, and where its output is."""
+    what = event.get("outcome") or event["event"]
+    job = f"job {event['job']}" if event.get("job") else ""
+    return ", ".join(str(word) for word in (what, job, event.get("detail"), event.get("log")) if word)

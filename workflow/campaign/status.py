@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
 from campaign.cell import Cell
 from campaign.grid import Campaign, PlannedCell
-from campaign.journal import Event, last_of_scripts
+from campaign.journal import Event, last_of_scripts, told
 from campaign.layout import Layout
 from campaign.locking import holder
 from campaign.plan import tells_of
@@ -75,8 +75,7 @@ def _cell(planned: PlannedCell, layout: Layout, event: Event | None, now: float)
     if state == RUNNING:  # on another machine, whose lock may not be seen here
         return CellStatus(cell, RUNNING, _progress(read_heartbeats(layout.folder(cell)), now))
     if state == FAILED and event:
-        words = [event.get("outcome") or event["event"], event.get("detail"), event.get("log")]
-        return CellStatus(cell, FAILED, ", ".join(str(word) for word in words if word))
+        return CellStatus(cell, FAILED, told(event))
     if state == QUEUED and event and event.get("job"):
         return CellStatus(cell, QUEUED, f"job {event['job']}")
     return CellStatus(cell, state)

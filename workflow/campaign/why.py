@@ -12,6 +12,7 @@ from bnn.records.files import CELL, JOB_LOG
 from bnn.records.summary import Summary
 from campaign.cell import IDENTITY, Cell
 from campaign.grid import Campaign, PlannedCell
+from campaign.journal import last_of_scripts, told
 from campaign.layout import Layout
 from campaign.locking import holder
 from campaign.plan import is_current, read_summary
@@ -76,6 +77,8 @@ def why(planned: PlannedCell, layout: Layout) -> list[str]:
     running = holder(layout.lock(planned.cell))
     if running:
         lines.append(f"its job is going on: {running}")
+    elif summary is None and (event := last_of_scripts(layout).get(planned.cell.name)):
+        lines.append(f"its last job: {told(event)}")
     if not layout.script(planned.cell).exists():
         lines.append(f"its script {layout.script(planned.cell)} is missing: the next dry run or run renders it")
     return [*lines, f"records: {layout.folder(planned.cell)}", f"script: {layout.script(planned.cell)}"]
