@@ -1,0 +1,194 @@
+"""Many jobs under the executor while everything goes wrong at random, by a seed: jobs, scheduler and driver.
+
+A Snakefile of its own, since campaigns have no part in it. BNN_CHAOS is the number of jobs (150),
+BNN_CHAOS_SEED the seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pwd
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.emulators.control import Emulator
+from tests.support.faults import violations
+from tests.support.ranks import BIN
+
+pytestmark = [pytest.mark.snakemake, pytest.mark.slow]
+
+JOBS = int(os.environ.get("BNN_CHAOS", "150"))
+SEED = int(os.environ.get("BNN_CHAOS_SEED", "1"))
+DEADLINE_S = 120 + 1.2 * JOBS
+SNAKEFILE = """
+rule all:
+    localrule: True
+    input:
+        expand("out/{number}", number=range(%d)),
+
+rule work:
+    input:
+        job="jobs/{number}.sh",
+    output:
+        "out/{number}",
+    shell:
+        "bash {input.job}"
+"""
+# What a campaign's job scripts keep to: one at a time, nothing again once it is done, the output whole and last.
+SCRIPT = """#!/usr/bin/env bash
+{directives}
+cd {folder}
+exec 9>>locks/{number}
+flock -w 60 9 || exit 75
+[ ! -e out/{number} ] || exit 0
+echo start >>runs/{number}
+attempt=$(wc -l <runs/{number})
+sleep 0.2
+{misdeeds}
+echo "$attempt" >out/.{number}.$$
+mv out/.{number}.$$ out/{number}
+"""
+DIRECTIVES = {
+    "cobalt": "#COBALT -n 1\n#COBALT -t 60\n#COBALT -q default\n#COBALT -O {output}",
+    "pbs": "#PBS -l select=1\n#PBS -l walltime=01:00:00\n#PBS -q default\n#PBS -j oe\n#PBS -o {output}.log\n#PBS -r n",
+}
+MISDEEDS = ("exit 3", "exit 2", "kill -SEGV $$", "kill -KILL $$", "sleep 600")
+FATES = ("vanish", "kill_signal", "node_fail", "oom", "launch_fail")  # of the scheduler's, one job each time
+
+
+class Chaos:
+    """Jobs of which some misbehave, a scheduler with faults, and what disturbs them and the driver."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.folder, self.kind, self.chance = folder, kind, random.Random(f"{SEED} {kind}")
+        self.emulator = Emulator(kind, folder / "scheduler", nodes=24, time_scale=0.001, grace_s=0.2)
+        for name in ("jobs", "out", "runs", "locks", "logs"):
+            (folder / name).mkdir()
+        (folder / "Snakefile").write_text(SNAKEFILE % JOBS)
+        for number in range(JOBS):
+            self._write_script(number)
+        some = {fate: self.chance.sample(range(JOBS), max(1, JOBS // 50)) for fate in FATES}
+        self.emulator.set(
+            flap=0.03, flap_seed=SEED, submit_lost=JOBS // 20, time_scale=0.002,
+            **{fate: {"jobs": [self.job(n) for n in numbers], "after": 0.1} for fate, numbers in some.items()},
+        )  # fmt: skip
+        self.happened: Counter[str] = Counter()
+        self.driver: subprocess.Popen[bytes] | None = None
+
+    def _write_script(self, number: int) -> None:
+        """A fifth of the jobs misbehave once or twice."""
+        bad = self.chance.sample(MISDEEDS, self.chance.choice((1, 1, 2))) if self.chance.random() < 0.2 else []
+        lines = [f'[ "$attempt" != {i} ] || {deed}' for i, deed in enumerate(bad, start=1)]
+        directives = DIRECTIVES[self.kind].format(output=self.folder / "logs" / str(number))
+        path = self.folder / "jobs" / f"{number}.sh"
+        path.write_text(
+            SCRIPT.format(directives=directives, folder=self.folder, number=number, misdeeds="\n".join(lines))
+        )
+        path.chmod(0o755)
+
+    def job(self, number: int) -> str:
+        """A job's name at the scheduler."""
+        return f"c-{hashlib.sha256(bytes(self.folder / 'jobs' / f'{number}.sh')).hexdigest()[:12]}"
+
+    def start(self) -> None:
+        who = pwd.getpwuid(os.geteuid()).pw_name
+        options = {
+            "executor": "jobscript", "jobscript-scheduler": self.kind, "jobscript-retries": 3, "jobscript-poll": 0.5,
+            "jobs": 60, "keep-going": True, "nolock": True, "ignore-incomplete": True, "latency-wait": 3,
+        }  # fmt: skip
+        profile = self.folder / "profile"
+        profile.mkdir(exist_ok=True)
+        (profile / "config.yaml").write_text(json.dumps(options))
+        with (self.folder / "driver.log").open("ab") as log:
+            self.driver = subprocess.Popen(
+                [BIN / "snakemake", "--profile", profile], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, env=self.emulator.env(USER=who, LOGNAME=who), start_new_session=True,
+            )  # fmt: skip
+
+    def disturb(self) -> None:
+        """One thing goes wrong, and is mended after a while."""
+        what = self.chance.choice(
+            ("down", "down for submissions", "hangs", "slow", "refuses", "holds", "driver killed", "driver interrupted")
+        )
+        self.happened[what] += 1
+        fault: dict[str, Any] = {
+            "down": {"down": True},
+            "down for submissions": {"down": True, "down_commands": ["qsub"]},
+            "hangs": {"down": 1.5},
+            "slow": {"slow": 0.3},
+            "refuses": {"refuse": "no more jobs today"},
+            "holds": {"hold": [self.job(n) for n in self.chance.sample(range(JOBS), JOBS // 4)]},
+            "driver killed": {"slow_qsub": 0.5},  # more likely within a submission
+        }.get(what, {})
+        self.emulator.set(**fault)
+        time.sleep(self.chance.uniform(0.5, 2.5))
+        if what == "driver killed" and self.driver:
+            os.kill(self.driver.pid, signal.SIGKILL)
+            self.driver.wait()
+        if what == "driver interrupted" and self.driver and self.driver.poll() is None:
+            os.killpg(self.driver.pid, signal.SIGINT)
+            self.driver.wait(120)
+        self.emulator.set(**dict.fromkeys(fault))
+
+    def missing(self) -> int:
+        """Outputs that are not there yet."""
+        return JOBS - sum(not path.name.startswith(".") for path in (self.folder / "out").iterdir())
+
+    def run(self) -> None:
+        """Drivers, one after the other, until one says that all is done; in peace at the end."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            self.start()
+            assert self.driver is not None
+            self.happened["drivers"] += 1
+            calm = time.monotonic() > deadline - DEADLINE_S / 2
+            while self.driver.poll() is None:
+                assert time.monotonic() < deadline, f"{self.missing()} of {JOBS} are not done; {self.happened}"
+                time.sleep(0.2 if calm else self.chance.uniform(1.0, 6.0))
+                if not calm and self.missing() and self.driver.poll() is None:
+                    self.disturb()
+            if self.driver.returncode == 0:
+                return
+
+    def close(self) -> None:
+        if self.driver and self.driver.poll() is None:
+            os.killpg(self.driver.pid, signal.SIGKILL)
+            self.driver.wait()
+        self.emulator.stop()
+
+
+@pytest.fixture(params=["cobalt", "pbs"])
+def chaos(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Chaos]:
+    made = Chaos(request.param, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(2 * DEADLINE_S)
+def test_no_job_is_lost_run_twice_or_falsely_complete(chaos: Chaos) -> None:
+    start = time.monotonic()
+    chaos.run()
+    seconds = time.monotonic() - start
+    chaos.emulator.wait()
+    events = chaos.emulator.events()
+    counts = Counter(event["event"] for event in events)
+    faults = Counter(event["fault"] for event in events if event["event"] == "fault")
+    ended = Counter(event["exit_code"] for event in events if event["event"] == "ended")
+    print(
+        f"\n{JOBS} jobs in {seconds:.0f} s: {dict(counts)}, {dict(faults)}, exit codes {dict(ended)}, {chaos.happened}"
+    )
+    assert violations(events) == []
+    assert chaos.missing() == 0
+    succeeded = {event["name"] for event in events if event["event"] == "ended" and event.get("exit_code") == 0}
+    assert succeeded == {chaos.job(number) for number in range(JOBS)}
+    assert counts["submitted"] > JOBS, "there was no chaos"
