@@ -217,6 +217,8 @@ class Faulty:
             driver = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
+                # as at a terminal: what a shell starts in the background ignores SIGINT
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
         self._drivers.append(driver)
         return driver

@@ -30,6 +30,11 @@ rule odd:
 """
 
 
+def listen_to_ctrl_c() -> None:
+    """As at a terminal: what a shell starts in the background ignores SIGINT, and so would what it starts in turn."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Campaign:
     """A folder with a Snakefile, scripts and the Slurm."""
 
@@ -59,7 +64,7 @@ class Campaign:
         ]  # fmt: skip
         return subprocess.Popen(
             command, cwd=self.folder, env={**os.environ, "PATH": path, "FAKE_SLURM": str(self.slurm)}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=listen_to_ctrl_c,
         )  # fmt: skip
 
     def run(self, jobs: str, *options: str) -> tuple[int, str]:
