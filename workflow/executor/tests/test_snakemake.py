@@ -64,7 +64,8 @@ class Campaign:
         ]  # fmt: skip
         return subprocess.Popen(
             command, cwd=self.folder, env={**os.environ, "PATH": path, "FAKE_SLURM": str(self.slurm)}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=listen_to_ctrl_c,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=listen_to_ctrl_c,  # noqa: PLW1509 (no threads here)
         )  # fmt: skip
 
     def run(self, jobs: str, *options: str) -> tuple[int, str]:
