@@ -45,16 +45,16 @@ def eliminate_dead(network: GraphNetwork) -> GraphNetwork:
     network = copy.deepcopy(network)
     while True:
         changed = False
-        for space, dead in dead_units(network):
+        for space, dead in dead_units(Spaces(network)):
             changed |= bury(network, space, dead)
         if not changed:
             return network
 
 
 @torch.no_grad()
-def dead_units(network: GraphNetwork) -> list[tuple[Space, Tensor]]:
+def dead_units(spaces: Spaces) -> list[tuple[Space, Tensor]]:
     """The spaces that are understood, and which of their units (units,) are dead."""
-    spaces = Spaces(network)
+    network = spaces.network
     known = constants(spaces)
     seen = {str(node.layer): known.get(node.inputs[0]) for node in network.graph.nodes if node.op == "layer"}
     found = []
@@ -102,8 +102,9 @@ def compact(network: GraphNetwork) -> GraphNetwork:
     are left out by a `Select` layer.
     """
     network = eliminate_dead(network)
-    cut = Cut(network)
-    for space, dead in dead_units(network):
+    spaces = Spaces(network)
+    cut = Cut(spaces)
+    for space, dead in dead_units(spaces):
         if bool(dead.all()):
             dead[0] = False
         cut.take(space, dead)
@@ -113,9 +114,8 @@ def compact(network: GraphNetwork) -> GraphNetwork:
 class Cut:
     """Which rows, columns and features leave which layers: masks, by layer."""
 
-    def __init__(self, network: GraphNetwork) -> None:
-        self.network = network
-        self.channels = Spaces(network).channels
+    def __init__(self, spaces: Spaces) -> None:
+        self.network, self.channels = spaces.network, spaces.channels
         self.rows: dict[str, Tensor] = {}
         self.columns: dict[str, Tensor] = {}
         self.selects: dict[str, Tensor] = {}  # by the node behind which inputs are selected

@@ -162,12 +162,13 @@ class Spaces:
     def visit_kernel(self, node: GraphNode, layer: Any, x: Channels) -> Channels:
         """A convolution or dense layer: reads its inputs' spaces and makes a new one."""
         name, dense = str(node.layer), isinstance(layer, BayesianLinear | nn.Linear)
+        flat = len(node.output_shape or []) == 2
         reason = None
         if self.uses[name] > 1:
             reason = f"layer {name} is used twice"
         elif not dense and layer.groups > 1:
             reason = f"layer {name} has groups"
-        elif dense and len(node.output_shape or []) != 2:
+        elif dense and not flat:
             reason = f"layer {name} works on more than two dimensions"
         if x is None or reason is not None:
             self.freeze(x, reason or "unknown")
@@ -178,7 +179,7 @@ class Spaces:
                 space.readers.append(Reader(name, first, segment.factor))
                 first += space.units * segment.factor
         made = self.new(layer.out_features if dense else layer.out_channels, name, reason)
-        return made if not dense or len(node.output_shape or []) == 2 else None  # its units are not on dimension 1
+        return made if flat or not dense else None  # else its units are not on dimension 1
 
     def visit_function(self, node: GraphNode, inputs: list[Channels]) -> Channels:
         tensors = [self.channels[name] for name in node.inputs if self.nodes[name].output_shape is not None]

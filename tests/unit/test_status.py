@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from bnn.records.files import HEARTBEAT, heartbeat_name
 from bnn.records.heartbeat import HeartbeatRecord
 from campaign.cli import cli
-from campaign.journal import JOURNAL
 from campaign.locking import Lock
 from campaign.plan import plan_content
 from campaign.status import status, status_table
@@ -24,7 +23,7 @@ def finish(driver, planned):
 
 
 def note(driver, *events):
-    with (driver.layout.jobs / JOURNAL).open("a") as journal:
+    with driver.layout.journal.open("a") as journal:
         for name, event, more in events:
             journal.write(json.dumps({"script": f"/x/{name}.sh", "event": event} | more) + "\n")
 
@@ -51,7 +50,7 @@ def test_cells_are_told_apart_by_what_was_left_of_them(tmp_path):
         (names[5], "retry", {"job": "80"}),
         (names[6], "cancelled", {}),
     )
-    with (layout.jobs / JOURNAL).open("a") as journal:
+    with layout.journal.open("a") as journal:
         journal.write('{"event": "ended", "scr')  # is being written
     now = 1000.0
     running = layout.folder(driver.campaign.cells[2].cell)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnn.errors import UserError
-from campaign.cell import Cell
+from campaign.cell import Cell, selects
 
 INFER, PRUNE = "infer", "prune"
 COMMANDS = (INFER, PRUNE)  # of bnn, and the sections' names
@@ -44,10 +44,7 @@ class AfterSection:
 
     def selects(self, cell: Cell) -> bool:
         """Whether it asks for this cell of its study; only a bnn has a posterior."""
-        point = {
-            "models": cell.model, "nodes": cell.nodes, "batch_sizes": cell.batch_size, "variants": cell.variant
-        }  # fmt: skip
-        return cell.kind == "bnn" and all(point[key] in listed for key, listed in (self.where or {}).items())
+        return cell.kind == "bnn" and selects(self.where or {}, cell.facts())
 
 
 def parse_section(command: str, values: dict[str, Any] | None, study: str) -> AfterSection | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bnn.errors import UserError
+from campaign.cell import selects
 
 ACCOUNT = "CAMPAIGN_ACCOUNT"  # environment variable, before the site's own
 
@@ -31,9 +32,6 @@ class Walltime:
 
     minutes: int
     where: dict[str, list[Any]] = field(default_factory=dict)
-
-    def is_of(self, facts: Mapping[str, Any]) -> bool:
-        return all(facts.get(key) in values for key, values in self.where.items())
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Scheduler:
         """
         if self.kind == "none":
             return None
-        minutes = next((limit.minutes for limit in self.walltimes if limit.is_of(facts)), None)
+        minutes = next((limit.minutes for limit in self.walltimes if selects(limit.where, facts)), None)
         if minutes is None:
             raise UserError(f"site.scheduler.walltimes: none is of {what}; end the list with one without where")
         fitting = [q for q in self.queues if machines <= q.max_nodes and minutes <= q.max_minutes]
@@ -97,6 +95,7 @@ class Scheduler:
 def parse_scheduler(values: dict[str, Any], origin: str) -> Scheduler:
     """A site file's section `scheduler`, whose schema has been checked. Raises UserError naming the key."""
     given = dict(values)
+    account = given.pop("account", None)
     queues = tuple(Queue(**queue) for queue in given.pop("queues", ()))
     walltimes = tuple(Walltime(**limit) for limit in given.pop("walltimes", ()))
     kind = given["kind"]
@@ -110,11 +109,10 @@ def parse_scheduler(values: dict[str, Any], origin: str) -> Scheduler:
             raise UserError(f"{origin}: site.scheduler.queues[{index}].min_nodes: more than max_nodes")
     if "select" in given and kind != "pbs":
         raise UserError(f"{origin}: site.scheduler.select: only PBS has one")
-    account = os.environ.get(ACCOUNT) or given.pop("account", "") or ""
     return Scheduler(
         queues=queues,
         walltimes=walltimes,
-        account=account if kind != "none" else "",
+        account=(os.environ.get(ACCOUNT) or account or "") if kind != "none" else "",
         options=tuple(given.pop("options", ())),
-        **{key: value for key, value in given.items() if key != "account"},
+        **given,
     )

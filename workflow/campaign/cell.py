@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ from urllib.parse import quote, unquote
 
 from bnn.errors import UserError
 from bnn.records.files import SUMMARY
+
+
+def selects(where: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> bool:
+    """Whether `where` lists the fact under each of its keys; without keys it selects everything."""
+    return all(facts.get(key) in values for key, values in where.items())
 
 
 def _text(value: str) -> str:

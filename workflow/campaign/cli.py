@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bnn.errors import UserError
 from campaign.driver import Driver, prepare
 from campaign.layout import RESULTS
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 profile_option = click.option(
     "--profile",
@@ -41,8 +45,6 @@ def cli() -> None:
 @results_option
 def plan(profile: Path, campaign_file: Path, results: Path) -> None:
     """Cells, the jobs after them, node-hours and scripts. Renders the scripts, runs nothing."""
-    from rich.console import Console
-
     from campaign.after_table import after_table
     from campaign.plan import plan_table
     from campaign.readiness import refusal
@@ -51,9 +53,7 @@ def plan(profile: Path, campaign_file: Path, results: Path) -> None:
     if driver.busy:
         click.echo(driver.notice, err=True)
     table, totals = plan_table(driver.campaign, driver.layout)
-    # into a file or a pipe a table keeps its width, however narrow the console is thought to be
-    wide = 170 if driver.campaign.site.scheduler.kind == "none" else 230
-    console = Console(width=None if sys.stdout.isatty() else wide)
+    console = _console(170 if driver.campaign.site.scheduler.kind == "none" else 230)
     console.print(table)
     console.print(totals, highlight=False)
     if jobs := after_table(driver.campaign, driver.layout):
@@ -68,7 +68,6 @@ def plan(profile: Path, campaign_file: Path, results: Path) -> None:
 @results_option
 def status(profile: Path, campaign_file: Path, results: Path) -> None:
     """Where the campaign stands: cells by state, progress of those that run, estimated end. Asks no scheduler."""
-    from rich.console import Console
     from rich.text import Text
 
     from campaign.grid import load_campaign
@@ -79,7 +78,7 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
 
     site = load_site(profile)
     table, totals = status_table(look(load_campaign(campaign_file, site), Layout(results, site.name)))
-    console = Console(width=None if sys.stdout.isatty() else 170)
+    console = _console()
     if table.row_count:
         console.print(table)
     console.print(Text(totals))
@@ -113,15 +112,13 @@ def mpi_profile(files: tuple[Path, ...], as_json: bool) -> None:
     """
     import json
 
-    from rich.console import Console
-
     from campaign.mpi import parse_all, profile_json
     from campaign.mpi.show import show
 
     if as_json:
         click.echo(json.dumps(profile_json(files), indent=1))
         return
-    show(parse_all(files), Console(width=None if sys.stdout.isatty() else 170))
+    show(parse_all(files), _console())
 
 
 @cli.group()
@@ -141,6 +138,13 @@ def check(name: str, campaign_file: Path) -> None:
     found = load_site(folder)
     campaign = load_campaign(campaign_file, found)
     click.echo(f"{found.origin}: fine; {len(campaign.cells)} cells of campaign {campaign.name}")
+
+
+def _console(width: int = 170) -> Console:
+    """The terminal; into a file or a pipe a table keeps its width, however narrow the console is thought to be."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else width)
 
 
 def _look(profile: Path, campaign_file: Path, results: Path) -> Driver:

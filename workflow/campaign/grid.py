@@ -161,7 +161,6 @@ def _plan_cell(
         site.name, study.dataset, point.model, point.kind, point.nodes, point.batch_size, point.variant, point.repeat
     )
     per_node = variant.ranks_per_node or site.ranks_per_node
-    ranks = point.nodes * per_node
     owned = {
         "dataset": study.dataset,
         "dataset_options": study.dataset_options,
@@ -183,7 +182,7 @@ def _plan_cell(
     placement = check_room(study, settings, site, point.nodes, per_node)
     launch = _launch_hash(site, placement, per_node, settings.engine)
     settings = settings.model_copy(update={"labels": cell.labels() | {"launch": launch}})
-    check_point(study, settings, point.nodes, ranks)
+    check_point(study, settings, point.nodes, placement.ranks)
     allocation = site.allocate(placement.machines, cell.facts() | {"jobs": "train"}, cell.name)
     return PlannedCell(cell, settings, (study.name,), study.roles, placement, launch, study.target, allocation)
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from campaign.layout import Layout
 
-JOURNAL = ".journal.jsonl"
 Event = dict[str, Any]
 
 
 def read_journal(layout: Layout) -> Iterator[Event]:
     """Its events in order; none where no job was ever submitted. A line that is being written is left out."""
     try:
-        lines = (layout.jobs / JOURNAL).read_text(errors="replace").splitlines()
+        lines = layout.journal.read_text(errors="replace").splitlines()
     except OSError:
         return
     for line in lines:

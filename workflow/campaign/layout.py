@@ -43,6 +43,11 @@ class Layout:
         return self.root / "jobs"
 
     @property
+    def journal(self) -> Path:
+        """What the executor notes of the jobs that it submits (workflow/executor); beside their scripts."""
+        return self.jobs / ".journal.jsonl"
+
+    @property
     def plan(self) -> Path:
         """The cells that were asked for, with what tables and figures need to know of them."""
         return self.root / "plan.json"
@@ -111,9 +116,13 @@ class Layout:
     def figure(self, name: str, suffix: str) -> Path:
         return self.root / "figures" / f"{name}.{suffix}"
 
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
     def log(self, name: str) -> Path:
         """What a rule other than a job printed."""
-        return self.root / "logs" / f"{name}.log"
+        return self.logs / f"{name}.log"
 
 
 def data_key(dataset: str, options: dict[str, Any]) -> str:

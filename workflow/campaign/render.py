@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from bnn.errors import UserError
 from bnn.records.files import CELL, JOB_LOG, MPI, MPI_ASIDE, SUMMARY, TIMELINE
 from campaign.after import AfterJob
+from campaign.after_sections import INFER, PRUNE
 from campaign.allocation import Allocation
 from campaign.bench import BenchPoint
 from campaign.files import write_if_changed
@@ -24,6 +25,7 @@ from campaign.launchers import Placement
 from campaign.layout import FINISHED, Layout
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+COMMANDS = ("train", INFER, PRUNE, "bench")  # what jobs run; their logs' folders
 # Where rank 0 listens, of engine torch: below the ports that the kernel gives to others, apart for cells side by side.
 FIRST_PORT, PORTS = 20000, 12000
 
@@ -48,6 +50,9 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
 
     With `keep`, files that exist are left as they are (a run that reads them is going on).
     """
+    if campaign.site.scheduler.kind != "none":
+        for command in COMMANDS:  # schedulers make no folders for what a job prints
+            (layout.logs / command).mkdir(parents=True, exist_ok=True)
     template = _template("job")
     written: list[Path] = []
     wanted: set[Path] = set()
@@ -112,15 +117,10 @@ def _one_node(campaign: Campaign, allocation: Allocation | None, threads: int, p
 
 
 def _output(log: Path, allocation: Allocation | None) -> Path:
-    """Where the scheduler writes what a job prints. Its folder must be there when the job starts.
-
-    Raises UserError for a path that a directive cannot hold.
-    """
+    """Where the scheduler writes what a job prints. Raises UserError for a path that a directive cannot hold."""
     path = log.absolute()
-    if allocation is not None:
-        if re.search(r"[^\x21-\x7e]", str(path)):
-            raise UserError(f"{path}: a scheduler cannot write there; use a results folder without spaces")
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if allocation is not None and re.search(r"[^\x21-\x7e]", str(path)):
+        raise UserError(f"{path}: a scheduler cannot write there; use a results folder without spaces")
     return path
 
 

@@ -69,10 +69,8 @@ def _cell(planned: PlannedCell, layout: Layout, event: Event | None, now: float)
     cell = planned.cell
     if tells_of(layout.summary(cell), planned):
         return CellStatus(cell, FINISHED)
-    if holder(layout.lock(cell)):
-        return CellStatus(cell, RUNNING, _progress(read_heartbeats(layout.folder(cell)), now))
     state = OF_EVENT.get(str(event["event"]), WAITING) if event else WAITING
-    if state == RUNNING:  # on another machine, whose lock may not be seen here
+    if state == RUNNING or holder(layout.lock(cell)):  # the lock of another machine may not be seen here
         return CellStatus(cell, RUNNING, _progress(read_heartbeats(layout.folder(cell)), now))
     if state == FAILED and event:
         return CellStatus(cell, FAILED, told(event))

@@ -8,6 +8,7 @@ from typing import Any
 
 from bnn.errors import UserError
 from campaign.after_sections import COMMANDS, AfterSection, parse_section
+from campaign.cell import selects
 from campaign.schema import did_you_mean
 
 BASE = "base"
@@ -57,7 +58,7 @@ class Study:
     def excludes(self, model: str, kind: str, nodes: int, batch_size: int, variant: str) -> bool:
         """Whether an entry of `exclude` lists this point's value under each of its keys."""
         point = {"models": model, "kinds": kind, "nodes": nodes, "batch_sizes": batch_size, "variants": variant}
-        return any(all(point[key] in values for key, values in entry.items()) for entry in self.exclude)
+        return any(selects(entry, point) for entry in self.exclude)
 
 
 def parse_variants(values: dict[str, Any], locate: Locate) -> dict[str, Variant]:

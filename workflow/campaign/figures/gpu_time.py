@@ -16,7 +16,7 @@ from campaign.figures import select
 from campaign.figures.context import Context
 from campaign.figures.efficiency import STEADY, TOTAL, curve_style, efficiency_panel, reasons
 from campaign.figures.gpu_data import Compared, compared
-from campaign.figures.runtime import unit_of
+from campaign.figures.runtime import OF_CELLS, mark_repeats, unit_of
 from campaign.figures.select import Series, Tables
 from campaign.figures.sites import CPU, GPU
 from campaign.figures.style import (
@@ -25,15 +25,12 @@ from campaign.figures.style import (
     WIDTH,
     finish,
     log_axis,
-    mark_style,
     new_figure,
     node_axis,
     verdict_handles,
 )
 
-# columns of the points and, of the same meaning, of their cells
-EPOCH, WHOLE = ("epoch_seconds", "epoch_seconds"), ("total_seconds", "seconds_total")
-BESIDE = 2**0.06  # a repeat's mark stands beside the curve, so that it hides nothing
+EPOCH, WHOLE = "epoch_seconds", "total_seconds"
 
 
 def runtimes_figure(tables: Tables, context: Context) -> Figure:
@@ -41,17 +38,17 @@ def runtimes_figure(tables: Tables, context: Context) -> Figure:
 
     Raises NothingToDrawError where GPUs or CPUs have no value.
     """
-    data = compared(tables, context, "throughput", EPOCH[0], {GPU, CPU})
+    data = compared(tables, context, "throughput", EPOCH, {GPU, CPU})
     epochs, other_sets = _one_value(data.points, "train_size", context.name)
     whole, words, other_runs = _whole_runs(data.points, context.name)
     figure, axes = new_figure(columns=2)
     with mpl.rc_context(RC):
         _curves(axes[0], epochs, data, EPOCH, ideal=True)
         size = int(epochs["train_size"].dropna().iloc[0])
-        axes[0].set_ylabel(f"{unit_of(epochs, EPOCH[0])[1]} per epoch\n({size:,} images)")
+        axes[0].set_ylabel(f"{unit_of(epochs, EPOCH)[1]} per epoch\n({size:,} images)")
         axes[0].set_title("one epoch, from steady throughput", loc="left")
         _curves(axes[1], whole, data, WHOLE, ideal=False)
-        axes[1].set_ylabel(f"{unit_of(whole, WHOLE[0])[1]} incl. start-up")
+        axes[1].set_ylabel(f"{unit_of(whole, WHOLE)[1]} incl. start-up")
         axes[1].set_title(words, loc="left")
     few = data.points["repeats"] < FEW_REPEATS
     notes = [
@@ -92,8 +89,7 @@ def _whole_runs(points: pd.DataFrame, own: str) -> tuple[pd.DataFrame, str, str]
     return chosen, words, ", ".join(rest)
 
 
-def _curves(ax: Axes, points: pd.DataFrame, data: Compared, columns: tuple[str, str], *, ideal: bool) -> None:
-    column, seconds = columns
+def _curves(ax: Axes, points: pd.DataFrame, data: Compared, column: str, *, ideal: bool) -> None:
     scale, _ = unit_of(points, column)
     for one in data.series:
         rows = select.of_series(points, one)
@@ -103,7 +99,7 @@ def _curves(ax: Axes, points: pd.DataFrame, data: Compared, columns: tuple[str, 
         style = _curve_style(one)
         x, y = known["nodes"].to_numpy(dtype=float), known[column].to_numpy(dtype=float) / scale
         ax.plot(x, y, **style)
-        _repeats(ax, select.of_series(data.cells, one), known, seconds, scale)
+        mark_repeats(ax, select.of_series(data.cells, one), known, OF_CELLS[column], scale)
         if ideal:
             many = known[known["repeats"] >= FEW_REPEATS]
             ends = many[[f"{column}_low", f"{column}_high"]].to_numpy(dtype=float) / scale
@@ -114,13 +110,6 @@ def _curves(ax: Axes, points: pd.DataFrame, data: Compared, columns: tuple[str, 
     nodes = select.nodes_of(points)
     node_axis(ax, nodes, data.axis)
     log_axis(ax)  # GPUs and CPUs lie far apart
-
-
-def _repeats(ax: Axes, cells: pd.DataFrame, points: pd.DataFrame, seconds: str, scale: float) -> None:
-    """Every repeat while there are few; an invalid one in any case."""
-    few = cells["nodes"].isin(points.loc[points["repeats"] < FEW_REPEATS, "nodes"]) & cells["counted"].astype(bool)
-    for _, row in cells[cells[seconds].notna() & (few | (cells["verdict"] == "INVALID"))].iterrows():
-        ax.plot(row["nodes"] * BESIDE, row[seconds] / scale, zorder=4, **mark_style(row["verdict"]))
 
 
 def efficiencies_figure(tables: Tables, context: Context) -> Figure:

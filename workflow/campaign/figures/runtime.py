@@ -30,6 +30,8 @@ from campaign.figures.style import (
 
 # a curve: one kind of one model at one batch size
 CURVE = ["model", "kind", "batch_size"]
+# columns of cells, by those of the same meaning of points
+OF_CELLS = {"epoch_seconds": "epoch_seconds", "total_seconds": "seconds_total"}
 
 
 def runtime_figure(tables: Tables, context: Context, *, role: str, every_batch: bool) -> Figure:
@@ -102,7 +104,7 @@ def _curves(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, column: str, co
         known = rows[rows[column].notna()].sort_values("nodes")
         x, y = known["nodes"].to_numpy(dtype=float), known[column].to_numpy(dtype=float) / scale
         ax.plot(x, y, **style)
-        _repeats(ax, cells[(cells[CURVE] == [model, kind, batch]).all(axis=1)], known, column, scale)
+        mark_repeats(ax, cells[(cells[CURVE] == [model, kind, batch]).all(axis=1)], known, OF_CELLS[column], scale)
         if ideal and len(known):
             many = known[known["repeats"] >= FEW_REPEATS]
             ends = many[[f"{column}_low", f"{column}_high"]].to_numpy(dtype=float) / scale
@@ -117,14 +119,10 @@ def _curves(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, column: str, co
         ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
 
 
-def _repeats(ax: Axes, cells: pd.DataFrame, points: pd.DataFrame, column: str, scale: float) -> None:
-    """Every repeat while there are few; an invalid one in any case."""
-    seconds = {"epoch_seconds": "epoch_seconds", "total_seconds": "seconds_total"}[column]
-    few = points.loc[points["repeats"] < FEW_REPEATS, "nodes"]
-    shown = cells[
-        cells[seconds].notna() & (cells["nodes"].isin(few) & cells["counted"] | (cells["verdict"] == "INVALID"))
-    ]
-    for _, row in shown.iterrows():
+def mark_repeats(ax: Axes, cells: pd.DataFrame, points: pd.DataFrame, seconds: str, scale: float) -> None:
+    """Every repeat by its column `seconds` while there are few; an invalid one in any case."""
+    few = cells["nodes"].isin(points.loc[points["repeats"] < FEW_REPEATS, "nodes"]) & cells["counted"].astype(bool)
+    for _, row in cells[cells[seconds].notna() & (few | (cells["verdict"] == "INVALID"))].iterrows():
         # beside the curve, so that it hides nothing
         ax.plot(row["nodes"] * 2**0.06, row[seconds] / scale, zorder=4, **mark_style(row["verdict"]))
 

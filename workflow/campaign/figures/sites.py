@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class OtherSite:
         found = [self.layout.plan, *(self.layout.table(name) for name in COMPARED_TABLES)]
         return [path for path in found if path.exists()]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the files' content: copied folders have times that say nothing."""
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files]

@@ -12,11 +12,10 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     Ended,
     Live,
     Outcome,
-    RefusedError,
     State,
     exited,
 )
-from snakemake_executor_plugin_jobscript.schedulers.commands import run, user
+from snakemake_executor_plugin_jobscript.schedulers.commands import run, submitted, user
 from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
 from snakemake_executor_plugin_jobscript.schedulers.evidence import NOTHING, Mark, mark, says, tail
 
@@ -59,13 +58,9 @@ class Cobalt:
 
     def submit(self, script: Path, name: str) -> str:
         before = mark(self._file(script, "", ".error"))
-        answer = run(["qsub", "--jobname", name, str(script)], query=False)
-        if answer.code == 0:
-            if ids := re.findall(r"^(\d+)\s*$", answer.out, re.MULTILINE):
-                self._marks[ids[-1]] = before
-                return str(ids[-1])
-            raise answer.unreachable()
-        raise answer.unreachable() if answer.transient else RefusedError(answer.words)
+        job = submitted(["qsub", "--jobname", name, str(script)], r"^(\d+)\s*$")
+        self._marks[job] = before
+        return job
 
     def cancel(self, jobs: Collection[str]) -> None:
         answer = run(["qdel", *jobs])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from snakemake_executor_plugin_jobscript.schedulers.base import UnreachableError
+from snakemake_executor_plugin_jobscript.schedulers.base import RefusedError, UnreachableError
 
 TIMEOUT = 60.0  # seconds that a command of a scheduler may take
 
@@ -108,6 +109,19 @@ def run(command: Sequence[str], timeout: float = TIMEOUT, query: bool = True) ->
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
     return Answer(program, code, *texts)
+
+
+def submitted(command: Sequence[str], form: str) -> str:
+    """Submit; returns the job's id, the last line of the answer that has the `form` (one group).
+
+    Raises RefusedError with the scheduler's words, and UnreachableError for an answer that tells nothing.
+    """
+    answer = run(command, query=False)
+    if answer.code == 0:
+        if ids := re.findall(form, answer.out, re.MULTILINE):
+            return str(ids[-1])
+        raise answer.unreachable()
+    raise answer.unreachable() if answer.transient else RefusedError(answer.words)
 
 
 def _plain() -> dict[str, str]:

@@ -16,13 +16,12 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     Ended,
     Live,
     Outcome,
-    RefusedError,
     State,
     UnreachableError,
     exited,
     killed_by,
 )
-from snakemake_executor_plugin_jobscript.schedulers.commands import Answer, run, user
+from snakemake_executor_plugin_jobscript.schedulers.commands import Answer, run, submitted, user
 from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
 from snakemake_executor_plugin_jobscript.schedulers.evidence import NOTHING, Mark, mark, says, tail
 
@@ -71,13 +70,9 @@ class Pbs:
 
     def submit(self, script: Path, name: str) -> str:
         before = mark(self.log(script, None))
-        answer = run(["qsub", "-N", name, str(script)], query=False)
-        if answer.code == 0:
-            if ids := re.findall(r"^(\d+(?:\[\])?(?:\.\S+)?)\s*$", answer.out, re.MULTILINE):
-                self._marks[ids[-1]] = before
-                return str(ids[-1])
-            raise answer.unreachable()
-        raise answer.unreachable() if answer.transient else RefusedError(answer.words)
+        job = submitted(["qsub", "-N", name, str(script)], r"^(\d+(?:\[\])?(?:\.\S+)?)\s*$")
+        self._marks[job] = before
+        return job
 
     def cancel(self, jobs: Collection[str]) -> None:
         answer = run(["qdel", *jobs])

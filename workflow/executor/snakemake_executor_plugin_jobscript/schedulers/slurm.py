@@ -13,13 +13,12 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     Ended,
     Live,
     Outcome,
-    RefusedError,
     State,
     UnreachableError,
     exited,
     killed_by,
 )
-from snakemake_executor_plugin_jobscript.schedulers.commands import run
+from snakemake_executor_plugin_jobscript.schedulers.commands import run, submitted
 from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
 
 COLUMNS = "%i|%j|%T|%S|%r"
@@ -87,12 +86,7 @@ class Slurm:
         return {job: told[job] for job in jobs if isinstance(told.get(job), Ended)}
 
     def submit(self, script: Path, name: str) -> str:
-        answer = run(["sbatch", "--parsable", "-J", name, str(script)], query=False)
-        if answer.code == 0:
-            if ids := re.findall(r"^(\d+)(?:;\S+)?$", answer.out, re.MULTILINE):
-                return str(ids[-1])
-            raise answer.unreachable()
-        raise answer.unreachable() if answer.transient else RefusedError(answer.words)
+        return submitted(["sbatch", "--parsable", "-J", name, str(script)], r"^(\d+)(?:;\S+)?$")
 
     def cancel(self, jobs: Collection[str]) -> None:
         answer = run(["scancel", *jobs])
