@@ -35,17 +35,50 @@ class Walltime:
 
 
 @dataclass(frozen=True)
-class Allocation:
-    """What a job asks for: machines of a queue, for at most `minutes`."""
+class Pack:
+    """A job that holds several: machines of a queue, for at most `minutes`."""
 
     queue: str
     nodes: int
     minutes: int
 
+
+@dataclass(frozen=True)
+class Packing:
+    """How jobs share one: side by side on `nodes` (default: the fewest that their queue takes), and so many in turn."""
+
+    nodes: int = 1
+    in_turn: int = 1
+
+    def of(self, queue: Queue, machines: int, minutes: int) -> Pack | None:
+        """The kind of packed job that takes one of so many machines and minutes; None where it could hold no other."""
+        nodes = max(machines, queue.min_nodes, min(self.nodes, queue.max_nodes))
+        turns = min(self.in_turn, queue.max_minutes // minutes)
+        return Pack(queue.name, nodes, turns * minutes) if nodes >= 2 * machines or turns > 1 else None
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What a job asks for: machines of a queue, for at most `minutes`.
+
+    It works on `machines` of the `nodes`. `pack` is the job that it may share with others instead, with just those.
+    """
+
+    queue: str
+    nodes: int
+    minutes: int
+    machines: int
+    pack: Pack | None = None
+
     @property
     def node_hours(self) -> float:
-        """At most, if it runs until its limit."""
+        """At most, if it has a job to itself and runs until its limit."""
         return self.nodes * self.minutes / 60
+
+    @property
+    def share(self) -> float:
+        """Its node-hours at most, in a shared job that is full where it may have one."""
+        return (self.machines if self.pack else self.nodes) * self.minutes / 60
 
     @property
     def clock(self) -> str:
@@ -63,6 +96,7 @@ class Scheduler:
     account: str = ""
     account_required: bool = False
     select: str = ""
+    packing: Packing | None = None
     options: tuple[str, ...] = ()
 
     def missing_account(self) -> str:
@@ -89,7 +123,8 @@ class Scheduler:
                 f"site.scheduler.queues: none takes {what}: {machines} nodes for {minutes} minutes; there are {queues}"
             )
         best = min(fitting, key=lambda queue: max(machines, queue.min_nodes))
-        return Allocation(best.name, max(machines, best.min_nodes), minutes)
+        pack = self.packing.of(best, machines, minutes) if self.packing else None
+        return Allocation(best.name, max(machines, best.min_nodes), minutes, machines, pack)
 
 
 def parse_scheduler(values: dict[str, Any], origin: str) -> Scheduler:
@@ -107,12 +142,16 @@ def parse_scheduler(values: dict[str, Any], origin: str) -> Scheduler:
     for index, queue in enumerate(queues):
         if queue.min_nodes > queue.max_nodes:
             raise UserError(f"{origin}: site.scheduler.queues[{index}].min_nodes: more than max_nodes")
+    packing = given.pop("packing", None)
+    if packing is not None and kind == "none":
+        raise UserError(f"{origin}: site.scheduler.packing: kind none has no jobs to pack")
     if "select" in given and kind != "pbs":
         raise UserError(f"{origin}: site.scheduler.select: only PBS has one")
     return Scheduler(
         queues=queues,
         walltimes=walltimes,
         account=(os.environ.get(ACCOUNT) or account or "") if kind != "none" else "",
+        packing=Packing(**packing) if packing is not None else None,
         options=tuple(given.pop("options", ())),
         **given,
     )

@@ -48,6 +48,8 @@ def _srun(placement: Placement) -> list[str]:
     return ["srun", *(f"--{name}={count}" for name, count in counts.items())]
 
 
+# How a launcher is told the nodes that it may use, by a file with one name in each line. (ALPS finds free ones itself.)
+NODEFILE = {"mpiexec": "-f", "pals": "--hostfile", "srun": "--nodelist"}
 KINDS: dict[str, Callable[[Placement], list[str]]] = {
     "mpiexec": _mpiexec, "aprun": _aprun, "pals": _pals, "srun": _srun
 }  # fmt: skip
@@ -59,6 +61,16 @@ class Launcher:
 
     kind: str
     options: tuple[str, ...] = ()
+
+    @property
+    def nodefile(self) -> str:
+        """The option that names the nodes; empty where there is none."""
+        return NODEFILE.get(self.kind, "")
+
+    @property
+    def leads_to_nodes(self) -> bool:
+        """Whether a job's script runs elsewhere than on the job's nodes, which only the launcher reaches."""
+        return self.kind == "aprun"
 
     def command(self, placement: Placement) -> list[str]:
         """The words before the program's own."""

@@ -97,7 +97,7 @@ class Layout:
         return self.root / "prune" / cell.place / sweep / PRUNING_SUMMARY
 
     def job(self, name: str) -> Path:
-        """Script of a job that is no cell's."""
+        """Script of a job that is no cell's, and of packed jobs."""
         return self.jobs / f"{name}.sh"
 
     def script(self, cell: Cell) -> Path:

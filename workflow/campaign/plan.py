@@ -40,6 +40,7 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
             "hardware": asdict(site.hardware),
             "scheduler": site.scheduler.kind,
             "launcher": site.launcher.kind,
+            "packing": asdict(site.scheduler.packing) if site.scheduler.packing else None,
             "ranks_per_node": site.ranks_per_node,
             "threads": site.threads,
             "profiler": {"kind": site.profiler.kind, "timeline": site.profiler.timeline},
@@ -174,20 +175,28 @@ def plan_table(campaign: Campaign, layout: Layout) -> tuple[Table, str]:
 
 
 def _asked(allocation: Allocation | None, repeats: int) -> list[str]:
-    """Queue, nodes, limit in minutes, and node-hours of all repeats if each runs until its limit."""
+    """Queue, nodes, limit in minutes, and node-hours of all repeats if each runs until its limit.
+
+    Of those that share jobs, nodes and node-hours are their parts of full ones.
+    """
     assert allocation is not None, "every job of a scheduler has an allocation"
-    at_most = f"{allocation.node_hours * repeats:.4g}"
-    return [allocation.queue, str(allocation.nodes), f"{allocation.minutes} min", at_most]
+    nodes = f"{allocation.machines} of {allocation.pack.nodes}" if allocation.pack else str(allocation.nodes)
+    return [allocation.queue, nodes, f"{allocation.minutes} min", f"{allocation.share * repeats:.4g}"]
 
 
 def spending(campaign: Campaign, estimates: dict[Cell, Estimate]) -> str:
-    """What the jobs that are to run may cost at most: one attempt each, until its limit, on all nodes asked for."""
+    """What the jobs that are to run may cost at most: one attempt each, until its limit, on all nodes asked for.
+
+    Where jobs are shared, that is if each had one to itself; the least is if all shared ones are full.
+    """
     allocations = [cell.allocation for cell in campaign.cells if not estimates[cell.cell].finished]
     allocations += [job.allocation for job in campaign.after] + [point.allocation for point in campaign.bench]
     hours = sum(allocation.node_hours for allocation in allocations if allocation is not None)
+    least = sum(allocation.share for allocation in allocations if allocation is not None)
     power = campaign.site.watts
     energy = f"{hours * power / 1000:,.0f} kWh at {power:g} W a node" if power else "kWh unknown (site.watts)"
-    return f"at most, if every job runs once until its limit: {hours:,.0f} node-hours, {energy}"
+    shared = f"; {least:,.0f} node-hours if all shared jobs are full" if least < hours else ""
+    return f"at most, if every job runs once until its limit: {hours:,.0f} node-hours, {energy}{shared}"
 
 
 def _hours(values: list[float | None]) -> str:

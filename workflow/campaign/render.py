@@ -23,6 +23,8 @@ from campaign.files import write_if_changed
 from campaign.grid import Campaign, PlannedCell
 from campaign.launchers import Placement
 from campaign.layout import FINISHED, Layout
+from campaign.packing import PACK_OUTPUT, pack_script
+from campaign.sites import Site
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 COMMANDS = ("train", INFER, PRUNE, "bench")  # what jobs run; their logs' folders
@@ -67,6 +69,7 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
                 written.append(script)
     beside = {layout.job(point.name): bench_text(point, campaign, layout, place) for point in campaign.bench}
     beside |= {layout.job(job.name): after_text(job, campaign, layout, place) for job in campaign.after}
+    beside |= pack_texts(campaign, layout, place)
     wanted |= set(beside)
     for script, text in beside.items():
         if not (keep and script.exists()) and write_if_changed(script, text, mode=0o755):
@@ -78,10 +81,42 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
     return written
 
 
+def pack_texts(campaign: Campaign, layout: Layout, place: Place) -> dict[Path, str]:
+    """The scripts of packed jobs, to which the executor adds what each of them runs; none where nothing is packed."""
+    kinds = {pack_script(cell.allocation, cell.placement, _gpus(cell)) for cell in campaign.cells}
+    for jobs in (campaign.after, campaign.bench):
+        kinds |= {pack_script(job.allocation, Placement(1, 1, job.threads), 0) for job in jobs}
+    template = _template("pack")
+    return {
+        kind.path(layout): template.render(
+            campaign=campaign.name,
+            site=campaign.site,
+            place=place,
+            allocation=kind.allocation,
+            placement=Placement(kind.pack.nodes, kind.per_machine, kind.threads),
+            gpus=kind.gpus,
+            output=PACK_OUTPUT,
+        )
+        for kind in kinds
+        if kind
+    }
+
+
+def _gpus(planned: PlannedCell) -> int:
+    """GPUs that a cell uses of each machine."""
+    return planned.placement.per_machine if planned.settings.device == "cuda" else 0
+
+
+def _launcher(site: Site, placement: Placement, allocation: Allocation | None) -> str:
+    """What starts ranks in a script, up to their program: on this job's own nodes where it shares a packed job."""
+    nodes = ' ${nodes[@]+"${nodes[@]}"}' if allocation and allocation.pack and site.launcher.nodefile else ""
+    return f"{_quoted(site.launcher.command(placement))}{nodes} "
+
+
 def bench_text(point: BenchPoint, campaign: Campaign, layout: Layout, place: Place) -> str:
     """The script of one benchmark."""
     return _template("bench").render(
-        _one_node(campaign, point.allocation, point.threads, place),
+        _one_node(campaign, point.allocation, point.threads, layout, place),
         point=point,
         output=_output(layout.log(f"bench/{point.word}_b{point.batch}"), point.allocation),
         record=layout.bench(point.word, point.batch),
@@ -94,7 +129,7 @@ def after_text(job: AfterJob, campaign: Campaign, layout: Layout, place: Place) 
     """The script of one job after a cell."""
     name = "_".join(word for word in (job.cell.name, job.word) if word)
     return _template("after").render(
-        _one_node(campaign, job.allocation, job.threads, place),
+        _one_node(campaign, job.allocation, job.threads, layout, place),
         job=job,
         output=_output(layout.log(f"{job.command}/{name}"), job.allocation),
         posterior=layout.posterior(job.cell),
@@ -104,15 +139,24 @@ def after_text(job: AfterJob, campaign: Campaign, layout: Layout, place: Place) 
     )
 
 
-def _one_node(campaign: Campaign, allocation: Allocation | None, threads: int, place: Place) -> dict[str, Any]:
+def _one_node(
+    campaign: Campaign, allocation: Allocation | None, threads: int, layout: Layout, place: Place
+) -> dict[str, Any]:
     """What templates of jobs without ranks are told in common."""
+    site = campaign.site
+    placement = Placement(1, 1, threads, -(-threads // site.hardware.cores_per_node))
+    away = allocation is not None and (site.launcher.leads_to_nodes or allocation.pack)
+    kind = pack_script(allocation, placement, 0)
     return {
         "campaign": campaign.name,
-        "site": campaign.site,
+        "site": site,
         "place": place,
         "threads": threads,
-        "placement": Placement(1, 1, threads),
+        "placement": placement,
         "allocation": allocation,
+        "gpus": 0,
+        "launcher": _launcher(site, placement, allocation) if away else "",
+        "pack_script": kind.path(layout) if kind else "",
     }
 
 
@@ -136,12 +180,14 @@ def script_text(
     """The script of one cell."""
     template = template or _template("job")
     cell, site, settings = planned.cell, campaign.site, planned.settings
+    kind = pack_script(planned.allocation, planned.placement, _gpus(planned))
     return template.render(
         campaign=campaign.name,
         name=cell.name,
         placement=planned.placement,
         allocation=planned.allocation,
-        gpus=planned.placement.per_machine if settings.device == "cuda" else 0,
+        gpus=_gpus(planned),
+        pack_script=kind.path(layout) if kind else "",
         output=_output(layout.log(f"train/{cell.name}"), planned.allocation),
         torch_ranks=settings.engine == "torch" and planned.ranks > 1,
         port=FIRST_PORT + int(cell.hash, 16) % PORTS,
@@ -163,7 +209,7 @@ def script_text(
         script=layout.script(cell),
         measuring_lock=layout.measuring_lock,
         cell_lock=layout.lock(cell),
-        launcher=site.launcher.command(planned.placement),
+        launcher=_launcher(site, planned.placement, planned.allocation),
     )
 
 

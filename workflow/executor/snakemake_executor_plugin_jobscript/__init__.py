@@ -37,6 +37,18 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=60.0,
         metadata={"help": "Minutes that a scheduler may be silent before the run ends", "required": False},
     )
+    gather: float = field(
+        default=10.0,
+        metadata={"help": "Seconds that a packed job with room left waits for another script", "required": False},
+    )
+    slots: Optional[int] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "Jobs that the scheduler may have at once (default: any number)",
+            "required": False,
+            "type": int,
+        },
+    )
     journal: Optional[Path] = field(  # noqa: UP045
         default=None,
         metadata={

@@ -39,12 +39,16 @@ class Executor(RemoteExecutor):
             raise WorkflowError(f"--jobscript-scheduler {settings.scheduler}: no {', '.join(missing)} on the PATH")
         if settings.retries < 0 or settings.patience < 0 or (settings.poll is not None and settings.poll <= 0):
             raise WorkflowError("--jobscript-retries, --jobscript-patience: not below 0; --jobscript-poll: above 0")
+        if settings.gather < 0 or (settings.slots is not None and settings.slots < 1):
+            raise WorkflowError("--jobscript-gather: not below 0; --jobscript-slots: at least 1")
         usual = self.workflow.remote_execution_settings.seconds_between_status_checks
         limits = Limits(
             poll=float(usual if settings.poll is None else settings.poll),
             retries=settings.retries,
             patience=60.0 * settings.patience,
             latency=float(self.workflow.execution_settings.latency_wait),
+            gather=settings.gather,
+            slots=settings.slots,
         )
         self._names: dict[str, SubmittedJobInfo] = {}
         self._results: dict[str, Result] = {}
@@ -69,7 +73,7 @@ class Executor(RemoteExecutor):
             twin = next((known for known in self._names.values() if known.aux["script"] == path), None)
             if twin is None:
                 info.aux = {"script": path}
-                self._names[self._tracker.add(path, output)] = info
+                self._names[self._tracker.add(path, output, getattr(job, "priority", 0))] = info
         if twin:
             self.report_job_error(info, msg=f"{path} is already the script of another job ({twin.job.name}). ")
             return

@@ -75,6 +75,7 @@ class Result:
 class Task:
     """Times are seconds of the tracker's clock.
 
+    `priority` says what is submitted first of all that is ready, `ready` since when nothing but room has been missing.
     `before` is the output as it was when the current attempt began. `looks` is how many listings without a job of this
     name are needed before one is submitted: several after a submission that had no answer. `gone` counts the polls
     that the scheduler has known nothing of the job.
@@ -83,10 +84,12 @@ class Task:
     script: Path
     output: Path
     name: str
+    priority: int = 0
     phase: Phase = Phase.WAITING
     job: str | None = None
     attempt: int = 1
     due: float = 0.0
+    ready: float | None = None
     looks: int = 1
     unsure: bool = False
     before: Signature | None = None
@@ -120,6 +123,6 @@ class Task:
         """The next attempt, not before `due`."""
         self.attempt += 1
         self.phase, self.job, self.due, self.looks = Phase.WAITING, None, due, 1
-        self.submitted = self.running = self.left = self.told = None
+        self.submitted = self.running = self.left = self.told = self.ready = None
         self.unsure = self.held = self.delayed = False
         self.gone = 0

@@ -17,6 +17,8 @@ from typing import Any
 
 from snakemake_executor_plugin_jobscript.contact import Contact
 from snakemake_executor_plugin_jobscript.journal import Journals
+from snakemake_executor_plugin_jobscript.packed import SEPARATOR, PackingScheduler
+from snakemake_executor_plugin_jobscript.packing import shares
 from snakemake_executor_plugin_jobscript.schedulers.base import (
     UNKNOWN,
     Ended,
@@ -54,12 +56,15 @@ class SilenceError(Exception):
 @dataclass(frozen=True)
 class Limits:
     """Seconds between polls, attempts after the first, seconds of silence that are borne, seconds until a file that
-    was written on another machine is seen here."""
+    was written on another machine is seen here, seconds that a job which has room for more scripts waits for another
+    one, jobs that the scheduler may have at once (None: any number)."""
 
     poll: float = 30.0
     retries: int = 2
     patience: float = 3600.0
     latency: float = 5.0
+    gather: float = 10.0
+    slots: int | None = None
 
 
 class Tracker:
@@ -77,7 +82,8 @@ class Tracker:
         clock: Callable[[], float] = time.monotonic,
         chance: random.Random | None = None,
     ) -> None:
-        self._scheduler, self._journals, self._limits, self._say, self._clock = scheduler, journals, limits, say, clock
+        self._scheduler = PackingScheduler(scheduler)
+        self._journals, self._limits, self._say, self._clock = journals, limits, say, clock
         chance = chance or random.Random()
         self._asking = Contact(limits.poll, limits.patience, chance)
         self._submitting = Contact(limits.poll, limits.patience, chance)
@@ -92,9 +98,12 @@ class Tracker:
 
     # What the executor calls
 
-    def add(self, script: Path, output: Path) -> str:
-        """A script is to be run until `output` is there; returns its job's name, by which `step` reports it."""
-        task = Task(script, output, job_name(script))
+    def add(self, script: Path, output: Path, priority: int = 0) -> str:
+        """A script is to be run until `output` is there; returns its job's name, by which `step` reports it.
+
+        Of those that are ready, the ones of the highest priority are submitted first.
+        """
+        task = Task(script, output, job_name(script), priority)
         self._new.append(task)
         return task.name
 
@@ -157,6 +166,7 @@ class Tracker:
             task = self._new.popleft()
             arrived = True
             task.before = signature(task.output)
+            self._scheduler.know(task.script)
             try:
                 past = self._journals.past(task.script)
             except OSError as error:
@@ -183,7 +193,8 @@ class Tracker:
 
     def _poll(self, now: float) -> None:
         ids = [task.job for task in self._in(Phase.RECALLED, Phase.LIVE, Phase.LEFT) if task.job]
-        waiting = [task for task in self._in(Phase.WAITING) if task.due <= now]
+        room = self._slots() > 0  # without it, nothing but submissions that had no answer is looked for by name
+        waiting = [task for task in self._in(Phase.WAITING) if task.due <= now and (room or task.unsure)]
         if not ids and not waiting:
             return
         try:
@@ -285,6 +296,11 @@ class Tracker:
         if result.done or final or self._stopped.is_set():
             self._close(task, result)
             return
+        if outcome is Outcome.POSTPONED:  # no attempt: it never began
+            task.again(0.0)
+            task.attempt -= 1
+            self._note("retry", task, outcome=outcome, detail=told.detail)
+            return
         delay = self._limits.poll * 2.0 ** (task.attempt - 1)
         due = 0.0 if outcome is Outcome.WALLTIME else now + min(delay, LONGEST_DELAY)
         task.again(due)
@@ -302,7 +318,7 @@ class Tracker:
     def _start(self, waiting: Iterable[Task], listed: Iterable[Live], now: float) -> None:
         """Attach to jobs that are there already, submit the others."""
         by_name = _by_name(listed)
-        submitted = 0
+        ready = []
         for task in waiting:
             same = by_name[task.name]
             if lively := self._lively(same):
@@ -316,31 +332,62 @@ class Tracker:
             elif task.unsure and task.changed():  # it had come through after all, and its job has run meanwhile
                 self._note("ended", task, outcome=Outcome.DONE)
                 self._close(task, Result(task.script, Outcome.DONE, task.attempt))
-            elif submitted < BATCH and self._submitting.due(now) and not self._stopped.is_set():
-                submitted += 1
-                self._submit(task, now)
+            else:
+                ready.append(task)
+        self._submit_ready(ready, now)
+
+    def _submit_ready(self, ready: Iterable[Task], now: float) -> None:
+        """Submit what there is room for, several scripts as one job where they ask for that."""
+        in_order = {task.script: task for task in sorted(ready, key=lambda task: -task.priority)}
+        for task in in_order.values():
+            task.ready = now if task.ready is None else task.ready
+        jobs, open_jobs = shares(list(in_order))
+        for scripts in open_jobs:  # the last to come may bring others
+            if now - max(in_order[script].ready or now for script in scripts) >= self._limits.gather:
+                jobs.append(scripts)
+        free = min(BATCH, self._slots())
+        for i, scripts in enumerate(jobs):
+            if i >= free or not self._submitting.due(now) or self._stopped.is_set():
+                for script in scripts:
+                    in_order[script].due = now  # no haste: the next poll is soon enough
+            else:
+                self._submit([in_order[script] for script in scripts], now)
+
+    def _slots(self) -> int:
+        """How many more jobs the scheduler may be given."""
+        if self._limits.slots is None:
+            return BATCH
+        tasks = self._in(Phase.RECALLED, Phase.WAITING, Phase.LIVE, Phase.LEFT)
+        jobs = {task.job.partition(SEPARATOR)[0] for task in tasks if task.job}
+        # a submission without an answer may have come through: counted as one job, though it may be packed
+        return self._limits.slots - len(jobs) - any(task.unsure and not task.job for task in tasks)
 
     def _attach(self, task: Task, job: str, now: float) -> None:
         task.phase, task.job, task.submitted, task.unsure = Phase.LIVE, job, now, False
         self._note("attached", task)
         self._say(f"{task.script.stem}: attached to job {job}, which is there already")
 
-    def _submit(self, task: Task, now: float) -> None:
-        task.before = signature(task.output)
-        self._note("submitting", task)
+    def _submit(self, tasks: list[Task], now: float) -> None:
+        """Submit the tasks as one job."""
+        for task in tasks:
+            task.before = signature(task.output)
+            self._note("submitting", task)
         try:
-            task.job = self._scheduler.submit(task.script, task.name)
+            jobs = self._scheduler.submit([(task.script, task.name) for task in tasks])
         except RefusedError as error:
-            self._note("refused", task, detail=str(error))
-            self._close(task, Result(task.script, REFUSED, task.attempt, detail=str(error)))
+            for task in tasks:
+                self._note("refused", task, detail=str(error))
+                self._close(task, Result(task.script, REFUSED, task.attempt, detail=str(error)))
             self._answered(self._submitting, now)
         except UnreachableError as error:
             # it may have come through: listings have to tell several times that it has not
-            task.unsure, task.looks, task.due = True, CONFIRMATIONS, now
+            for task in tasks:
+                task.unsure, task.looks, task.due = True, CONFIRMATIONS, now
             self._silent(self._submitting, "takes no jobs", error, now)
         else:
-            task.phase, task.submitted, task.unsure = Phase.LIVE, now, False
-            self._note("submitted", task)
+            for task, job in zip(tasks, jobs, strict=True):
+                task.phase, task.job, task.submitted, task.unsure = Phase.LIVE, job, now, False
+                self._note("submitted", task)
             self._answered(self._submitting, now)
 
     def _wait_for(self, task: Task, going: list[Live]) -> None:

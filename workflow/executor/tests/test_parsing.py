@@ -220,6 +220,8 @@ def test_directives(tmp_path: Path) -> None:
     assert cobalt.Cobalt().log(script, "5") == Path("/x/p.output")
     assert options(tmp_path / "none.sh", "#PBS") == []
     assert value(["-oX", "--output", "Y"], "-o", "--output") == "Y"
+    assert value([], "-o") is None
+    assert value(["-o"], "-o") is None
 
 
 @pytest.mark.parametrize(

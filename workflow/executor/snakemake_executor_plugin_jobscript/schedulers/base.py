@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     KILLED = "killed"
     VANISHED = "vanished"
     CANCELLED = "cancelled"
+    POSTPONED = "postponed"  # of a packed job that ended before this script's turn: it never ran
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,15 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
 )
 from snakemake_executor_plugin_jobscript.schedulers.commands import run, submitted, user
 from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
-from snakemake_executor_plugin_jobscript.schedulers.evidence import NOTHING, Mark, mark, says, tail
+from snakemake_executor_plugin_jobscript.schedulers.evidence import (
+    MEMORY_WORDS,
+    NODE_WORDS,
+    NOTHING,
+    Mark,
+    mark,
+    says,
+    tail,
+)
 
 HEADER = "--header=JobID:JobName:State"
 ENDING = {"exiting", "killing"}
@@ -26,8 +34,6 @@ OF_JOB = re.compile(r"\bjob ?id:? (\d+)", re.IGNORECASE)
 CODE = re.compile(r"exit code of (-?\d+)")
 WALLTIME_WORDS = ("maximum execution time exceeded",)
 DELETED_WORDS = ("user delete requested", "deleted by user")
-MEMORY_WORDS = ("oom killer terminated", "oom-kill")
-NODE_WORDS = ("received node event", "ec_node_failed", "node failed")
 
 
 class Cobalt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import zip_longest
 from pathlib import Path
 
 
@@ -25,7 +26,7 @@ def options(script: Path, mark: str) -> list[str]:
 def value(words: list[str], short: str, long: str = "") -> str | None:
     """The last value given for an option: `-o FILE`, `-oFILE`, `--output FILE` or `--output=FILE`."""
     found = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:]):
         if word == short or (long and word == long):
             found = following
         elif long and word.startswith(long + "="):

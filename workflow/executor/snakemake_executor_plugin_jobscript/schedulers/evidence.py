@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+# Words, in lower case, by which the system says why it ended a program.
+MEMORY_WORDS = ("oom killer terminated", "oom-kill", "oom_kill")
+NODE_WORDS = ("received node event", "ec_node_failed", "node failed")
 TAIL = 65_536  # bytes at the end of a file that are looked at
 
 

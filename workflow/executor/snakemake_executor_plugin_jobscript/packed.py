@@ -1,0 +1,265 @@
+"""A scheduler whose jobs may hold several scripts: to the tracker each script is a job, with the id `<job>:<label>`.
+
+Of each packed job there is a folder `.packs/<name>` beside its scripts: what it holds, its own script and output, and
+what the runner notes of each of its scripts. So any driver finds them again by the job's name in a listing.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shlex
+import shutil
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_jobscript import runner
+from snakemake_executor_plugin_jobscript.packing import request, room
+from snakemake_executor_plugin_jobscript.schedulers.base import (
+    UNKNOWN,
+    Ended,
+    Live,
+    Outcome,
+    RefusedError,
+    Scheduler,
+    State,
+    UnreachableError,
+    exited,
+)
+from snakemake_executor_plugin_jobscript.schedulers.evidence import MEMORY_WORDS, NODE_WORDS, says, tail
+
+FOLDER = ".packs"
+SCRIPT, JOB = "pack.sh", "job"
+HERE = "@PACK@"  # in the script of packed jobs: the job's folder
+SEPARATOR = ":"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One script of a packed job; `label` is its file's name without suffix, `name` that of its job if it had one."""
+
+    label: str
+    name: str
+    log: Path
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed job by its folder, whose name is the job's."""
+
+    folder: Path
+    submitted: float
+    members: tuple[Member, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Packed | None:
+        """None where there is no readable manifest."""
+        try:
+            values = json.loads((folder / runner.MANIFEST).read_text())
+            members = tuple(Member(entry["label"], entry["name"], Path(entry["log"])) for entry in values["members"])
+            return cls(folder, float(values["submitted"]), members)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def member(self, label: str) -> Member | None:
+        return next((member for member in self.members if member.label == label), None)
+
+    def noted(self, member: Member, suffix: str) -> dict[str, Any] | None:
+        """What the runner noted of a script; None if nothing (yet)."""
+        with suppress(OSError, ValueError):
+            record = json.loads((self.folder / (member.label + suffix)).read_text())
+            return record if isinstance(record, dict) else None
+        return None
+
+    def has_ended(self, member: Member) -> bool:
+        return (self.folder / (member.label + runner.ENDED)).exists()
+
+    def live(self, job: Live, member: Member) -> Live:
+        """A script that has not ended, of a job that lives."""
+        state = job.state
+        if state is State.RUNNING and not (self.folder / (member.label + runner.STARTED)).exists():
+            state = State.QUEUED
+        return Live(job.job + SEPARATOR + member.label, member.name, state, job.reason)
+
+    def judge(self, member: Member, job: Ended | None) -> Ended | None:
+        """How a script ended, by the runner's word; else as the whole `job` did (None: not known this time)."""
+        started, ended = self.noted(member, runner.STARTED), self.noted(member, runner.ENDED)
+        begin = started.get("time") if started else None
+        queued = max(0.0, begin - self.submitted) if isinstance(begin, float) else None
+        if ended and (told := self._told(member, ended)):
+            end = ended.get("time")
+            run = max(0.0, end - begin) if isinstance(end, float) and isinstance(begin, float) else None
+            return replace(told, queued=queued, run=run)
+        if job is None:
+            return None
+        if not started and any((self.folder / (other.label + runner.STARTED)).exists() for other in self.members):
+            return Ended(Outcome.POSTPONED, detail="the job ended before its turn", final=job.final)
+        if job.outcome is Outcome.DONE:
+            return replace(UNKNOWN, queued=queued)
+        # the runner's word may still be on its way through the file system
+        return replace(job, queued=queued, final=job.final and ended is not None)
+
+    def _told(self, member: Member, record: Mapping[str, Any]) -> Ended | None:
+        """The runner's record in our words; None where the whole job was ended, and its own verdict counts."""
+        code, reason = record.get("code"), str(record.get("reason"))
+        if code == 0:
+            return exited(0)
+        told = exited(code) if isinstance(code, int) else Ended(Outcome.LAUNCH_FAILED, None, reason)
+        if reason == "stopped":
+            return None
+        if reason == "walltime":
+            return replace(told, outcome=Outcome.WALLTIME, detail="its share of the job's walltime is over")
+        if reason == "cancelled":
+            return replace(told, outcome=Outcome.CANCELLED, detail="cancelled")
+        text = tail(member.log)
+        if says(text, MEMORY_WORDS):
+            return replace(told, outcome=Outcome.OUT_OF_MEMORY, detail=f"out of memory, {told.detail}")
+        if says(text, NODE_WORDS):
+            return replace(told, outcome=Outcome.NODE_FAILURE, detail=f"a node failed, {told.detail}")
+        return told
+
+
+class PackingScheduler:
+    """The scheduler `inner`, and `submit` for several scripts at once. Scripts have to be made known by `know`."""
+
+    def __init__(self, inner: Scheduler) -> None:
+        self._inner = inner
+        self._places: set[Path] = set()  # folders that hold the folders of packed jobs
+        self._packs: dict[str, Packed] = {}  # by the job's name
+        self._names: dict[str, str] = {}  # of packed jobs by id
+
+    def know(self, script: Path) -> None:
+        """There may be packed jobs of an earlier driver beside this script."""
+        place = script.parent / FOLDER
+        if place not in self._places:
+            self._places.add(place)
+            for file in place.glob(f"*/{JOB}"):
+                with suppress(OSError):
+                    self._names[file.read_text().strip()] = file.parent.name
+
+    def live(self, jobs: Collection[str], names: bool) -> list[Live]:
+        """As `Scheduler.live`, with the scripts of a packed job in its place."""
+        listed: list[Live] = []
+        for job in self._inner.live({job.partition(SEPARATOR)[0] for job in jobs}, names):
+            if pack := self._pack(job.name):
+                self._names[job.job] = job.name
+                listed += [pack.live(job, member) for member in pack.members if not pack.has_ended(member)]
+            else:
+                listed.append(job)
+        return listed
+
+    def ended(self, jobs: Mapping[str, Path]) -> dict[str, Ended | Live]:
+        """As `Scheduler.ended`."""
+        alone = {job: script for job, script in jobs.items() if SEPARATOR not in job}
+        found = self._inner.ended(alone) if alone else {}
+        for whole, labels in _by_job(jobs).items():
+            pack = self._pack(self._names.get(whole, ""))
+            members = {label: member for label in labels if pack and (member := pack.member(label))}
+            if pack is None or len(members) < len(labels):
+                found |= {whole + SEPARATOR + label: UNKNOWN for label in labels if label not in members}
+            if pack is None or not members:
+                continue
+            judged = {label: pack.judge(member, None) for label, member in members.items()}
+            job = None
+            if None in judged.values():
+                job = self._inner.ended({whole: pack.folder / SCRIPT}).get(whole)
+            for label, member in members.items():
+                if isinstance(job, Live) and judged[label] is None:
+                    found[whole + SEPARATOR + label] = pack.live(job, member)
+                elif told := judged[label] or pack.judge(member, job if isinstance(job, Ended) else None):
+                    found[whole + SEPARATOR + label] = told
+        return found
+
+    def submit(self, scripts: Sequence[tuple[Path, str]]) -> list[str]:
+        """Submit scripts (each with the name of its job) as one job; returns the id of each. Raises as
+        `Scheduler.submit`."""
+        if len(scripts) == 1:
+            return [self._inner.submit(*scripts[0])]
+        name = f"p-{secrets.token_hex(6)}"
+        folder = scripts[0][0].parent / FOLDER / name
+        try:
+            self._write(folder, scripts)
+        except OSError as error:
+            raise UnreachableError(f"{error.filename or folder}: {error.strerror or error}") from None
+        try:
+            job = self._inner.submit(folder / SCRIPT, name)
+        except RefusedError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._names[job] = name
+        with suppress(OSError):  # it is found by its name, too, as long as it lives
+            (folder / JOB).write_text(job)
+        return [job + SEPARATOR + script.stem for script, _ in scripts]
+
+    def cancel(self, jobs: Collection[str]) -> None:
+        """As `Scheduler.cancel`: a packed job as a whole when all that is left of it is to go, else its scripts."""
+        whole = [job for job in jobs if SEPARATOR not in job]
+        for job, labels in _by_job(jobs).items():
+            pack = self._pack(self._names.get(job, ""))
+            if pack is None or all(pack.has_ended(member) or member.label in labels for member in pack.members):
+                whole.append(job)
+                continue
+            for label in labels:
+                try:
+                    (pack.folder / (label + runner.CANCEL)).touch()
+                except OSError as error:
+                    raise UnreachableError(f"{error.filename}: {error.strerror}") from None
+        if whole:
+            self._inner.cancel(whole)
+
+    def log(self, script: Path, job: str | None) -> Path | None:
+        """As `Scheduler.log`."""
+        whole, separator, label = (job or "").partition(SEPARATOR)
+        pack = self._pack(self._names.get(whole, "")) if separator else None
+        member = pack.member(label) if pack else None
+        return member.log if member else self._inner.log(script, whole or None)
+
+    def _pack(self, name: str) -> Packed | None:
+        """A packed job by its name, if it is one of those beside the known scripts."""
+        if name not in self._packs and name.startswith("p-"):
+            for place in self._places:
+                if pack := Packed.read(place / name):
+                    self._packs[name] = pack
+        return self._packs.get(name)
+
+    def _write(self, folder: Path, scripts: Sequence[tuple[Path, str]]) -> None:
+        """What the job is, in its folder. Raises OSError."""
+        head = next(wanted.head for script, _ in scripts if (wanted := request(script)))
+        has = room(head)
+        if has is None:
+            raise FileNotFoundError(2, "the script of packed jobs cannot be read", str(head))
+        members = []
+        for script, name in scripts:
+            wanted = request(script)
+            if wanted is None:
+                raise FileNotFoundError(2, "does not say what it needs of a packed job", str(script))
+            log = self._inner.log(script, None) or folder / f"{script.stem}.log"
+            members.append(
+                {"label": script.stem, "name": name, "script": str(script), "log": str(log), "nodes": wanted.nodes,
+                 "seconds": 60 * wanted.minutes}
+            )  # fmt: skip
+        manifest = {"submitted": time.time(), "nodes": has.nodes, "seconds": 60 * has.minutes, "members": members}
+        text = head.read_text().replace(HERE, str(folder)).rstrip("\n")
+        start = shlex.join([sys.executable, "-I", str(Path(runner.__file__).resolve()), str(folder)])
+        folder.mkdir(parents=True)
+        (folder / runner.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        script = folder / SCRIPT
+        script.write_text(f"{text}\nexec {start}\n")
+        script.chmod(0o755)
+        self._places.add(folder.parent)
+
+
+def _by_job(jobs: Iterable[str]) -> dict[str, list[str]]:
+    """The labels of packed jobs' scripts by the job."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for job in jobs:
+        whole, separator, label = job.partition(SEPARATOR)
+        if separator:
+            found[whole].append(label)
+    return found
