@@ -13,6 +13,7 @@ POSTERIOR = "posterior"
 SUMMARY = "summary.json"
 CHECKPOINT = ".checkpoint"
 LOCK = ".lock"
+PARTIAL = ".partial-"
 # MPI profiles: what the ranks leave, or one line on why there is none; gathered aside while the job goes on.
 MPI = "mpi"
 MPI_ASIDE = ".mpi"
@@ -23,7 +24,7 @@ HEARTBEAT = "heartbeat"  # folder of the signs of life of a run that goes on; bn
 
 def staging(attempt: int) -> str:
     """Folder in which attempt number `attempt` collects its records before they are renamed into place."""
-    return f".partial-{attempt}"
+    return f"{PARTIAL}{attempt}"
 
 
 def heartbeat_name(rank: int) -> str:
