@@ -20,6 +20,7 @@ MPI_ASIDE = ".mpi"
 MPI_NOT_RECORDED = "not_recorded.txt"
 TIMELINE = "timeline.json"
 HEARTBEAT = "heartbeat"  # folder of the signs of life of a run that goes on; bnn.records.heartbeat says what is in them
+WATCHDOG = "watchdog.json"  # beside them
 
 
 def staging(attempt: int) -> str:
