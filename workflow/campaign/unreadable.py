@@ -30,5 +30,11 @@ def aside(record: Path) -> Path:
     return record.with_name(f".unreadable-{record.name}")
 
 
+def damaged_record(record: Path) -> Path | None:
+    """Where what cannot be read is now, known to be no record: in its place, or set aside and not yet made anew."""
+    places = (record, aside(record))
+    return next((path for path in places if path.exists()), None)
+
+
 def set_aside(record: Path) -> None:
     os.replace(record, aside(record))
