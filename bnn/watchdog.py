@@ -13,6 +13,8 @@ Only what changes while the watchdog looks counts, by its own clock: files of ea
 clocks differ do no harm. Time in which the watchdog itself was stopped (a suspended job) does not count either, and
 where nothing can be written (a full disk), silence says nothing: the watchdog then says so and counts from there again.
 
+What it prints when it ends a job it also leaves in the folder (bnn.records.watchdog), until the next attempt starts.
+
 Exit codes: 0 the process has ended by itself, 2 a mistake on the command line, 3 the watchdog has ended the job.
 """
 
@@ -31,8 +33,9 @@ from pathlib import Path
 import click
 import psutil
 
-from bnn.records.files import HEARTBEAT, heartbeat_name
+from bnn.records.files import HEARTBEAT, heartbeat_name, write_text
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeat
+from bnn.records.watchdog import WatchdogRecord, watchdog_path
 
 NAMED = 8  # late ranks that are named; of more only the number is
 
@@ -200,6 +203,8 @@ def _ignore_gone(action: Callable[[], None]) -> None:
 
 def watch(folder: Path, ranks: int, pid: int, limit: float, start_limit: float, grace: float) -> int:
     """Look at the ranks until the process `pid` is gone (returns 0) or had to be ended (3). All times in seconds."""
+    with contextlib.suppress(OSError):
+        watchdog_path(folder).unlink(missing_ok=True)  # of an earlier attempt
     try:
         launcher = psutil.Process(pid)
     except psutil.NoSuchProcess:
@@ -215,6 +220,7 @@ def watch(folder: Path, ranks: int, pid: int, limit: float, start_limit: float, 
             state.restart(now)
         elif reason and alive(launcher):
             print(f"watchdog: {reason}; ending process {pid}", flush=True)
+            leave_word(folder, reason)
             end_job(launcher, grace)
             return 3
         _wait(launcher, interval)
@@ -222,6 +228,14 @@ def watch(folder: Path, ranks: int, pid: int, limit: float, start_limit: float, 
         now += min(time.monotonic() - last, limit / 4)
         last = time.monotonic()
     return 0
+
+
+def leave_word(folder: Path, reason: str) -> None:
+    """Keep the reason for whoever asks after the run. If that fails nothing is lost: it has been printed."""
+    path = watchdog_path(folder)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, WatchdogRecord(reason=reason, ended_at=time.time()).model_dump_json())
 
 
 def _wait(launcher: psutil.Process, seconds: float) -> None:

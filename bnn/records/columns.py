@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+MAGIC = b"PAR1"  # the first and the last bytes of a Parquet file
+
 
 @dataclass(frozen=True)
 class Column:
@@ -71,6 +73,16 @@ def write_table(frame: pd.DataFrame, path: Path, schema: TableSchema) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     pq.write_table(table, aside)
     os.replace(aside, path)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a Parquet file ends as one does: what was cut or emptied does not. True if it cannot be opened now."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - len(MAGIC)))
+            return file.read() == MAGIC
+    except OSError:
+        return True
 
 
 def read_table(path: Path, schema: TableSchema) -> pd.DataFrame:

@@ -13,17 +13,19 @@ POSTERIOR = "posterior"
 SUMMARY = "summary.json"
 CHECKPOINT = ".checkpoint"
 LOCK = ".lock"
+PARTIAL = ".partial-"
 # MPI profiles: what the ranks leave, or one line on why there is none; gathered aside while the job goes on.
 MPI = "mpi"
 MPI_ASIDE = ".mpi"
 MPI_NOT_RECORDED = "not_recorded.txt"
 TIMELINE = "timeline.json"
 HEARTBEAT = "heartbeat"  # folder of the signs of life of a run that goes on; bnn.records.heartbeat says what is in them
+WATCHDOG = "watchdog.json"  # beside them
 
 
 def staging(attempt: int) -> str:
     """Folder in which attempt number `attempt` collects its records before they are renamed into place."""
-    return f".partial-{attempt}"
+    return f"{PARTIAL}{attempt}"
 
 
 def heartbeat_name(rank: int) -> str:

@@ -6,7 +6,6 @@ and its rows so far. `checkpoint.json`, renamed into place last, says that the f
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -15,12 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bnn.errors import UserError
 from bnn.records import STEPS, read_table, write_table
+from bnn.records.checkpoint import MARKER, CheckpointMarker
 from bnn.records.files import CHECKPOINT, write_text
 from bnn.training.run import Run
-
-MARKER = "checkpoint.json"
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -65,33 +62,16 @@ def save_checkpoint(run: Run, step: int) -> None:
     engine.barrier("checkpoint")
     run.heartbeat.move("checkpoint")
     if engine.rank == 0:
-        marker = {
-            "step": step, "ranks": engine.size, "hash": run.settings.fingerprint(),
-            "baseline": run.choice.settings.baseline,
-        }  # fmt: skip
-        write_text(folder / MARKER, json.dumps(marker))
+        marker = CheckpointMarker(
+            step=step,
+            ranks=engine.size,
+            hash=run.settings.fingerprint(),
+            baseline=run.choice.settings.baseline,
+        )
+        write_text(folder / MARKER, marker.model_dump_json())
         for other in (out / CHECKPOINT).iterdir():
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
-
-
-def find_checkpoint(out: Path, fingerprint: str, ranks: int) -> tuple[int, str] | None:
-    """Step of the latest complete checkpoint of the same settings and the baseline it ran; None when there is none.
-
-    Raises UserError when it was written by another number of ranks: its noise and shards would not be continued.
-    """
-    found = []
-    for marker in (out / CHECKPOINT).glob(f"step-*/{MARKER}"):
-        content = json.loads(marker.read_text())
-        if content["hash"] != fingerprint:
-            continue
-        if content["ranks"] != ranks:
-            raise UserError(
-                f"{marker.parent}: written by {content['ranks']} ranks, cannot be resumed by {ranks}: "
-                f"use {content['ranks']} ranks, or delete {out / CHECKPOINT} to start again"
-            )
-        found.append((int(content["step"]), str(content["baseline"])))
-    return max(found, default=None)
 
 
 def load_checkpoint(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.records import CELL, POSTERIOR, PROVENANCE, STEPS_FILE, SUMMARY, CellRecord, Evaluation, FileEntry
-from bnn.records.files import CHECKPOINT, HEARTBEAT, MPI, heartbeat_name, staging, write_text
+from bnn.records.checkpoint import MARKER, read_marker
+from bnn.records.files import CHECKPOINT, HEARTBEAT, MPI, PARTIAL, heartbeat_name, staging, write_text
 from bnn.settings import TrainSettings
 
+EVALUATIONS = "evaluations.json"
 # In the order in which they are renamed into place: the summary says that the rest is there, so it comes last.
 RECORDS = (CELL, STEPS_FILE, PROVENANCE, POSTERIOR)
 
@@ -34,15 +39,13 @@ class RunFolder:
         """Keep held-out metrics beside a checkpoint, so that a resumed run still has them."""
         folder = self.out / CHECKPOINT
         folder.mkdir(exist_ok=True)
-        write_text(folder / "evaluations.json", json.dumps([e.model_dump() for e in evaluations]))
+        write_text(folder / EVALUATIONS, json.dumps([e.model_dump() for e in evaluations]))
 
     def evaluations(self, first_step: int) -> list[Evaluation]:
         """Held-out metrics up to `first_step` that an earlier attempt kept."""
-        path = self.out / CHECKPOINT / "evaluations.json"
-        if first_step == 0 or not path.exists():
+        if first_step == 0:
             return []
-        kept = [Evaluation.model_validate(item) for item in json.loads(path.read_text())]
-        return [e for e in kept if e.step <= first_step]
+        return [e for e in kept_evaluations(self.out / CHECKPOINT) if e.step <= first_step]
 
     def write_cell(self, settings: TrainSettings) -> None:
         record = CellRecord(settings=settings, hash=settings.fingerprint())
@@ -62,8 +65,16 @@ class RunFolder:
         for name in (*RECORDS, SUMMARY):
             if (self.staging / name).exists():
                 os.replace(self.staging / name, self.out / name)
-        for leftover in (*self.out.glob(".partial-*"), self.out / CHECKPOINT):
+        for leftover in (*self.out.glob(f"{PARTIAL}*"), self.out / CHECKPOINT):
             shutil.rmtree(leftover, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
+def kept_evaluations(folder: Path) -> list[Evaluation]:
+    """What was kept beside the checkpoints in this folder. Raises ValidationError when the file is damaged."""
+    path = folder / EVALUATIONS
+    return TypeAdapter(list[Evaluation]).validate_json(path.read_bytes()) if path.exists() else []
 
 
 def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
@@ -79,7 +90,7 @@ def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
                 _remove(out / name)
             if not _same_settings(out / CHECKPOINT, fingerprint):
                 shutil.rmtree(out / CHECKPOINT, ignore_errors=True)
-            attempt = 1 + max((int(p.name.rsplit("-", 1)[1]) for p in out.glob(".partial-*")), default=0)
+            attempt = 1 + max(_earlier(out), default=0)
             (out / staging(attempt)).mkdir()
             ranks = {heartbeat_name(rank) for rank in range(engine.size)}
             for path in (out / HEARTBEAT).glob("*"):  # of an earlier launch on more ranks
@@ -91,7 +102,20 @@ def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
     return RunFolder(out, attempt)
 
 
+def _earlier(out: Path) -> list[int]:
+    """Numbers of the attempts that left a staging folder; what has such a name without a number is removed."""
+    numbers = []
+    for path in sorted(out.glob(f"{PARTIAL}*")):
+        number = path.name.removeprefix(PARTIAL)
+        if number.isdecimal():
+            numbers.append(int(number))
+        else:
+            _remove(path)
+            print(f"{path}: of no attempt, removed", flush=True)
+    return numbers
+
+
 def _same_settings(folder: Path, fingerprint: str) -> bool:
     """Whether a checkpoint folder belongs to a run with this fingerprint."""
-    markers = list(folder.glob("step-*/checkpoint.json"))
-    return all(json.loads(marker.read_text())["hash"] == fingerprint for marker in markers)
+    markers = [read_marker(path.parent) for path in folder.glob(f"step-*/{MARKER}")]
+    return all(marker.hash == fingerprint for marker in markers if marker)

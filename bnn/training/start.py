@@ -22,11 +22,12 @@ from bnn.optim import FusedAdam, FusedRMSprop
 from bnn.posterior.trace import trace
 from bnn.settings import TrainSettings
 from bnn.training.batches import DTYPES, to_tensors
-from bnn.training.checkpoint import find_checkpoint, load_checkpoint, optimizer_tensors
+from bnn.training.checkpoint import load_checkpoint, optimizer_tensors
 from bnn.training.folder import open_folder
 from bnn.training.forward import make_forward
 from bnn.training.implementation import choose, step_seconds, what_runs, with_kernels
 from bnn.training.recorder import Recorder, RunFacts
+from bnn.training.resume import find_checkpoint
 from bnn.training.run import Run
 
 
@@ -43,9 +44,7 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
     schedule = Schedule(size, settings.batch_size, engine.size, settings.epochs, settings.seed, settings.sharding)
     steps = min(schedule.steps, settings.max_steps or schedule.steps)
     heartbeat.move("exchange")  # whose data is there waits for those that still read theirs
-    # rank 0 looks for a checkpoint: on a network file system others may still see what it has just deleted
-    found = find_checkpoint(out, settings.fingerprint(), engine.size) if engine.rank == 0 else None
-    first_step, kept = engine.gather(found or (0, None), "checkpoint")[0]
+    first_step, kept = find_checkpoint(out, settings.fingerprint(), engine) or (0, None)
     heartbeat.move("start")
     choice = choose(settings, engine, partial(trial_seconds, dataset=dataset, ranks=engine.size), kept)
     model = make_model(choice.settings, dataset)

@@ -15,6 +15,7 @@ import pytest
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
 from campaign.plan import read_summary
 from campaign.status import FAILED
+from campaign.why import why
 from tests.support.campaigns import changed
 from tests.support.faults import CAMPAIGN, Driven, Faulty
 from tests.support.late_model import ASLEEP_AT
@@ -57,7 +58,7 @@ LATE = "tests.support.late_model:late"
 QUICK = {"save_posterior": False, "checkpoint_epochs": 1}
 
 
-def failed_then_finished(faulty: Faulty, first: Driven, code: int) -> str:
+def failed_then_finished(faulty: Faulty, first: Driven, code: int, word: str = "") -> str:
     """What holds after a driver that lost its only cell, and after a second one; returns the lost job's output."""
     [cell] = faulty.names
     faulty.check(first)
@@ -66,7 +67,9 @@ def failed_then_finished(faulty: Faulty, first: Driven, code: int) -> str:
     status = faulty.status()[cell]
     assert status.state == FAILED
     assert status.detail.startswith("failed, ")
+    assert re.search(word, status.detail)
     assert f", exit code {code}, " in status.detail
+    assert f"its last job: {status.detail}" in why(faulty.cells[0], faulty.layout)
     said = output(first, cell)
     again = faulty.run()
     assert again.closing == {cell: "done"}, again.text
@@ -94,9 +97,10 @@ def test_a_rank_that_dies_while_others_exchange_ends_the_job_and_the_next_one_fi
 def test_a_rank_that_hangs_is_named_by_the_watchdog_and_the_next_job_finishes(campaign: Start) -> None:
     faulty = campaign("cobalt", 2, QUICK, LATE, site_changes={"watchdog": {"limit": 6, "start_limit": 120}})
     (faulty.folder / "sleep-1").touch()
-    said = failed_then_finished(faulty, faulty.run(), code=70)
+    word = rf"watchdog: no rank has moved for \d+ s; late: rank 1 on \S+ .*: step {ASLEEP_AT} of"
+    said = failed_then_finished(faulty, faulty.run(), 70, word)
     assert "ended by the watchdog" in said
-    assert re.search(rf"watchdog: no rank has moved for \d+ s; late: rank 1 on \S+ .*: step {ASLEEP_AT} of", said)
+    assert re.search(word, said)
     assert "rank 0" not in said
 
 

@@ -83,9 +83,5 @@ def test_lost_records_are_made_anew_or_put_back_and_debris_harms_nothing(finishe
     check(finished, [(lose_summary, 1, 0), (spoil_settings_record, 1, 1), (leave_debris, 0, 0), (unharmed, 0, 0)])
 
 
-@pytest.mark.xfail(
-    reason="campaign.driver touches the settings file, which Snakemake ignores while the file's checksum is the same",
-    strict=True,
-)
 def test_summaries_that_cannot_be_read_are_made_anew_or_put_back(finished: Faulty) -> None:
     check(finished, [(cut_summary, 1, 1), (empty_summary, 1, 1), (replace_summary, 1, 0), (unharmed, 0, 0)])

@@ -115,6 +115,22 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, ranks):
     ]
 
 
+def test_a_checkpoint_that_one_rank_cannot_read_is_set_aside_by_all(tmp_path):
+    need_horovod()
+    settings = {"engine": "horovod", "epochs": 6, "checkpoint_epochs": 1, "kind": "cnn", "save_posterior": False}
+    run_until(".checkpoint/step-*/checkpoint.json", tmp_path / "cell", 2, **settings)
+    (tmp_path / "cell/.partial-x").mkdir()
+    for file in (tmp_path / "cell/.checkpoint").glob("step-*/rank-1.safetensors"):
+        with file.open("r+b") as stream:
+            stream.truncate(file.stat().st_size - 1)
+    done = run_train(tmp_path / "cell", 2, **settings)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be read (rank-1.safetensors: " in done.stdout
+    assert ".partial-x: of no attempt, removed" in done.stdout
+    summary, _, _ = records(tmp_path / "cell")
+    assert (summary.steps, summary.attempts) == (36, 1)
+
+
 def test_a_checkpoint_of_other_ranks_is_refused(tmp_path):
     need_horovod()
     settings = {"engine": "horovod", "epochs": 6, "checkpoint_epochs": 1}

@@ -17,7 +17,8 @@ from torch import nn
 from bnn.heartbeat import early_rank
 from bnn.records import SUMMARY
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
-from bnn.watchdog import alive
+from bnn.records.watchdog import read_watchdog
+from bnn.watchdog import alive, leave_word
 from tests.support.ranks import environment, kill_session, need_horovod, train_command
 
 SLEEPS_AT = 3
@@ -168,6 +169,7 @@ def test_a_launcher_that_takes_no_notice_of_sigterm_is_killed_with_what_it_start
         assert code == 3
         reason = "no sign of life within 1.5 s of rank 1 (2 ranks)"
         assert line == f"watchdog: {reason}; ending process {launcher.pid}\n"
+        assert read_watchdog(tmp_path).reason == reason
         assert launcher.wait(timeout=10) == -signal.SIGKILL
         assert gone([child])
     finally:
@@ -177,10 +179,12 @@ def test_a_launcher_that_takes_no_notice_of_sigterm_is_killed_with_what_it_start
 
 
 def test_the_watchdog_ends_with_the_process_it_guards(tmp_path):
+    leave_word(tmp_path, "of an earlier attempt")
     launcher = subprocess.Popen(["sleep", "1"])
     process = watchdog(tmp_path, launcher.pid, "--ranks", "1", "--limit", "600")
     start = time.monotonic()
     assert verdict(process, timeout=60) == (0, "")  # nobody has waited for the launcher: it is a zombie
     assert time.monotonic() - start < 30
+    assert read_watchdog(tmp_path) is None
     launcher.wait()
     assert verdict(watchdog(tmp_path, launcher.pid, "--ranks", "1")) == (0, "")

@@ -16,12 +16,14 @@ import pytest
 
 from bnn.mpi_trace.build import build
 from bnn.records import PROVENANCE, STEPS, STEPS_FILE, Provenance, Summary, read_table
+from bnn.records.bench import header_path
 from campaign.cell import Cell
 from campaign.grid import load_campaign
 from campaign.layout import Layout
 from campaign.locking import Lock, holder
 from campaign.sites import load_site
 from campaign.tables import TABLES
+from campaign.unreadable import aside
 from tests.support.ranks import BIN, environment, need_horovod
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.mpi, pytest.mark.slow]
@@ -273,6 +275,13 @@ def test_the_peer_comparison_measures_draws_and_reports_and_is_done_then(project
     assert project.dry_jobs("peer_comparison")["bench"] == 1
     assert not {"bench", "train"} & set(project.dry_jobs("all_figures"))
     file.write_text(before)
+    assert "bench" not in project.dry_jobs("peer_comparison")
+    record = layout.bench("fc", 8)
+    header = header_path(record).read_text()
+    header_path(record).write_text(header[:-30])
+    assert project.dry_jobs("peer_comparison")["bench"] == 1, "it cannot be read: measured anew"
+    header_path(record).write_text(header)
+    aside(record).rename(record)
     assert "bench" not in project.dry_jobs("peer_comparison")
 
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from campaign.after import is_current
 from campaign.grid import load_campaign
 from campaign.sites import load_site
 from tests.integration.test_workflow import Project
@@ -88,6 +89,20 @@ def test_a_cell_trained_again_is_pruned_again(project):
     assert "train" not in planned
     summary.write_text(before)
     os.utime(summary, (later - 3600, later - 3600))
+
+
+def test_records_that_cannot_be_read_are_made_anew_whatever_snakemake_remembers(project):
+    mine = [job for job in jobs(project) if not job.target]
+    records = [job.record(project.layout) for job in mine]
+    for record in records:
+        record.write_text('{"posterior": ')
+    planned = project.dry_jobs("all_figures")
+    assert (planned["infer"], planned["prune"]) == (1, 2)
+    assert "train" not in planned
+    done = project.snakemake("all_figures")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert all(is_current(job, project.layout) for job in mine)
+    assert project.dry_jobs("all_figures") == {}
 
 
 def test_the_target_of_a_study_runs_it_alone(project):

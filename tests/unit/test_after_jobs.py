@@ -15,8 +15,10 @@ from campaign.after import AfterJob
 from campaign.after_table import after_table
 from campaign.figures.catalogue import available, not_measured
 from campaign.layout import Layout
+from campaign.locking import Lock
 from campaign.plan import plan_content
 from campaign.render import Place, after_text
+from campaign.unreadable import aside
 from tests.support.campaigns import CAMPAIGN, campaign, changed, prepared
 
 SWEEPS = [{"semantics": "zero"}, {"semantics": "bprune"}, {"semantics": "zero", "by": "unit"}]
@@ -122,18 +124,33 @@ def test_scripts_quote_and_pass_shellcheck(tmp_path: Path) -> None:
         assert checked.returncode == 0, checked.stdout
 
 
-def test_a_record_of_another_version_makes_the_job_run(tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_read_is_missing_from_then_on(tmp_path: Path) -> None:
+    """Cut, or of another version."""
     driver = prepared(tmp_path, with_study())
-    job = driver.campaign.after[0]
-    record, script = job.record(driver.layout), driver.layout.job(job.name)
+    layout, [first, second, *_] = driver.layout, driver.campaign.after
+    assert os.access(layout.job(first.name), os.X_OK)
     assert driver.made == frozenset()
-    assert os.access(script, os.X_OK)
-    for path in (driver.layout.summary(job.cell), record):
+    records = [layout.summary(first.cell), first.record(layout), second.record(layout)]
+    for path in records:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    os.utime(script, (1, 1))
+    kept = layout.finished(first.cell)
+    kept.write_text('{"hash": "')
+    lock = Lock(layout.driver_lock, "the campaign")
+    prepared(tmp_path, with_study())
+    assert all(path.exists() for path in records), "nothing is changed under a run that is going on"
+    lock.release()
     assert prepared(tmp_path, with_study()).made == frozenset()
-    assert script.stat().st_mtime >= record.stat().st_mtime  # a reason to run it, whatever Snakemake remembers
+    assert not any(path.exists() for path in (*records, kept))
+    assert all(aside(path).read_text() == "{}" for path in records)
+
+
+def test_a_record_that_cannot_be_opened_is_left_where_it_is(tmp_path: Path) -> None:
+    driver = prepared(tmp_path, with_study())
+    record = driver.campaign.after[0].record(driver.layout)
+    record.mkdir(parents=True)  # reading it fails, for root too
+    prepared(tmp_path, with_study())
+    assert record.is_dir()
 
 
 def test_the_plan_lists_jobs_with_their_scripts(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from campaign.locking import Lock
 from campaign.plan import plan_content
 from campaign.render import Place, bench_text, render_jobs
 from campaign.sites import load_site
+from campaign.unreadable import aside
 from tests.support.bench import SECONDS, write_bench
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, prepared, site
 
@@ -162,8 +163,24 @@ def test_a_record_of_other_options_is_not_current_and_its_script_becomes_the_new
     os.utime(record, (later - 9, later - 9))
     assert not again(tmp_path, WITH).measured
     assert script.stat().st_mtime > record.stat().st_mtime
-    header_path(record).write_text("{")
-    assert not is_current(point, layout)
+
+
+def test_rows_that_are_cut_or_have_no_header_are_missing_from_then_on(tmp_path: Path) -> None:
+    driver = prepared(tmp_path, WITH)
+    layout = driver.layout
+    records = [layout.bench(point.word, point.batch) for point in driver.campaign.bench]
+    for entry in plan_content(driver.campaign)["bench"]:
+        write_bench(layout.results, entry, SECONDS)
+    header_path(records[0]).write_text("{")
+    header_path(records[1]).unlink()
+    with records[2].open("r+b") as file:
+        file.truncate(records[2].stat().st_size - 30)
+    assert again(tmp_path, WITH).measured == {driver.campaign.bench[3].name}
+    assert [record.exists() for record in records] == [False, False, False, True]
+    assert all(aside(record).exists() for record in records[:3])
+    write_bench(layout.results, plan_content(driver.campaign)["bench"][0], SECONDS)
+    again(tmp_path, WITH)
+    assert not aside(records[0]).exists(), "it has been made anew"
 
 
 def again(folder: Path, values: dict[str, object]):  # type: ignore[no-untyped-def]

@@ -201,6 +201,43 @@ def test_a_script_runs_from_anywhere_and_only_once(layout, here, tmp_path):
     assert (tmp_path / "runs").read_text().count("start") == 1
 
 
+def system_path(folder, *programs):
+    """A PATH on which the system has these programs, each noting which one was called."""
+    (folder / "system").mkdir()
+    for name in programs:
+        program = folder / "system" / name
+        noted = f'echo {name} >>"{folder}/system_calls"\nexec "{folder}/bin/{name}" "$@"'
+        program.write_text(f"#!/usr/bin/env bash\n{noted}\n")
+        program.chmod(0o755)
+    return f"{folder / 'system'}:/usr/bin:/bin"
+
+
+@pytest.mark.parametrize("activated", [False, True])
+def test_pals_is_the_systems_mpiexec_although_the_environment_has_one(layout, here, tmp_path, activated):
+    """Also where the job starts with the PATH of a shell that has the environment activated, under another name."""
+    found = campaign(at=site(changed(SITE, "site/launcher", {"kind": "pals"})))
+    script = jobs(found, layout, here)[0]
+    (here.programs / "mpiexec").write_text('#!/usr/bin/env bash\nwhile [ "$1" != bnn ]; do shift; done\nexec "$@"\n')
+    path = system_path(tmp_path, "mpiexec", "bnn")
+    (tmp_path / "alias").symlink_to(here.programs)
+    done = run(script, env={"PATH": f"{tmp_path / 'alias'}:{path}" if activated else path})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "system_calls").read_text() == "mpiexec\n", "all other programs are the environment's"
+
+
+def test_pals_without_an_mpiexec_of_the_system_is_one_line(layout, here, tmp_path):
+    found = campaign(at=site(changed(SITE, "site/launcher", {"kind": "pals"})))
+    done = run(jobs(found, layout, here)[0], env={"PATH": f"{here.programs}:/usr/bin:/bin"})
+    assert done.returncode == 2
+    assert done.stderr == "launcher pals: no mpiexec of PALS on PATH (environment.modules)\n"
+
+
+def test_kind_mpiexec_is_the_environments_although_the_system_has_one(layout, here, tmp_path):
+    script = jobs(campaign(), layout, here)[0]
+    assert run(script, env={"PATH": system_path(tmp_path, "mpiexec")}).returncode == 0
+    assert not (tmp_path / "system_calls").exists()
+
+
 def test_a_summary_that_was_deleted_by_mistake_comes_back_but_not_without_its_records(layout, here, tmp_path):
     found = campaign()
     script, cell = jobs(found, layout, here)[0], found.cells[0].cell

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from bnn.records.files import HEARTBEAT, heartbeat_name
 from bnn.records.heartbeat import HeartbeatRecord
+from bnn.watchdog import leave_word
 from campaign.cli import cli
 from campaign.locking import Lock
 from campaign.plan import plan_content
@@ -73,6 +74,62 @@ def test_cells_are_told_apart_by_what_was_left_of_them(tmp_path):
     table, totals = status_table(found)
     assert table.row_count == 5
     assert "no driver is running" in totals
+
+
+def test_a_cell_whose_record_is_to_be_made_anew_says_why(tmp_path):
+    driver = prepared(tmp_path)
+    cells, layout = driver.campaign.cells, driver.layout
+    for planned in cells[:5]:
+        finish(driver, planned)
+        if planned != cells[1]:  # run without an executor
+            note(driver, (planned.cell.name, "ended", {"outcome": "done"}))
+    for planned in cells[:2]:
+        layout.summary(planned.cell).write_text('{"hash": ')
+    layout.summary(cells[2].cell).unlink()
+    other = layout.summary(cells[3].cell)
+    other.write_text(other.read_text().replace(cells[3].settings.fingerprint(), "0" * 16))
+    expected = [
+        ("waiting", "its record cannot be read and will be made anew"),
+        ("waiting", "its record cannot be read and will be made anew"),
+        ("waiting", "its record is gone and will be made anew"),
+        ("waiting", "its record is of other settings and will be made anew"),
+        ("finished", ""),
+        ("waiting", ""),
+    ]
+    for _ in range(2):
+        found = status(driver.campaign, layout)
+        assert [(cell.state, cell.detail) for cell in found.cells[:6]] == expected
+        assert status_table(found)[0].row_count == 4
+        prepared(tmp_path)  # what cannot be read is set aside: the same is said of it
+    note(driver, (cells[0].cell.name, "submitted", {"job": "9"}))
+    assert status(driver.campaign, layout).cells[0].state == "queued"
+
+
+def test_what_the_watchdog_said_of_a_cells_ranks_is_passed_on(tmp_path):
+    driver = prepared(tmp_path)
+    cells, layout = driver.campaign.cells, driver.layout
+    for planned in cells[:4]:
+        leave_word(layout.folder(planned.cell), "no rank has moved for 600 s; late: rank 3 on n7")
+    names = [planned.cell.name for planned in cells]
+    failed = {"outcome": "failed", "job": "7"}
+    note(
+        driver,
+        (names[0], "ended", failed | {"exit_code": 70, "detail": "exit code 70"}),
+        (names[1], "ended", failed | {"exit_code": 1, "detail": "exit code 1"}),  # before its watchdog started
+        (names[2], "submitted", {"job": "8"}),
+    )
+    said = "ended by the watchdog: no rank has moved for 600 s; late: rank 3 on n7"
+    expected = [
+        ("failed", f"failed, job 7, exit code 70; {said}"),
+        ("failed", "failed, job 7, exit code 1"),
+        ("queued", "job 8"),
+        ("failed", said),  # on a site without scheduler
+        ("waiting", ""),
+    ]
+    assert [(cell.state, cell.detail) for cell in status(driver.campaign, layout).cells[:5]] == expected
+    assert f"its last job: failed, job 7, exit code 70; {said}" in why(cells[0], layout)
+    assert f"its last job: {said}" in why(cells[3], layout)
+    assert not any("last job" in line for line in why(cells[4], layout))
 
 
 def test_a_held_lock_is_a_running_cell(tmp_path):

@@ -14,6 +14,7 @@ from campaign.driver import prepare
 from campaign.entry import open_campaign
 from campaign.locking import Lock
 from campaign.plan import estimate, plan_content, plan_table
+from campaign.unreadable import aside
 from campaign.why import find_cell, why
 from tests.support.campaigns import CAMPAIGN, changed, prepared
 from tests.support.cells import write_cell
@@ -68,7 +69,10 @@ def test_why_tells_the_states_of_a_cell_apart(driver):
     (folder / "job.log").write_text("# job local 1\n")
     assert "started and has not finished" in why(planned, layout)[0]
     (folder / SUMMARY).write_text("{")
-    assert "not readable" in why(planned, layout)[0]
+    said = "would run: its record cannot be read and will be made anew"
+    assert why(planned, layout)[0] == f"{said} ({folder / SUMMARY})"
+    again(driver)
+    assert why(planned, layout)[0] == f"{said} ({aside(folder / SUMMARY)})"
     shutil.rmtree(folder)
     finish(driver, planned, jitter=0.0)
     assert why(planned, layout)[0] == "would not run: finished, verdict OK"

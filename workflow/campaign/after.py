@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from bnn.errors import UserError
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
+from campaign import unreadable
 from campaign.after_sections import COMMANDS, INFER, PRUNE, AfterSection, Sweep
 from campaign.allocation import Allocation
 from campaign.cell import Cell
@@ -168,6 +169,11 @@ def is_current(job: AfterJob, layout: Layout) -> bool:
     except (OSError, ValidationError):
         return False
     return tells_of(found, job.fingerprint)  # type: ignore[arg-type]
+
+
+def is_damaged(job: AfterJob, layout: Layout) -> bool:
+    """Whether the job's record is there and cannot be read."""
+    return unreadable.is_damaged(job.record(layout), RECORDS[job.command])
 
 
 def tells_of(record: InferenceSummary | PruningSummary, fingerprint: str) -> bool:

@@ -17,6 +17,8 @@ from bnn.bench.implementations import choose
 from bnn.errors import UserError
 from bnn.models.describe import MODELS
 from bnn.records.bench import BenchHeader, header_path
+from bnn.records.columns import is_whole
+from campaign import unreadable
 from campaign.allocation import Allocation
 from campaign.layout import Layout
 from campaign.schema import did_you_mean
@@ -133,3 +135,12 @@ def is_current(point: BenchPoint, layout: Layout) -> bool:
     except (OSError, ValidationError):
         return False
     return tells_of(header, point.options)
+
+
+def is_damaged(point: BenchPoint, layout: Layout) -> bool:
+    """Whether the point's rows are there and they or their header are not what they should be."""
+    record = layout.bench(point.word, point.batch)
+    if not record.exists():
+        return False
+    header = header_path(record)
+    return not header.exists() or unreadable.is_damaged(header, BenchHeader) or not is_whole(record)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bnn.errors import UserError
-from campaign import after
+from bnn.records.summary import Summary
+from campaign import after, bench
 from campaign.after import AfterJob
-from campaign.bench import BenchPoint, is_current
+from campaign.bench import BenchPoint
 from campaign.grid import Campaign, PlannedCell, load_campaign
 from campaign.layout import Layout
 from campaign.locking import Lock, holder
@@ -18,6 +19,7 @@ from campaign.plan import plan_content, tells_of, write_plan
 from campaign.readiness import nccl_refusal, refusal
 from campaign.render import Place, render_jobs
 from campaign.sites import load_site
+from campaign.unreadable import aside, is_damaged, set_aside
 
 
 @dataclass
@@ -73,15 +75,34 @@ def prepare(site_file: Path, campaign_file: Path, results: Path) -> Driver:
     render_jobs(campaign, layout, Place.here(layout), keep=busy is not None)
     if not busy or not layout.plan.exists():
         write_plan(campaign, layout)
+    if not busy:
+        _set_aside(campaign, layout)
     stale = frozenset(planned.cell.name for planned in campaign.cells if _is_stale(planned, layout))
     measured = frozenset(point.name for point in campaign.bench if _is_measured(point, layout))
     made = frozenset(job.name for job in campaign.after if _is_made(job, layout))
     return Driver(campaign, layout, busy, stale, measured, made)
 
 
+def _set_aside(campaign: Campaign, layout: Layout) -> None:
+    """Rename the records that cannot be read, and forget those that have been made anew since."""
+    found: dict[Path, bool] = {}
+    for planned in campaign.cells:
+        summary, kept = layout.summary(planned.cell), layout.finished(planned.cell)
+        found[summary] = is_damaged(summary, Summary)
+        if (found[summary] or not summary.exists()) and is_damaged(kept, Summary):
+            kept.unlink()  # the job's script, which looks for hashes only, would bring it back
+    found |= {layout.bench(point.word, point.batch): bench.is_damaged(point, layout) for point in campaign.bench}
+    found |= {job.record(layout): after.is_damaged(job, layout) for job in campaign.after}
+    for record, damaged in found.items():
+        if damaged:
+            set_aside(record)
+        elif record.exists():
+            aside(record).unlink(missing_ok=True)
+
+
 def _is_measured(point: BenchPoint, layout: Layout) -> bool:
     """Whether the benchmark's record is as the plan asks; if it is of other options, its script is the newer one."""
-    return is_current(point, layout) or _outdate(layout.bench(point.word, point.batch), layout.job(point.name))
+    return bench.is_current(point, layout) or _outdate(layout.bench(point.word, point.batch), layout.job(point.name))
 
 
 def _is_made(job: AfterJob, layout: Layout) -> bool:

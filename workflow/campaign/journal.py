@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bnn.records.watchdog import read_watchdog
 from campaign.layout import Layout
 
 Event = dict[str, Any]
+WATCHDOG_CODE = 70  # exit code of a cell's script whose ranks the watchdog has ended
 
 
 def read_journal(layout: Layout) -> Iterator[Event]:
@@ -37,3 +39,16 @@ def told(event: Event) -> str:
     what = event.get("outcome") or event["event"]
     job = f"job {event['job']}" if event.get("job") else ""
     return ", ".join(str(word) for word in (what, job, event.get("detail"), event.get("log")) if word)
+
+
+def how_it_ended(event: Event | None, folder: Path) -> str:
+    """How a cell's last job ended in words, with what the watchdog said of its ranks; empty if nothing is known.
+
+    `event` is the last one of the cell's script, None where no executor submits it.
+    """
+    words = [told(event)] if event else []
+    # a job that failed before its watchdog started leaves the word of an earlier one
+    ended = event is None or (event["event"] == "ended" and event.get("exit_code") in (WATCHDOG_CODE, None))
+    if ended and (record := read_watchdog(folder)):
+        words.append(f"ended by the watchdog: {record.reason}")
+    return "; ".join(words)

@@ -6,15 +6,17 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
 from campaign.cell import Cell
 from campaign.grid import Campaign, PlannedCell
-from campaign.journal import Event, last_of_scripts, told
+from campaign.journal import Event, how_it_ended, last_of_scripts
 from campaign.layout import Layout
 from campaign.locking import holder
-from campaign.plan import tells_of
+from campaign.plan import read_summary, tells_of
+from campaign.unreadable import SAID, damaged_record
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +33,7 @@ PACE_NEEDS = 3  # cells finished by this driver before an end is estimated
 
 @dataclass(frozen=True)
 class CellStatus:
-    """One cell; `detail` says what is known of a job that runs or failed."""
+    """One cell; `detail` says what is known of a job that runs or failed, or what its record lacks."""
 
     cell: Cell
     state: str
@@ -72,11 +74,25 @@ def _cell(planned: PlannedCell, layout: Layout, event: Event | None, now: float)
     state = OF_EVENT.get(str(event["event"]), WAITING) if event else WAITING
     if state == RUNNING or holder(layout.lock(cell)):  # the lock of another machine may not be seen here
         return CellStatus(cell, RUNNING, _progress(read_heartbeats(layout.folder(cell)), now))
-    if state == FAILED and event:
-        return CellStatus(cell, FAILED, told(event))
-    if state == QUEUED and event and event.get("job"):
-        return CellStatus(cell, QUEUED, f"job {event['job']}")
+    if state == QUEUED:
+        return CellStatus(cell, QUEUED, f"job {event['job']}" if event and event.get("job") else "")
+    done = event is not None and event.get("outcome") == "done"
+    if (done or state == WAITING) and (lacking := _lacking(layout.summary(cell), done)):
+        return CellStatus(cell, WAITING, lacking)
+    if state == FAILED or event is None:
+        ended = how_it_ended(event, layout.folder(cell))
+        return CellStatus(cell, FAILED if ended else state, ended)
     return CellStatus(cell, state)
+
+
+def _lacking(summary: Path, done: bool) -> str:
+    """What is wrong with the record of a cell, of which a job may be `done`; empty: nothing."""
+    current = read_summary(summary)
+    if current is None and damaged_record(summary):
+        return SAID
+    if not done:
+        return ""
+    return f"its record is {'of other settings' if current else 'gone'} and will be made anew"
 
 
 def _progress(ranks: list[HeartbeatRecord], now: float) -> str:
@@ -101,7 +117,7 @@ def _pace(cells: tuple[CellStatus, ...], layout: Layout, now: float) -> float | 
 
 
 def status_table(found: Status) -> tuple[Table, str]:
-    """Cells that run, are queued or failed, and one line of totals."""
+    """Cells that run, are queued or failed, or whose record is to be made anew, and one line of totals."""
     from rich.table import Table
     from rich.text import Text
 
@@ -109,7 +125,7 @@ def status_table(found: Status) -> tuple[Table, str]:
     for heading in ("cell", "state", ""):
         table.add_column(heading, overflow="fold")
     for cell in found.cells:
-        if cell.state not in (FINISHED, WAITING):
+        if cell.state != FINISHED and (cell.state != WAITING or cell.detail):
             table.add_row(cell.cell.name, cell.state, Text(cell.detail))
     words = [f"{count} {state}" for state, count in found.counts.items() if count]
     totals = f"{len(found.cells)} cells: {', '.join(words)}"

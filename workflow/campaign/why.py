@@ -12,11 +12,12 @@ from bnn.records.files import CELL, JOB_LOG
 from bnn.records.summary import Summary
 from campaign.cell import IDENTITY, Cell
 from campaign.grid import Campaign, PlannedCell
-from campaign.journal import last_of_scripts, told
+from campaign.journal import how_it_ended, last_of_scripts
 from campaign.layout import Layout
 from campaign.locking import holder
 from campaign.plan import is_current, read_summary
 from campaign.schema import did_you_mean
+from campaign.unreadable import SAID, damaged_record
 
 
 def find_cell(campaign: Campaign, layout: Layout, asked: str) -> PlannedCell:
@@ -77,8 +78,10 @@ def why(planned: PlannedCell, layout: Layout) -> list[str]:
     running = holder(layout.lock(planned.cell))
     if running:
         lines.append(f"its job is going on: {running}")
-    elif summary is None and (event := last_of_scripts(layout).get(planned.cell.name)):
-        lines.append(f"its last job: {told(event)}")
+    elif summary is None:
+        event = last_of_scripts(layout).get(planned.cell.name)
+        if ended := how_it_ended(event, layout.folder(planned.cell)):
+            lines.append(f"its last job: {ended}")
     if not layout.script(planned.cell).exists():
         lines.append(f"its script {layout.script(planned.cell)} is missing: the next dry run or run renders it")
     return [*lines, f"records: {layout.folder(planned.cell)}", f"script: {layout.script(planned.cell)}"]
@@ -87,8 +90,8 @@ def why(planned: PlannedCell, layout: Layout) -> list[str]:
 def _state(planned: PlannedCell, layout: Layout, summary: Summary | None) -> list[str]:
     file = layout.summary(planned.cell)
     if summary is None:
-        if file.exists():
-            return ["would run: its summary.json is not readable as one"]
+        if record := damaged_record(file):
+            return [f"would run: {SAID} ({record})"]
         kept = read_summary(layout.finished(planned.cell))
         if kept is not None and not is_current(kept, planned):
             return ["would run: its records are of other settings", *_changes(planned, layout)]

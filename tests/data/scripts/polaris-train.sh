@@ -72,6 +72,16 @@ export OMP_NUM_THREADS=8 MKL_NUM_THREADS=8 OPENBLAS_NUM_THREADS=8
 export MPICH_GPU_SUPPORT_ENABLED=0
 export NCCL_CROSS_NIC=1
 export NCCL_NET_GDR_LEVEL=PHB
+# The system's mpiexec: the environment's programs have one too, of an MPI that knows nothing of PALS.
+pals=
+while read -r found; do
+  if ! [ "$found" -ef /project/.venv/bin/mpiexec ]; then
+    pals=$found
+    break
+  fi
+done < <(type -aP mpiexec)
+[ "$pals" ] || { echo "launcher pals: no mpiexec of PALS on PATH (environment.modules)" >&2; exit 2; }
+hash -p "$pals" mpiexec
 
 # The log goes on when an attempt with the same settings is resumed.
 if ! head -n 1 "$log" 2>/dev/null | grep -q 'settings 1f11615b3d09820a'; then
