@@ -78,8 +78,7 @@ def aprun(words: list[str]) -> int:
         raise RefusedError(f"aprun: invalid -cc value: {binding}", 1)
     if threads > THREADS or per_node * depth > CORES * threads:
         raise RefusedError("apsched: claim exceeds reservation's CPUs", 1)
-    if math.ceil(count / per_node) > int(os.environ["COBALT_JOBSIZE"]):
-        raise RefusedError("apsched: claim exceeds reservation's node-count", 1)
+    claim(math.ceil(count / per_node))
     variables = pairs(found.get("e", ""), "aprun") | {"ALPS_APP_ID": str(os.getpid()), "EMULATED_DEPTH": str(depth)}
     code = ranks(count, CRAY, program, variables)
     if code:
@@ -87,6 +86,23 @@ def aprun(words: list[str]) -> int:
     if "q" not in found and "quiet" not in found:
         core.say(f"Application {os.getpid()} resources: utime ~0s, stime ~0s, Rss ~4096, inblocks ~0, outblocks ~0")
     return code
+
+
+def claim(nodes: int) -> None:
+    """Takes nodes of the job that no other aprun of it has; they are free again when this process is gone."""
+    folder = core.home() / "claims"
+    folder.mkdir(exist_ok=True)
+    job = os.environ["COBALT_JOBID"]
+    with core.locked(core.home(), "claims"):
+        taken = 0
+        for path in folder.glob(f"{job}.*"):
+            if Path(f"/proc/{path.suffix[1:]}").exists():
+                taken += int(path.read_text())
+            else:
+                path.unlink()
+        if taken + nodes > int(os.environ["COBALT_JOBSIZE"]):
+            raise RefusedError("apsched: claim exceeds reservation's node-count", 1)
+        (folder / f"{job}.{os.getpid()}").write_text(str(nodes))
 
 
 def mpiexec(words: list[str]) -> int:

@@ -33,6 +33,7 @@ from campaign.status import status as campaign_status
 from tests.emulators.control import Emulator
 from tests.support.campaigns import changed
 from tests.support.cells import write_cell
+from tests.support.packs import apart
 from tests.support.ranks import BIN
 
 ROOT = Path(__file__).parents[2]
@@ -263,9 +264,13 @@ class Faulty:
         """How many events of a sort there were."""
         return len(self.emulator.events(what))
 
+    def events(self) -> list[dict[str, Any]]:
+        """Its events, those of packed jobs told cell by cell."""
+        return apart(self.emulator.events(), self.layout.jobs)
+
     def submissions(self) -> dict[str, int]:
-        """How often each cell was submitted."""
-        counts = Counter(event["name"] for event in self.emulator.events("submitted"))
+        """How often each cell was submitted, by itself or with others."""
+        counts = Counter(event["name"] for event in self.events() if event["event"] == "submitted")
         return {name: counts[self.job(name)] for name in self.names}
 
     def check(self, driven: Driven | None = None, damaged: Collection[str] = ()) -> None:
@@ -273,7 +278,7 @@ class Faulty:
 
         `damaged` are cells whose records were damaged after they had succeeded: they may run again.
         """
-        events = self.emulator.events()
+        events = self.events()
         assert violations(events, {self.job(cell) for cell in damaged}) == []
         assert not self.emulator.overlaps()
         succeeded = {name for name in self.names if self.job(name) in successes(events)}

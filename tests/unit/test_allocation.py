@@ -1,11 +1,14 @@
 """Queues and what jobs ask of them; launchers and where ranks lie."""
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn.errors import UserError
-from campaign.allocation import Queue, Scheduler, Walltime
+from campaign.allocation import Pack, Packing, Queue, Scheduler, Walltime
 from campaign.driver import prepare
 from campaign.launchers import Launcher, Placement
 from campaign.sites import parse_site
@@ -59,6 +62,52 @@ def test_an_allocation_fits_its_queue_and_the_job(queues, machines, minutes):
     assert any(q.name == found.queue and q.min_nodes <= found.nodes <= q.max_nodes for q in fitting)
 
 
+def test_jobs_share_one_where_their_queue_asks_for_more_than_they_need():
+    shared = changed(SLURM, "site/scheduler/packing", {})
+    found = campaign(changed(CAMPAIGN, "nodes", [1, 2, 4, 8]), at(shared))
+    asked = {cell.cell.nodes: cell.allocation for cell in found.cells}
+    assert {n: a.pack for n, a in asked.items()} == {1: None, 2: None, 4: Pack("big", 8, 30), 8: None}
+    assert (asked[4].node_hours, asked[4].share, asked[8].share) == (4.0, 2.0, 4.0)
+    larger = campaign(changed(CAMPAIGN, "nodes", [1]), at(changed(shared, "site/scheduler/packing", {"nodes": 2})))
+    assert {cell.allocation.pack for cell in larger.cells} == {Pack("debug", 2, 30)}
+
+
+def test_jobs_share_one_in_turn_as_long_as_their_queue_allows():
+    found = campaign(changed(CAMPAIGN, "nodes", [2, 16]), at(changed(SLURM, "site/scheduler/packing", {"in_turn": 5})))
+    asked = {cell.cell.nodes: cell.allocation.pack for cell in found.cells}
+    assert asked == {2: Pack("debug", 2, 60), 16: Pack("big", 16, 150)}
+
+
+def test_scripts_of_shared_jobs_are_there_as_long_as_one_may_be_shared(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, values in (("config.yaml", changed(CAMPAIGN, "nodes", [4])), ("site.yaml", SLURM)):
+        (tmp_path / name).write_text(json.dumps(values))
+    shared = changed(SLURM, "site/scheduler/packing", {})
+    scripts = []
+    for values in (shared, shared, SLURM):
+        (tmp_path / "site.yaml").write_text(json.dumps(values))
+        driver = prepare(Path("site.yaml"), Path("config.yaml"), Path("results"))
+        scripts.append([path.name for path in driver.layout.jobs.glob("pack_*")])
+        asked = f"#JOBSCRIPT --pack {tmp_path}/results/toy/jobs/pack_big_n8_m30_1x1.sh --nodes 4 --minutes 30\n"
+        assert (asked in driver.layout.script(driver.campaign.cells[0].cell).read_text()) == (values is shared)
+    assert scripts == [["pack_big_n8_m30_1x1.sh"], ["pack_big_n8_m30_1x1.sh"], []]
+
+
+@given(
+    st.builds(Packing, st.integers(1, 60), st.integers(1, 9)),
+    st.builds(Queue, st.just("q"), st.integers(1, 50), st.integers(1, 300), st.integers(1, 50)),
+    st.integers(1, 50),
+    st.integers(1, 300),
+)
+def test_a_shared_job_fits_its_queue_and_holds_at_least_two(packing, queue, machines, minutes):
+    if queue.min_nodes > queue.max_nodes or machines > queue.max_nodes or minutes > queue.max_minutes:
+        return
+    if pack := packing.of(queue, machines, minutes):
+        assert queue.min_nodes <= pack.nodes <= queue.max_nodes
+        assert pack.minutes <= queue.max_minutes
+        assert (pack.nodes // machines) * (pack.minutes // minutes) >= 2
+
+
 HERE = r"site.yaml: site.scheduler."
 REFUSED = [
     ({"site/scheduler/walltimes": [{"minutes": 999}]},
@@ -71,6 +120,9 @@ REFUSED = [
     ({"site/scheduler/queues": [QUEUES[0] | {"name": "a b; rm"}]}, HERE + r"queues\[0\].name: 'a b; rm' is not a name"),
     ({"site/scheduler/select": "a=b"}, HERE + "select: only PBS has one"),
     ({"site/scheduler/kind": "none"}, HERE + "queues: kind none has no queues"),
+    ({"site/scheduler": {"kind": "none", "packing": {}}}, HERE + "packing: kind none has no jobs to pack"),
+    ({"site/scheduler/packing": {"in_turn": 0}}, HERE + "packing.in_turn: "),
+    ({"site/scheduler/packing": {"turns": 2}}, HERE + "packing"),
     ({"site/scheduler/account": "$(id)"}, HERE + r"account: '\$\(id\)' is not a name"),
     ({"site/nodes_per_machine": 2, "site/threads": 4}, "studies.speed.nodes: 3 nodes do not fill machines of 2"),
     ({"site/nodes_per_machine": 9}, "site.yaml: site.threads: 9 ranks x 1 threads are more than a node's 8"),
@@ -87,8 +139,6 @@ def test_what_cannot_run_is_refused_with_the_reason(changes, message):
 
 
 def test_a_missing_account_is_said_in_the_plan_and_refused_before_any_job(tmp_path, monkeypatch):
-    import json
-
     monkeypatch.delenv("CAMPAIGN_ACCOUNT", raising=False)
     (tmp_path / "config.yaml").write_text(json.dumps(CAMPAIGN))
     (tmp_path / "site.yaml").write_text(json.dumps(changed(SLURM, "site/scheduler/account_required", True)))

@@ -12,8 +12,9 @@ import pytest
 
 from campaign.grid import load_campaign
 from campaign.layout import Layout
-from campaign.render import Place, after_text, render_jobs, script_text
-from campaign.sites import load_site
+from campaign.render import Place, after_text, pack_texts, render_jobs, script_text
+from campaign.sites import load_site, parse_site
+from campaign.yamlfile import read_yaml
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "scripts"
@@ -55,11 +56,43 @@ def test_scripts_are_as_a_user_of_the_site_would_write_them(site, tmp_path, monk
     planned = next(cell for cell in found.cells if cell.cell.name == CELLS.get(site, CELL))
     compare(f"{site}-train.sh", portable(script_text(planned, found, layout, here)))
     compare(f"{site}-{found.after[0].command}.sh", portable(after_text(found.after[0], found, layout, here)))
+    for text in pack_texts(found, layout, here).values():
+        compare(f"{site}-pack.sh", portable(text))
 
 
+def shared_at(site):
+    """The campaign on a site where jobs may share one in turn, if it has any."""
+    values = read_yaml(ROOT / "profiles" / site / "site.yaml")
+    scheduler = values["site"]["scheduler"]
+    if scheduler["kind"] != "none":
+        scheduler["packing"] = {"in_turn": 2}
+        for queue in scheduler["queues"]:
+            queue["max_minutes"] = max(limit["minutes"] for limit in scheduler["walltimes"]) * 2
+    return load_campaign(ROOT / "config.yaml", parse_site(values, "site.yaml"))
+
+
+@pytest.mark.parametrize("site", ["theta", "polaris", "slurm"])
+def test_scripts_that_share_a_job_keep_to_their_nodes(site, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, layout = shared_at(site), Layout(Path("results"), site)
+    here = Place(Path("/project"), Path("/project/.venv/bin"), Path("/project/data"))
+    planned = next(cell for cell in found.cells if cell.cell.name == CELLS.get(site, CELL))
+    texts = [script_text(planned, found, layout, here), after_text(found.after[0], found, layout, here)]
+    option = {"theta": None, "polaris": "--hostfile", "slurm": "-f"}[site]
+    for text in texts:
+        (line,) = [line for line in text.splitlines() if line.startswith("#JOBSCRIPT")]
+        head = Path(line.split()[2])
+        assert head in [path.absolute() for path in pack_texts(found, layout, here)]
+        assert (f'nodes=({option} "$JOBSCRIPT_NODEFILE")' in text) == bool(option)
+        launcher = "aprun" if site == "theta" else "mpiexec"
+        (start,) = [line for line in text.splitlines() if line.removeprefix("exec ").startswith(f"{launcher} -n ")]
+        assert ('${nodes[@]+"${nodes[@]}"}' in start) == bool(option)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own jobs", "shared jobs"])
 @pytest.mark.parametrize("site", SITES)
-def test_every_script_is_clean(site, tmp_path):
-    found, layout = planned_at(site), Layout(tmp_path / "results", site)
+def test_every_script_is_clean(site, shared, tmp_path):
+    found, layout = shared_at(site) if shared else planned_at(site), Layout(tmp_path / "results", site)
     render_jobs(found, layout, Place(tmp_path, tmp_path / "bin", tmp_path / "data"))
     kinds = {}  # scripts that differ in more than names and numbers
     for planned in found.cells:
@@ -68,6 +101,7 @@ def test_every_script_is_clean(site, tmp_path):
         kinds.setdefault((job.command, job.section.origin), layout.job(job.name))
     for point in found.bench:
         kinds.setdefault("bench", layout.job(point.name))
+    kinds |= {path: path for path in layout.jobs.glob("pack_*.sh")}
     assert len(kinds) > 3
     shellcheck = Path(sys.prefix) / "bin" / "shellcheck"
     checked = subprocess.run([shellcheck, "-S", "style", *kinds.values()], capture_output=True, text=True)

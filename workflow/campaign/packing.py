@@ -27,9 +27,9 @@ class PackScript:
         return Allocation(self.pack.queue, self.pack.nodes, self.pack.minutes, self.pack.nodes)
 
     def path(self, layout: Layout) -> Path:
-        """Its script's absolute path, of which no two kinds share one."""
+        """Its script, of which no two kinds share one."""
         ranks = f"{self.per_machine}x{self.threads}" + ("_gpu" if self.gpus else "")
-        return layout.job(f"pack_{self.pack.queue}_n{self.pack.nodes}_m{self.pack.minutes}_{ranks}").absolute()
+        return layout.job(f"pack_{self.pack.queue}_n{self.pack.nodes}_m{self.pack.minutes}_{ranks}")
 
 
 def pack_script(allocation: Allocation | None, placement: Placement, gpus: int) -> PackScript | None:

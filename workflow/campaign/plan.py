@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bnn.records.summary import Summary
-from campaign.after import plan_entry as after_entry
+from campaign import after, bench
 from campaign.after_sections import INFER, PRUNE
 from campaign.allocation import Allocation
-from campaign.bench import plan_entry
 from campaign.cell import Cell
 from campaign.files import write_if_changed
 from campaign.grid import Campaign, PlannedCell
@@ -57,9 +56,9 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
         },
         "variants": {variant.name: variant.description for variant in campaign.variants.values()},
         "cells": [_entry(planned) for planned in campaign.cells],
-        "bench": [plan_entry(point, site.name) for point in campaign.bench],
-        "infer": [after_entry(job) for job in campaign.after if job.command == INFER],
-        "prune": [after_entry(job) for job in campaign.after if job.command == PRUNE],
+        "bench": [bench.plan_entry(point, site.name) for point in campaign.bench],
+        "infer": [after.plan_entry(job) for job in campaign.after if job.command == INFER],
+        "prune": [after.plan_entry(job) for job in campaign.after if job.command == PRUNE],
     }
 
 
@@ -168,7 +167,7 @@ def plan_table(campaign: Campaign, layout: Layout) -> tuple[Table, str]:
     left = _hours([state.node_hours for state in estimates.values() if not state.finished])
     totals = f"{len(estimates)} cells, {done} finished; node-hours: {total} in all, {left} to go"
     if queued:
-        totals += "\n" + spending(campaign, estimates)
+        totals += "\n" + spending(campaign, layout, estimates)
     if campaign.site.node_label != "nodes":
         totals += f" (a node here: {campaign.site.node_label})"
     return table, totals
@@ -184,13 +183,14 @@ def _asked(allocation: Allocation | None, repeats: int) -> list[str]:
     return [allocation.queue, nodes, f"{allocation.minutes} min", f"{allocation.share * repeats:.4g}"]
 
 
-def spending(campaign: Campaign, estimates: dict[Cell, Estimate]) -> str:
+def spending(campaign: Campaign, layout: Layout, estimates: dict[Cell, Estimate]) -> str:
     """What the jobs that are to run may cost at most: one attempt each, until its limit, on all nodes asked for.
 
     Where jobs are shared, that is if each had one to itself; the least is if all shared ones are full.
     """
     allocations = [cell.allocation for cell in campaign.cells if not estimates[cell.cell].finished]
-    allocations += [job.allocation for job in campaign.after] + [point.allocation for point in campaign.bench]
+    allocations += [job.allocation for job in campaign.after if not after.is_current(job, layout)]
+    allocations += [point.allocation for point in campaign.bench if not bench.is_current(point, layout)]
     hours = sum(allocation.node_hours for allocation in allocations if allocation is not None)
     least = sum(allocation.share for allocation in allocations if allocation is not None)
     power = campaign.site.watts

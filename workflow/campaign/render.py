@@ -156,7 +156,7 @@ def _one_node(
         "allocation": allocation,
         "gpus": 0,
         "launcher": _launcher(site, placement, allocation) if away else "",
-        "pack_script": kind.path(layout) if kind else "",
+        "pack_script": kind.path(layout).absolute() if kind else "",
     }
 
 
@@ -187,7 +187,7 @@ def script_text(
         placement=planned.placement,
         allocation=planned.allocation,
         gpus=_gpus(planned),
-        pack_script=kind.path(layout) if kind else "",
+        pack_script=kind.path(layout).absolute() if kind else "",
         output=_output(layout.log(f"train/{cell.name}"), planned.allocation),
         torch_ranks=settings.engine == "torch" and planned.ranks > 1,
         port=FIRST_PORT + int(cell.hash, 16) % PORTS,
