@@ -56,13 +56,14 @@ studies:
 class Project:
     """A site on the virtual hosts, with the options of profiles/slurm but a shorter poll."""
 
-    def __init__(self, folder: Path, launcher: str = "mpiexec", campaign: str = CAMPAIGN) -> None:
+    def __init__(self, folder: Path, launcher: str = "mpiexec", campaign: str = CAMPAIGN, scheduler: str = "") -> None:
         self.folder, self.profile = folder, folder / "profile"
         self.profile.mkdir()
         options = (ROOT / "profiles/slurm/config.yaml").read_text()
         options = re.sub(r"seconds-between-status-checks: \d+", "seconds-between-status-checks: 1", options)
         (self.profile / "config.yaml").write_text(options)
-        (self.profile / "site.yaml").write_text(SITE.replace("LAUNCHER", launcher))
+        text = SITE.replace("LAUNCHER", launcher).replace("    walltimes:", f"{scheduler}    walltimes:")
+        (self.profile / "site.yaml").write_text(text)
         (folder / "mini.yaml").write_text(campaign)
         self.layout = Layout(folder / "results", "virtual")
 
@@ -134,6 +135,37 @@ def test_a_driver_that_was_killed_attaches_to_its_jobs(cluster: Cluster, tmp_pat
     assert [project.starts(cell) for cell in project.cells()] == [1, 1], said
     kinds = [event["event"] for event in read_journal(project.layout)]
     assert kinds.count("submitted") == 2, json.dumps(list(read_journal(project.layout)))
+
+
+@pytest.mark.parametrize("launcher", ["mpiexec", "srun, options: [--mpi=none]"], ids=["mpiexec", "srun"])
+def test_cells_share_a_job_on_hosts_of_their_own(cluster: Cluster, tmp_path: Path, launcher: str) -> None:
+    """Four cells of one and two nodes on four hosts, at most twice in turn: one job."""
+    need_horovod()
+    shared = "    packing: {nodes: 4, in_turn: 2}\n"
+    campaign = CAMPAIGN.replace("nodes: [1, 2, 4]", "nodes: [1, 2]")
+    if launcher != "mpiexec":
+        campaign = campaign.replace("width: 0.125,", "width: 0.125, engine: torch,")
+    project = Project(tmp_path, launcher, campaign, scheduler=shared)
+    said = project.run("cpu_scaling")
+    assert "4 done" in said
+    packs = list((project.layout.jobs / ".packs").iterdir())
+    assert len(packs) == 1, said
+    spans = []
+    for cell in project.cells():
+        started, ended = (json.loads((packs[0] / f"{cell.name}.{what}").read_text()) for what in ("started", "ended"))
+        folder = project.layout.folder(cell)
+        provenance = Provenance.model_validate_json((folder / PROVENANCE).read_bytes())
+        hosts = {rank.hostname for rank in provenance.ranks}
+        assert hosts == set(started["nodes"])
+        assert len(hosts) == cell.nodes
+        assert project.starts(cell) == 1
+        spans.append((started["time"], ended["time"], hosts))
+    assert all(
+        not (one[2] & other[2]) or one[1] <= other[0] or other[1] <= one[0]
+        for i, one in enumerate(spans)
+        for other in spans[:i]
+    )
+    assert len({event["job"].partition(":")[0] for event in read_journal(project.layout) if event.get("job")}) == 1
 
 
 def test_srun_starts_ranks_of_torch_distributed(cluster: Cluster, tmp_path: Path) -> None:
