@@ -1,7 +1,7 @@
 """Many jobs under the executor while everything goes wrong at random, by a seed: jobs, scheduler and driver.
 
-A Snakefile of its own, since campaigns have no part in it. BNN_CHAOS is the number of jobs (150),
-BNN_CHAOS_SEED the seed.
+A Snakefile of its own, since campaigns have no part in it. BNN_CHAOS is the number of scripts (150), BNN_CHAOS_SEED the
+seed. Packed, four share a job side by side, twice in turn.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pytest
 
 from tests.emulators.control import Emulator
 from tests.support.faults import violations
+from tests.support.packs import apart
 from tests.support.ranks import BIN
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.slow]
@@ -62,6 +63,11 @@ DIRECTIVES = {
     "cobalt": "#COBALT -n 1\n#COBALT -t 60\n#COBALT -q default\n#COBALT -O {output}",
     "pbs": "#PBS -l select=1\n#PBS -l walltime=01:00:00\n#PBS -q default\n#PBS -j oe\n#PBS -o {output}.log\n#PBS -r n",
 }
+PART = "\n#JOBSCRIPT --pack {folder}/jobs/head.sh --nodes 1 --minutes 60"
+HEADS = {
+    "cobalt": "#COBALT -n 4\n#COBALT -t 120\n#COBALT -q default\n#COBALT -O @PACK@/job",
+    "pbs": "#PBS -l select=4\n#PBS -l walltime=02:00:00\n#PBS -q default\n#PBS -j oe\n#PBS -o @PACK@/job.log",
+}
 MISDEEDS = ("exit 3", "exit 2", "kill -SEGV $$", "kill -KILL $$", "sleep 600")
 FATES = ("vanish", "kill_signal", "node_fail", "oom", "launch_fail")  # of the scheduler's, one job each time
 
@@ -69,18 +75,26 @@ FATES = ("vanish", "kill_signal", "node_fail", "oom", "launch_fail")  # of the s
 class Chaos:
     """Jobs of which some misbehave, a scheduler with faults, and what disturbs them and the driver."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
-        self.folder, self.kind, self.chance = folder, kind, random.Random(f"{SEED} {kind}")
+    def __init__(self, kind: str, packed: bool, folder: Path) -> None:
+        self.folder, self.kind, self.packed = folder, kind, packed
+        self.chance = random.Random(f"{SEED} {kind} {packed}")
         self.emulator = Emulator(kind, folder / "scheduler", nodes=24, time_scale=0.001, grace_s=0.2)
         for name in ("jobs", "out", "runs", "locks", "logs"):
             (folder / name).mkdir()
+        (folder / "out" / ".kept").touch()  # Snakemake removes a folder that an interrupted job leaves empty
         (folder / "Snakefile").write_text(SNAKEFILE % JOBS)
         for number in range(JOBS):
             self._write_script(number)
-        some = {fate: self.chance.sample(range(JOBS), max(1, JOBS // 50)) for fate in FATES}
+        if packed:
+            head = f"#!/bin/bash\n{HEADS[kind]}\n#JOBSCRIPT --nodes 4 --minutes 120\n"
+            (folder / "jobs" / "head.sh").write_text(head)
+        some: dict[str, dict[str, Any]] = {}
+        for fate in FATES:  # (a packed job has a name of its own: any may be hit)
+            numbers = self.chance.sample(range(JOBS), max(1, JOBS // 50))
+            hit = {"count": len(numbers)} if packed else {"jobs": [self.job(n) for n in numbers]}
+            some[fate] = hit | {"after": 0.1}
         self.emulator.set(
-            flap=0.03, flap_seed=SEED, submit_lost=JOBS // 20, time_scale=0.002,
-            **{fate: {"jobs": [self.job(n) for n in numbers], "after": 0.1} for fate, numbers in some.items()},
+            flap=0.03, flap_seed=SEED, submit_lost=JOBS // 20, time_scale=0.002, **some
         )  # fmt: skip
         self.happened: Counter[str] = Counter()
         self.driver: subprocess.Popen[bytes] | None = None
@@ -90,6 +104,7 @@ class Chaos:
         bad = self.chance.sample(MISDEEDS, self.chance.choice((1, 1, 2))) if self.chance.random() < 0.2 else []
         lines = [f'[ "$attempt" != {i} ] || {deed}' for i, deed in enumerate(bad, start=1)]
         directives = DIRECTIVES[self.kind].format(output=self.folder / "logs" / str(number))
+        directives += PART.format(folder=self.folder) if self.packed else ""
         path = self.folder / "jobs" / f"{number}.sh"
         path.write_text(
             SCRIPT.format(directives=directives, folder=self.folder, number=number, misdeeds="\n".join(lines))
@@ -104,7 +119,8 @@ class Chaos:
         who = pwd.getpwuid(os.geteuid()).pw_name
         options = {
             "executor": "jobscript", "jobscript-scheduler": self.kind, "jobscript-retries": 3, "jobscript-poll": 0.5,
-            "jobs": 60, "keep-going": True, "nolock": True, "ignore-incomplete": True, "latency-wait": 3,
+            "jobs": 60, "jobscript-gather": 0.5, "keep-going": True, "nolock": True, "ignore-incomplete": True,
+            "latency-wait": 3,
         }  # fmt: skip
         profile = self.folder / "profile"
         profile.mkdir(exist_ok=True)
@@ -127,7 +143,7 @@ class Chaos:
             "hangs": {"down": 1.5},
             "slow": {"slow": 0.3},
             "refuses": {"refuse": "no more jobs today"},
-            "holds": {"hold": [self.job(n) for n in self.chance.sample(range(JOBS), JOBS // 4)]},
+            "holds": {"hold": self.packed or [self.job(n) for n in self.chance.sample(range(JOBS), JOBS // 4)]},
             "driver killed": {"slow_qsub": 0.5},  # more likely within a submission
         }.get(what, {})
         self.emulator.set(**fault)
@@ -167,9 +183,10 @@ class Chaos:
         self.emulator.stop()
 
 
-@pytest.fixture(params=["cobalt", "pbs"])
+@pytest.fixture(params=["cobalt", "pbs", "cobalt packed", "pbs packed"])
 def chaos(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Chaos]:
-    made = Chaos(request.param, tmp_path)
+    kind, _, packed = request.param.partition(" ")
+    made = Chaos(kind, bool(packed), tmp_path)
     yield made
     made.close()
 
@@ -180,13 +197,14 @@ def test_no_job_is_lost_run_twice_or_falsely_complete(chaos: Chaos) -> None:
     chaos.run()
     seconds = time.monotonic() - start
     chaos.emulator.wait()
-    events = chaos.emulator.events()
+    own = chaos.emulator.events()
+    events = apart(own, chaos.folder / "jobs")
     counts = Counter(event["event"] for event in events)
-    faults = Counter(event["fault"] for event in events if event["event"] == "fault")
+    faults = Counter(event["fault"] for event in own if event["event"] == "fault")
+    submissions = sum(event["event"] == "submitted" for event in own)
     ended = Counter(event["exit_code"] for event in events if event["event"] == "ended")
-    print(
-        f"\n{JOBS} jobs in {seconds:.0f} s: {dict(counts)}, {dict(faults)}, exit codes {dict(ended)}, {chaos.happened}"
-    )
+    print(f"\n{JOBS} scripts in {seconds:.0f} s, {submissions} submissions: {dict(counts)}")
+    print(f"{dict(faults)}, exit codes {dict(ended)}, {dict(chaos.happened)}")
     assert violations(events) == []
     assert chaos.missing() == 0
     succeeded = {event["name"] for event in events if event["event"] == "ended" and event.get("exit_code") == 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from snakemake_executor_plugin_jobscript.schedulers import SCHEDULERS
 from snakemake_executor_plugin_jobscript.task import Result
 from snakemake_executor_plugin_jobscript.tracking import Limits, SilenceError, Tracker
 
+BEGAN = time.time()  # Snakemake loads its plugins before it looks at any file
 TICK = 0.5  # seconds between two looks at what is due; the scheduler is asked far less often
 
 
@@ -54,7 +56,7 @@ class Executor(RemoteExecutor):
         self._results: dict[str, Result] = {}
         self._gave_up = False
         self._closed = False
-        self._tracker = Tracker(scheduler, Journals(settings.journal), limits, self.logger.info)
+        self._tracker = Tracker(scheduler, Journals(settings.journal), limits, self.logger.info, since=BEGAN)
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Accept a job; it is submitted by the polling thread."""

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from snakemake_executor_plugin_jobscript.schedulers.base import Ended, Outcome
 
-Signature = tuple[int, int, int]
 NOT_RETRIED = {Outcome.OUT_OF_MEMORY, Outcome.CANCELLED}
 USER_ERROR = 2  # exit code of a script that says: trying again is useless
 REFUSED = "refused"
@@ -22,6 +22,14 @@ def job_name(script: Path) -> str:
     return "c-" + hashlib.sha256(os.path.abspath(script).encode()).hexdigest()[:12]  # noqa: PTH100 (no links resolved)
 
 
+class Signature(NamedTuple):
+    """A file's number, time of its last change in ns, and length."""
+
+    inode: int
+    time: int
+    length: int
+
+
 def signature(output: Path) -> Signature | None:
     """Something that changes when the output is written anew; None while it is not there (or cannot be seen)."""
     for listed in (False, True):
@@ -30,7 +38,7 @@ def signature(output: Path) -> Signature | None:
                 next(entries, None)
         with suppress(OSError):
             stat = output.stat()
-            return stat.st_ino, stat.st_mtime_ns, stat.st_size
+            return Signature(stat.st_ino, stat.st_mtime_ns, stat.st_size)
     return None
 
 

@@ -70,7 +70,8 @@ class Limits:
 class Tracker:
     """All tasks of one driver. `add` and `stop` may be called from any thread; the rest from one at a time.
 
-    `say` is given lines for the user.
+    `say` is given lines for the user. `since` is when the driver began, in seconds since 1970 (default: now): an output
+    that was made later may have been missed.
     """
 
     def __init__(
@@ -81,9 +82,11 @@ class Tracker:
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         chance: random.Random | None = None,
+        since: float | None = None,
     ) -> None:
         self._scheduler = PackingScheduler(scheduler)
         self._journals, self._limits, self._say, self._clock = journals, limits, say, clock
+        self._since = time.time() if since is None else since
         chance = chance or random.Random()
         self._asking = Contact(limits.poll, limits.patience, chance)
         self._submitting = Contact(limits.poll, limits.patience, chance)
@@ -165,7 +168,9 @@ class Tracker:
         while self._new:
             task = self._new.popleft()
             arrived = True
-            task.before = signature(task.output)
+            seen = signature(task.output)
+            # made while Snakemake looked at what there is: by a job of an earlier driver, which has ended since
+            task.before = None if seen and seen.time > self._since * 1e9 else seen
             self._scheduler.know(task.script)
             try:
                 past = self._journals.past(task.script)

@@ -120,11 +120,11 @@ class Bench:
         self.head(4, 60)
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, since: float | None = None) -> None:
         """The driver is killed, another one starts."""
         self.journals = Journals()
         self.tracker = Tracker(
-            self.scheduler, self.journals, self.limits, self.said.append, time.monotonic, random.Random(1)
+            self.scheduler, self.journals, self.limits, self.said.append, time.monotonic, random.Random(1), since
         )
 
     def head(self, nodes: int, minutes: int) -> None:
@@ -351,6 +351,28 @@ def test_a_driver_that_died_before_it_knew_the_id(bench: Bench) -> None:
     bench.finish(2)
     assert len(bench.scheduler.submissions) == 1
     assert all(result.done for result in bench.results.values())
+
+
+def test_an_end_while_the_next_driver_starts(bench: Bench) -> None:
+    """Snakemake found no output, but there is one by the time that its jobs arrive here."""
+    bench.script("a")
+    bench.script("b", wait_for("go"))
+    bench.add("a", "b")
+    bench.until(lambda: bench.packs() and (bench.packs()[0] / JOB).exists())
+    began = time.time()
+    bench.until(lambda: bench.started("b"))
+    deadline = time.monotonic() + START_S
+    while not (bench.packs()[0] / f"a{runner.ENDED}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    bench.results.clear()
+    bench.restart(since=began)
+    bench.add("a", "b")
+    bench.until(lambda: "a" in bench.results)
+    (bench.folder / "go").touch()
+    bench.finish(2)
+    assert bench.results["a"].job == "1:a"
+    assert len(bench.scheduler.submissions) == 1
 
 
 def test_a_lost_submission_that_turns_up_late_is_cancelled(bench: Bench) -> None:
