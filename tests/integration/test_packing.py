@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ def campaign(tmp_path: Path) -> Iterator[Start]:
 def jobs(faulty: Faulty) -> list[str]:
     """Names of the scheduler's own jobs, in the order of their submission."""
     return [event["name"] for event in faulty.emulator.events("submitted")]
+
+
+def all_run(faulty: Faulty, driver: subprocess.Popen[bytes]) -> None:
+    """Wait until all six cells do, and the driver knows it."""
+    faulty.until(lambda: sum(map(faulty.starts, faulty.names)) == 6, driver)
+    faulty.until(lambda: len(faulty.journal("submitted")) == 6, driver)
 
 
 @both
@@ -93,8 +100,8 @@ def test_the_next_driver_attaches_to_cells_of_a_shared_job(campaign: Start, kind
     ended = faulty.names[0]
     faulty.behave(ended)
     driver = faulty.start()
-    faulty.until(lambda: sum(map(faulty.starts, faulty.names)) == 6 and ended in faulty.finished(), driver)
-    faulty.until(lambda: len(faulty.journal("submitted")) == 6, driver)
+    all_run(faulty, driver)
+    faulty.until(lambda: ended in faulty.finished(), driver)
     faulty.kill(driver)
     driver = faulty.start()
     faulty.until(lambda: faulty.said(driver).count(": attached to job ") == 5, driver)
@@ -114,7 +121,7 @@ def test_jobs_end_while_no_driver_runs(campaign: Start, kind: str) -> None:
     bad = faulty.names[0]
     faulty.behave(bad, 'while [ ! -e "$FAULTS/go" ]; do sleep 0.1; done', 'if [ "$attempt" = 1 ]; then exit 3; fi')
     driver = faulty.start()
-    faulty.until(lambda: sum(map(faulty.starts, faulty.names)) == 6 and len(faulty.journal("submitted")) == 6, driver)
+    all_run(faulty, driver)
     faulty.kill(driver)
     faulty.go()
     faulty.emulator.wait()
@@ -146,7 +153,7 @@ def test_ctrl_c_cancels_shared_jobs(campaign: Start, kind: str) -> None:
     faulty = campaign(kind, grace_s=0.3)
     faulty.all_wait()
     driver = faulty.start()
-    faulty.until(lambda: sum(map(faulty.starts, faulty.names)) == 6 and len(faulty.journal("submitted")) == 6, driver)
+    all_run(faulty, driver)
     os.killpg(driver.pid, signal.SIGINT)
     driven = faulty.end(driver)
     assert driven.closing == dict.fromkeys(faulty.names, "cancelled")

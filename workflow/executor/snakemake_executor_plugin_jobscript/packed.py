@@ -80,6 +80,10 @@ class Packed:
     def has_ended(self, member: Member) -> bool:
         return (self.folder / (member.label + runner.ENDED)).exists()
 
+    def is_over(self, member: Member) -> bool:
+        """Whether a script has ended or is to end."""
+        return self.has_ended(member) or (self.folder / (member.label + runner.CANCEL)).exists()
+
     def live(self, job: Live, member: Member) -> Live:
         """A script that has not ended, of a job that lives."""
         state = job.state
@@ -202,7 +206,7 @@ class PackingScheduler:
         whole = [job for job in jobs if SEPARATOR not in job]
         for job, labels in _by_job(jobs).items():
             pack = self._pack(self._names.get(job, ""))
-            if pack is None or all(pack.has_ended(member) or member.label in labels for member in pack.members):
+            if pack is None or all(pack.is_over(member) or member.label in labels for member in pack.members):
                 whole.append(job)
                 continue
             for label in labels:

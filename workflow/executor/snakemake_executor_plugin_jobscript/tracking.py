@@ -7,6 +7,7 @@ silence is never held against them.
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
 from collections import defaultdict, deque
@@ -17,6 +18,7 @@ from typing import Any
 
 from snakemake_executor_plugin_jobscript.contact import Contact
 from snakemake_executor_plugin_jobscript.journal import Journals
+from snakemake_executor_plugin_jobscript.notes import Notes
 from snakemake_executor_plugin_jobscript.packed import SEPARATOR, PackingScheduler
 from snakemake_executor_plugin_jobscript.packing import shares
 from snakemake_executor_plugin_jobscript.schedulers.base import (
@@ -85,7 +87,8 @@ class Tracker:
         since: float | None = None,
     ) -> None:
         self._scheduler = PackingScheduler(scheduler)
-        self._journals, self._limits, self._say, self._clock = journals, limits, say, clock
+        self._notes = Notes(journals, say)
+        self._limits, self._say, self._clock = limits, say, clock
         self._since = time.time() if since is None else since
         chance = chance or random.Random()
         self._asking = Contact(limits.poll, limits.patience, chance)
@@ -97,7 +100,6 @@ class Tracker:
         self._doomed: set[str] = set()  # ids of jobs that were cancelled and may take a moment to go
         self._stopped = threading.Event()
         self._polled = -float("inf")
-        self._journal_fails = False
 
     # What the executor calls
 
@@ -157,7 +159,7 @@ class Tracker:
                 detail = "could not be cancelled"
             else:
                 detail = "cancelled by the user"
-                self._note("cancelled", task, outcome=Outcome.CANCELLED)
+                self._notes.event("cancelled", task, outcome=Outcome.CANCELLED)
             self._close(task, Result(task.script, Outcome.CANCELLED, task.attempt, task.job, detail=detail))
 
     # A poll
@@ -172,18 +174,14 @@ class Tracker:
             # made while Snakemake looked at what there is: by a job of an earlier driver, which has ended since
             task.before = None if seen and seen.time > self._since * 1e9 else seen
             self._scheduler.know(task.script)
-            try:
-                past = self._journals.past(task.script)
-            except OSError as error:
-                self._complain(error)
-            else:
-                self._doomed |= past.cancelled
-                if task.name in past.may_live:
-                    task.job = past.may_live[task.name]
-                    if task.job:
-                        task.phase = Phase.RECALLED
-                    else:  # a driver was killed while it submitted
-                        task.unsure, task.looks = True, CONFIRMATIONS
+            past = self._notes.past(task.script)
+            self._doomed |= past.cancelled
+            if task.name in past.may_live:
+                task.job = past.may_live[task.name]
+                if task.job:
+                    task.phase = Phase.RECALLED
+                else:  # a driver was killed while it submitted
+                    task.unsure, task.looks = True, CONFIRMATIONS
             self._tasks[task.name] = task
         return arrived
 
@@ -236,7 +234,7 @@ class Tracker:
         task.phase, task.gone, task.told = Phase.LIVE, 0, None
         if live.state is State.RUNNING and task.running is None:
             task.running = now
-            self._note("running", task)
+            self._notes.event("running", task)
         if live.state is State.HELD and not task.held:
             task.held = True
             self._say(f"{task.script.stem}: job {task.job} is held" + (f" ({live.reason})" if live.reason else ""))
@@ -295,21 +293,21 @@ class Tracker:
         log = self._scheduler.log(task.script, task.job)
         code = told.exit_code
         result = Result(task.script, outcome, task.attempt, task.job, code, queued, run, log, told.detail)
-        self._note("ended", task, outcome=outcome, exit_code=code, queued_seconds=_rounded(queued),
+        self._notes.event("ended", task, outcome=outcome, exit_code=code, queued_seconds=_rounded(queued),
                    run_seconds=_rounded(run), log=log, detail=told.detail or None)  # fmt: skip
         final = outcome in NOT_RETRIED or code == USER_ERROR or task.attempt > self._limits.retries
-        if result.done or final or self._stopped.is_set():
-            self._close(task, result)
-            return
-        if outcome is Outcome.POSTPONED:  # no attempt: it never began
+        if outcome is Outcome.POSTPONED and not self._stopped.is_set():  # no attempt: it never began
             task.again(0.0)
             task.attempt -= 1
-            self._note("retry", task, outcome=outcome, detail=told.detail)
+            self._notes.event("retry", task, outcome=outcome, detail=told.detail)
+            return
+        if result.done or final or self._stopped.is_set():
+            self._close(task, result)
             return
         delay = self._limits.poll * 2.0 ** (task.attempt - 1)
         due = 0.0 if outcome is Outcome.WALLTIME else now + min(delay, LONGEST_DELAY)
         task.again(due)
-        self._note("retry", task, outcome=outcome, detail=told.detail or None)
+        self._notes.event("retry", task, outcome=outcome, detail=told.detail or None)
         self._say(f"{result.sentence}; submitted again ({task.attempt} of {self._limits.retries + 1})")
 
     def _close(self, task: Task, result: Result) -> None:
@@ -335,7 +333,7 @@ class Tracker:
             elif task.looks > 1:
                 task.looks -= 1
             elif task.unsure and task.changed():  # it had come through after all, and its job has run meanwhile
-                self._note("ended", task, outcome=Outcome.DONE)
+                self._notes.event("ended", task, outcome=Outcome.DONE)
                 self._close(task, Result(task.script, Outcome.DONE, task.attempt))
             else:
                 ready.append(task)
@@ -350,18 +348,18 @@ class Tracker:
         for scripts in open_jobs:  # the last to come may bring others
             if now - max(in_order[script].ready or now for script in scripts) >= self._limits.gather:
                 jobs.append(scripts)
-        free = min(BATCH, self._slots())
+        free = self._slots()
         for i, scripts in enumerate(jobs):
-            if i >= free or not self._submitting.due(now) or self._stopped.is_set():
+            if i >= free:
                 for script in scripts:
-                    in_order[script].due = now  # no haste: the next poll is soon enough
-            else:
+                    in_order[script].due = now  # no haste: a job has to end first
+            elif i < BATCH and self._submitting.due(now) and not self._stopped.is_set():
                 self._submit([in_order[script] for script in scripts], now)
 
     def _slots(self) -> int:
         """How many more jobs the scheduler may be given."""
         if self._limits.slots is None:
-            return BATCH
+            return sys.maxsize
         tasks = self._in(Phase.RECALLED, Phase.WAITING, Phase.LIVE, Phase.LEFT)
         jobs = {task.job.partition(SEPARATOR)[0] for task in tasks if task.job}
         # a submission without an answer may have come through: counted as one job, though it may be packed
@@ -369,19 +367,19 @@ class Tracker:
 
     def _attach(self, task: Task, job: str, now: float) -> None:
         task.phase, task.job, task.submitted, task.unsure = Phase.LIVE, job, now, False
-        self._note("attached", task)
+        self._notes.event("attached", task)
         self._say(f"{task.script.stem}: attached to job {job}, which is there already")
 
     def _submit(self, tasks: list[Task], now: float) -> None:
         """Submit the tasks as one job."""
         for task in tasks:
             task.before = signature(task.output)
-            self._note("submitting", task)
+            self._notes.event("submitting", task)
         try:
             jobs = self._scheduler.submit([(task.script, task.name) for task in tasks])
         except RefusedError as error:
             for task in tasks:
-                self._note("refused", task, detail=str(error))
+                self._notes.event("refused", task, detail=str(error))
                 self._close(task, Result(task.script, REFUSED, task.attempt, detail=str(error)))
             self._answered(self._submitting, now)
         except UnreachableError as error:
@@ -392,7 +390,7 @@ class Tracker:
         else:
             for task, job in zip(tasks, jobs, strict=True):
                 task.phase, task.job, task.submitted, task.unsure = Phase.LIVE, job, now, False
-                self._note("submitted", task)
+                self._notes.event("submitted", task)
             self._answered(self._submitting, now)
 
     def _wait_for(self, task: Task, going: list[Live]) -> None:
@@ -430,7 +428,7 @@ class Tracker:
         """The scheduler did not answer: say so once, try later. Raises SilenceError at the end of patience."""
         if contact.failed(now):
             self._say(f"the scheduler {what} ({error}): jobs are left alone, it will be asked again")
-            self._note_all("unreachable", detail=f"{what}: {error}")
+            self._notes.everywhere("unreachable", detail=f"{what}: {error}")
         if contact.exhausted(now):
             minutes = self._limits.patience / 60
             raise SilenceError(
@@ -441,29 +439,7 @@ class Tracker:
         silence = contact.worked(now)
         if silence is not None:
             self._say(f"the scheduler is back after {silence:.0f} s")
-            self._note_all("reachable", detail=f"after {silence:.0f} s")
-
-    def _note(self, event: str, task: Task, **fields: Any) -> None:
-        """Write an event of a task into its journal."""
-        try:
-            self._journals.of(task.script).write(
-                event, script=task.script, name=task.name, job=task.job, attempt=task.attempt, **fields
-            )
-        except OSError as error:
-            self._complain(error)
-
-    def _note_all(self, event: str, **fields: Any) -> None:
-        for journal in self._journals.all():
-            try:
-                journal.write(event, **fields)
-            except OSError as error:
-                self._complain(error)
-
-    def _complain(self, error: OSError) -> None:
-        """Jobs are found again by their names, too: a journal that fails is said once and ends nothing."""
-        if not self._journal_fails:
-            self._journal_fails = True
-            self._say(f"the journal {error.filename or ''} cannot be kept ({error.strerror or error})")
+            self._notes.everywhere("reachable", detail=f"after {silence:.0f} s")
 
 
 def _by_name(listed: Iterable[Live]) -> dict[str, list[Live]]:

@@ -396,6 +396,7 @@ def test_a_lost_submission_that_turns_up_late_is_cancelled(bench: Bench) -> None
     bench.finish(3)
     assert all(result.done for result in bench.results.values())
     assert bench.started("a") == 1
+    assert bench.scheduler.verdicts.keys() == {"1"}, "cancelled as a whole, once both of its scripts are"
     bench.check()
 
 
@@ -459,6 +460,20 @@ def test_a_job_that_dies_takes_its_verdict_to_what_ran_and_none_to_what_did_not(
     assert any("runs (job 1:runs) node-failure: node down; submitted again (2 of 3)" in line for line in bench.said)
     events = [event for event in bench.journals.of(bench.folder / "x").events() if event.get("outcome") == "postponed"]
     assert [event["event"] for event in events] == ["ended", "retry"]
+
+
+def test_what_had_not_begun_needs_no_further_attempt(bench: Bench) -> None:
+    bench.limits = Limits(poll=0.1, retries=0, latency=0.5, gather=0.3)
+    bench.restart()
+    bench.head(1, 120)
+    bench.script("runs", "sleep 100")
+    bench.script("waits")
+    bench.add("runs", "waits")
+    bench.until(lambda: bench.started("runs"))
+    bench.scheduler.end("1", signal.SIGTERM)
+    bench.finish(2)
+    told = {name: (result.reason, result.attempts) for name, result in bench.results.items()}
+    assert told == {"runs": ("killed", 1), "waits": ("done", 1)}
 
 
 def test_each_has_a_limit_of_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
