@@ -188,7 +188,7 @@ class Tracker:
     def _next_poll(self, arrived: bool) -> float:
         poll = self._limits.poll
         fresh = arrived or any(task.due == 0.0 and not task.unsure for task in self._in(Phase.WAITING))
-        if fresh and self._submitting.since is None:
+        if fresh and self._submitting.since is None and self._slots() > 0:
             return self._polled + min(poll, SOONEST)
         if any(task.unsure for task in self._in(Phase.WAITING)) or self._in(Phase.RECALLED, Phase.LEFT):
             return self._polled + min(poll, CONFIRM_INTERVAL)
@@ -348,12 +348,8 @@ class Tracker:
         for scripts in open_jobs:  # the last to come may bring others
             if now - max(in_order[script].ready or now for script in scripts) >= self._limits.gather:
                 jobs.append(scripts)
-        free = self._slots()
-        for i, scripts in enumerate(jobs):
-            if i >= free:
-                for script in scripts:
-                    in_order[script].due = now  # no haste: a job has to end first
-            elif i < BATCH and self._submitting.due(now) and not self._stopped.is_set():
+        for scripts in jobs[: min(BATCH, max(0, self._slots()))]:
+            if self._submitting.due(now) and not self._stopped.is_set():
                 self._submit([in_order[script] for script in scripts], now)
 
     def _slots(self) -> int:

@@ -429,6 +429,21 @@ def test_a_second_job_of_one_name_is_ended(bench: Bench) -> None:
     assert first in bench.world.live_jobs.values()
 
 
+def test_a_slot_that_becomes_free_is_used_soon(bench: Bench) -> None:
+    bench.limits = Limits(POLL, RETRIES, 3600.0, LATENCY, slots=1)
+    bench.restart()
+    bench.add("a", "b")
+    bench.run(500, until=1)
+    assert (bench.started("a"), bench.started("b")) == (1, 0)
+    bench.run(4)
+    assert bench.started("b") == 1, "not only with the next poll, after 10 s"
+    asked = bench.world.commands.count("live")
+    bench.add("c")
+    bench.run(5)
+    assert bench.started("c") == 0
+    assert bench.world.commands.count("live") == asked, "without a slot there is no haste"
+
+
 def test_held_jobs_are_told_once(bench: Bench) -> None:
     bench.world.seconds = 300
     bench.add("a")
