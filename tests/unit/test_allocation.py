@@ -121,6 +121,7 @@ REFUSED = [
     ({"site/scheduler/select": "a=b"}, HERE + "select: only PBS has one"),
     ({"site/scheduler/kind": "none"}, HERE + "queues: kind none has no queues"),
     ({"site/scheduler": {"kind": "none", "packing": {}}}, HERE + "packing: kind none has no jobs to pack"),
+    ({"site/scheduler/kind": "cobalt", "site/scheduler/packing": {}}, HERE + "packing: under cobalt only aprun"),
     ({"site/scheduler/packing": {"in_turn": 0}}, HERE + "packing.in_turn: "),
     ({"site/scheduler/packing": {"turns": 2}}, HERE + "packing"),
     ({"site/scheduler/account": "$(id)"}, HERE + r"account: '\$\(id\)' is not a name"),

@@ -154,6 +154,10 @@ def parse_site(values: dict[str, Any], origin: str) -> Site:
         origin=origin,
         **given,
     )
+    if site.scheduler.packing and site.scheduler.kind == "cobalt" and site.launcher.nodefile:
+        raise UserError(
+            f"{origin}: site.scheduler.packing: under cobalt only aprun keeps jobs that share one on nodes of their own"
+        )
     threads = site.hardware.cores_per_node * site.hardware.threads_per_core
     ranks = site.ranks_per_node * site.nodes_per_machine
     if ranks * site.threads > threads:

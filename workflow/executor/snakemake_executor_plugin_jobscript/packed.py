@@ -7,6 +7,7 @@ what the runner notes of each of its scripts. So any driver finds them again by 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shlex
 import shutil
@@ -77,17 +78,18 @@ class Packed:
             return record if isinstance(record, dict) else None
         return None
 
-    def has_ended(self, member: Member) -> bool:
-        return (self.folder / (member.label + runner.ENDED)).exists()
+    def has(self, member: Member, suffix: str) -> bool:
+        """Whether a script has such a file; a file system that fails shows none."""
+        return os.path.exists(self.folder / (member.label + suffix))  # noqa: PTH110 (Path's may raise)
 
     def is_over(self, member: Member) -> bool:
         """Whether a script has ended or is to end."""
-        return self.has_ended(member) or (self.folder / (member.label + runner.CANCEL)).exists()
+        return self.has(member, runner.ENDED) or self.has(member, runner.CANCEL)
 
     def live(self, job: Live, member: Member) -> Live:
         """A script that has not ended, of a job that lives."""
         state = job.state
-        if state is State.RUNNING and not (self.folder / (member.label + runner.STARTED)).exists():
+        if state is State.RUNNING and not self.has(member, runner.STARTED):
             state = State.QUEUED
         return Live(job.job + SEPARATOR + member.label, member.name, state, job.reason)
 
@@ -102,12 +104,14 @@ class Packed:
             return replace(told, queued=queued, run=run)
         if job is None:
             return None
-        if not started and any((self.folder / (other.label + runner.STARTED)).exists() for other in self.members):
-            return Ended(Outcome.POSTPONED, detail="the job ended before its turn", final=job.final)
+        # Without the runner's word, that may still be on its way through the file system.
+        final = job.final and ended is not None
+        never_began = not started and not ended and any(self.has(other, runner.STARTED) for other in self.members)
+        if never_began and job.outcome is not Outcome.CANCELLED:
+            return Ended(Outcome.POSTPONED, detail="the job ended before its turn", final=False)
         if job.outcome is Outcome.DONE:
             return replace(UNKNOWN, queued=queued)
-        # the runner's word may still be on its way through the file system
-        return replace(job, queued=queued, final=job.final and ended is not None)
+        return replace(job, queued=queued, final=final)
 
     def _told(self, member: Member, record: Mapping[str, Any]) -> Ended | None:
         """The runner's record in our words; None where the whole job was ended, and its own verdict counts."""
@@ -143,9 +147,8 @@ class PackingScheduler:
         place = script.parent / FOLDER
         if place not in self._places:
             self._places.add(place)
-            for file in place.glob(f"*/{JOB}"):
-                with suppress(OSError):
-                    self._names[file.read_text().strip()] = file.parent.name
+            for job, name in _jobs_in(place):
+                self._names[job] = name
 
     def live(self, jobs: Collection[str], names: bool) -> list[Live]:
         """As `Scheduler.live`, with the scripts of a packed job in its place."""
@@ -153,7 +156,7 @@ class PackingScheduler:
         for job in self._inner.live({job.partition(SEPARATOR)[0] for job in jobs}, names):
             if pack := self._pack(job.name):
                 self._names[job.job] = job.name
-                listed += [pack.live(job, member) for member in pack.members if not pack.has_ended(member)]
+                listed += [pack.live(job, member) for member in pack.members if not pack.has(member, runner.ENDED)]
             else:
                 listed.append(job)
         return listed
@@ -165,14 +168,19 @@ class PackingScheduler:
         for whole, labels in _by_job(jobs).items():
             pack = self._pack(self._names.get(whole, ""))
             members = {label: member for label in labels if pack and (member := pack.member(label))}
-            if pack is None or len(members) < len(labels):
-                found |= {whole + SEPARATOR + label: UNKNOWN for label in labels if label not in members}
-            if pack is None or not members:
-                continue
-            judged = {label: pack.judge(member, None) for label, member in members.items()}
+            judged = {label: pack.judge(member, None) for label, member in members.items()} if pack else {}
             job = None
-            if None in judged.values():
-                job = self._inner.ended({whole: pack.folder / SCRIPT}).get(whole)
+            if pack is None or None in judged.values():
+                script = pack.folder / SCRIPT if pack else jobs[whole + SEPARATOR + labels[0]]
+                job = self._inner.ended({whole: script}).get(whole)
+            if pack is None:
+                # what it holds cannot be read (now): nothing is known of its scripts as long as it lives
+                if isinstance(job, Ended):
+                    found |= {whole + SEPARATOR + label: UNKNOWN for label in labels}
+                continue
+            if isinstance(job, Live) and job.name != pack.folder.name:
+                job = UNKNOWN  # the scheduler counts anew, and the id is another job's by now
+            found |= {whole + SEPARATOR + label: UNKNOWN for label in labels if label not in members}
             for label, member in members.items():
                 if isinstance(job, Live) and judged[label] is None:
                     found[whole + SEPARATOR + label] = pack.live(job, member)
@@ -197,6 +205,7 @@ class PackingScheduler:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._names[job] = name
+        self._pack(name)
         with suppress(OSError):  # it is found by its name, too, as long as it lives
             (folder / JOB).write_text(job)
         return [job + SEPARATOR + script.stem for script, _ in scripts]
@@ -204,18 +213,25 @@ class PackingScheduler:
     def cancel(self, jobs: Collection[str]) -> None:
         """As `Scheduler.cancel`: a packed job as a whole when all that is left of it is to go, else its scripts."""
         whole = [job for job in jobs if SEPARATOR not in job]
+        marks: list[Path] = []
         for job, labels in _by_job(jobs).items():
             pack = self._pack(self._names.get(job, ""))
             if pack is None or all(pack.is_over(member) or member.label in labels for member in pack.members):
                 whole.append(job)
-                continue
-            for label in labels:
-                try:
-                    (pack.folder / (label + runner.CANCEL)).touch()
-                except OSError as error:
-                    raise UnreachableError(f"{error.filename}: {error.strerror}") from None
+            else:
+                marks += [pack.folder / (label + runner.CANCEL) for label in labels]
         if whole:
             self._inner.cancel(whole)
+        problem = ""
+        for mark in marks:
+            try:
+                mark.touch()
+            except FileNotFoundError:
+                pass  # the folder is gone, and with it what could be told
+            except OSError as error:
+                problem = f"{error.filename or mark}: {error.strerror}"
+        if problem:
+            raise UnreachableError(problem)
 
     def log(self, script: Path, job: str | None) -> Path | None:
         """As `Scheduler.log`."""
@@ -257,6 +273,15 @@ class PackingScheduler:
         script.write_text(f"{text}\nexec {start}\n")
         script.chmod(0o755)
         self._places.add(folder.parent)
+
+
+def _jobs_in(place: Path) -> list[tuple[str, str]]:
+    """Ids and names of the packed jobs with a folder there, the newest last: schedulers may count anew."""
+    found = []
+    for file in place.glob(f"*/{JOB}"):
+        with suppress(OSError, ValueError):
+            found.append((file.stat().st_mtime, file.read_text().strip(), file.parent.name))
+    return [(job, name) for _, job, name in sorted(found)]
 
 
 def _by_job(jobs: Iterable[str]) -> dict[str, list[str]]:

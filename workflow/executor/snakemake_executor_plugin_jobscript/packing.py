@@ -107,15 +107,15 @@ def shares(scripts: Sequence[Path]) -> tuple[list[list[Path]], list[list[Path]]]
     scripts could still join, each in the order of their first scripts.
     """
     alone: list[tuple[int, list[Path]]] = []
-    by_head: dict[Path, list[tuple[int, Request]]] = {}
+    by_head: dict[tuple[Path, Path], list[tuple[int, Request]]] = {}  # and by the scripts' folder
     for position, script in enumerate(scripts):
         if (wanted := request(script)) and room(wanted.head):
-            by_head.setdefault(wanted.head, []).append((position, wanted))
+            by_head.setdefault((wanted.head, script.parent), []).append((position, wanted))
         else:
             alone.append((position, [script]))
     now = alone
     later: list[tuple[int, list[Path]]] = []
-    for head, members in by_head.items():
+    for (head, _), members in by_head.items():
         has = room(head)
         packed: set[int] = set()
         for pack, chosen in fill([(scripts[i].stem, wanted) for i, wanted in members], has) if has else []:

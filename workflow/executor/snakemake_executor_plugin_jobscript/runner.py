@@ -6,6 +6,7 @@ others. A file `LABEL.cancel` ends one script, a signal all of them.
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -22,7 +23,8 @@ TICK = 0.2  # seconds between two looks at what runs
 LOOK = 2.0  # seconds between two looks for files that cancel something
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL
 MARGIN = 60.0  # seconds before the job's limit at which scripts are ended, so that they can keep what they have
-STAGGER = 1.0  # seconds between two starts under Cobalt: aprun's claims for nodes must not cross
+STAGGER = 1.0  # seconds between two starts under Cobalt: all of a service node's jobs start there
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 Member = dict[str, Any]
 
@@ -42,6 +44,18 @@ def hosts() -> list[str]:
         command = ["scontrol", "show", "hostnames", nodes]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return []
+
+
+def say(text: str) -> None:
+    """For the job's output, which may be on a full disk: nothing is kept back that would be tried again at the end."""
+    with contextlib.suppress(OSError):
+        os.write(1, f"{text}\n".encode())
+
+
+def tie() -> None:
+    """In a script's process: it is told to end when the runner is gone, whose process group it leaves."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 class Running:
@@ -108,29 +122,32 @@ class Runner:
             if now - self.last_start < self.stagger:
                 return
             member = self.waiting.popleft()
-            if (self.folder / (member["label"] + CANCEL)).exists():
+            if self._is_cancelled(member):
                 self._record(member, None, "cancelled")
             elif self.limit - now >= member["seconds"] / 2:  # else it is left for another job
                 self._start(member, now)
+
+    def _is_cancelled(self, member: Member) -> bool:
+        return os.path.exists(self.folder / (member["label"] + CANCEL))  # noqa: PTH110 (Path's may raise)
 
     def _start(self, member: Member, now: float) -> None:
         nodes = [self.free.pop(0) for _ in range(member["nodes"])]
         names = [self.names[i] for i in nodes] if self.names else []
         environment = {**os.environ, PACK: f"{self.folder.name}, one of {len(self.pack['members'])} scripts"}
         if names:
-            file = self.folder / (member["label"] + NODES)
-            file.write_text("".join(f"{name}\n" for name in names))
-            environment[NODEFILE] = str(file)
+            environment[NODEFILE] = str(self.folder / (member["label"] + NODES))
             if "PBS_NODEFILE" in environment:
-                environment["PBS_NODEFILE"] = str(file)
+                environment["PBS_NODEFILE"] = environment[NODEFILE]
         try:
+            if names:
+                Path(environment[NODEFILE]).write_text("".join(f"{name}\n" for name in names))
             log = Path(member["log"])
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as output:
                 # a process group of its own, to be ended with all that it started; the session stays the job's
                 process = subprocess.Popen(
                     [member["script"]], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
-                    process_group=0,
+                    process_group=0, preexec_fn=tie,  # noqa: PLW1509 (there are no threads here)
                 )  # fmt: skip
         except OSError as error:
             self.free = sorted([*self.free, *nodes])
@@ -144,6 +161,9 @@ class Runner:
         """Note what has ended; end what is over its time or was cancelled."""
         now = time.time()
         look, self.last_look = (True, now) if now - self.last_look >= LOOK else (False, self.last_look)
+        for member in [member for member in self.waiting if look and self._is_cancelled(member)]:
+            self.waiting.remove(member)
+            self._record(member, None, "cancelled")
         for running in list(self.running):
             code = running.process.poll()
             if code is not None:
@@ -155,7 +175,7 @@ class Runner:
                 running.signal(signal.SIGKILL)
             elif now >= running.until:
                 running.end("walltime")
-            elif look and (self.folder / (running.member["label"] + CANCEL)).exists():
+            elif look and self._is_cancelled(running.member):
                 running.end("cancelled")
 
     def _record(self, member: Member, code: int | None, reason: str) -> None:
@@ -164,11 +184,11 @@ class Runner:
 
     def _note(self, member: Member, suffix: str, record: dict[str, Any]) -> None:
         """Write a record. Where that fails, the driver judges by the script's output."""
-        print(f"{member['label']}{suffix}: {json.dumps(record)}", flush=True)
+        say(f"{member['label']}{suffix}: {json.dumps(record)}")
         try:
             write(self.folder / (member["label"] + suffix), record)
         except OSError as error:
-            print(f"{member['label']}{suffix}: not written: {error}", file=sys.stderr, flush=True)
+            say(f"{member['label']}{suffix}: not written: {error}")
 
 
 if __name__ == "__main__":

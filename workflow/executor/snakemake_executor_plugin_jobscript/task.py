@@ -85,8 +85,9 @@ class Task:
 
     `priority` says what is submitted first of all that is ready, `ready` since when nothing but room has been missing.
     `before` is the output as it was when the current attempt began. `looks` is how many listings without a job of this
-    name are needed before one is submitted: several after a submission that had no answer. `gone` counts the polls
-    that the scheduler has known nothing of the job.
+    name are needed before one is submitted: several after a submission that had no answer, whose job may turn up at any
+    time (`doubtful`). `gone` counts the polls that the scheduler has known nothing of the job, `postponed` the jobs
+    shared with others that ended before this script's turn.
     """
 
     script: Path
@@ -105,6 +106,8 @@ class Task:
     running: float | None = None
     left: float | None = None
     gone: int = 0
+    postponed: int = 0
+    doubtful: bool = False
     held: bool = False
     delayed: bool = False
     told: Ended | None = None

@@ -49,6 +49,7 @@ DETAILS = 50  # jobs that are asked about in one poll after they left the queue
 SOONEST = 2.0  # seconds between two polls, at least, where new jobs ask for one ahead of time
 LONGEST_DELAY = 300.0  # seconds before a retry, at most
 CANCEL_TRIES = 4
+POSTPONED_TRIES = 3  # jobs shared with others that a script waits for in vain, before it gets one to itself
 
 
 class SilenceError(Exception):
@@ -181,7 +182,7 @@ class Tracker:
                 if task.job:
                     task.phase = Phase.RECALLED
                 else:  # a driver was killed while it submitted
-                    task.unsure, task.looks = True, CONFIRMATIONS
+                    task.unsure, task.doubtful, task.looks = True, True, CONFIRMATIONS
             self._tasks[task.name] = task
         return arrived
 
@@ -201,7 +202,8 @@ class Tracker:
         if not ids and not waiting:
             return
         try:
-            listed = self._scheduler.live(ids, names=bool(waiting or self._in(Phase.RECALLED)))
+            doubtful = any(task.doubtful for task in self._tasks.values())
+            listed = self._scheduler.live(ids, names=bool(waiting or doubtful or self._in(Phase.RECALLED)))
             self._compare(listed, now)
             self._ask_details(now)
         except UnreachableError as error:
@@ -279,6 +281,8 @@ class Tracker:
     def _judge(self, task: Task, told: Ended, now: float) -> None:
         """Decide how a job ended, or wait a little for its output to be seen."""
         outcome = told.outcome
+        if outcome is Outcome.POSTPONED and task.changed():
+            outcome, told = Outcome.DONE, replace(told, detail="")
         if outcome is None:  # nobody knows: a new output is as good as an exit code, an old one is not
             outcome = Outcome.DONE if task.changed() else Outcome.VANISHED
             told = replace(told, detail="" if outcome is Outcome.DONE else "no exit code and no new output")
@@ -299,6 +303,7 @@ class Tracker:
         if outcome is Outcome.POSTPONED and not self._stopped.is_set():  # no attempt: it never began
             task.again(0.0)
             task.attempt -= 1
+            task.postponed += 1
             self._notes.event("retry", task, outcome=outcome, detail=told.detail)
             return
         if result.done or final or self._stopped.is_set():
@@ -344,10 +349,14 @@ class Tracker:
         in_order = {task.script: task for task in sorted(ready, key=lambda task: -task.priority)}
         for task in in_order.values():
             task.ready = now if task.ready is None else task.ready
-        jobs, open_jobs = shares(list(in_order))
+        alone = [script for script, task in in_order.items() if task.postponed >= POSTPONED_TRIES]
+        jobs, open_jobs = shares([script for script in in_order if script not in alone])
+        jobs += [[script] for script in alone]
         for scripts in open_jobs:  # the last to come may bring others
             if now - max(in_order[script].ready or now for script in scripts) >= self._limits.gather:
                 jobs.append(scripts)
+        positions = {script: position for position, script in enumerate(in_order)}
+        jobs.sort(key=lambda scripts: positions[scripts[0]])
         for scripts in jobs[: min(BATCH, max(0, self._slots()))]:
             if self._submitting.due(now) and not self._stopped.is_set():
                 self._submit([in_order[script] for script in scripts], now)
@@ -381,7 +390,7 @@ class Tracker:
         except UnreachableError as error:
             # it may have come through: listings have to tell several times that it has not
             for task in tasks:
-                task.unsure, task.looks, task.due = True, CONFIRMATIONS, now
+                task.unsure, task.doubtful, task.looks, task.due = True, True, CONFIRMATIONS, now
             self._silent(self._submitting, "takes no jobs", error, now)
         else:
             for task, job in zip(tasks, jobs, strict=True):

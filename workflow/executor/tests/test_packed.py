@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class Local:
             elif job in self.processes and (code := self.processes[job].poll()) is not None:
                 found[job] = exited(code if code >= 0 else 128 - code)
             else:
-                found[job] = UNKNOWN
+                found[job] = next((live for live in self.live([job], False)), UNKNOWN)
         return found
 
     def submit(self, script: Path, name: str) -> str:
@@ -388,12 +389,10 @@ def test_a_lost_submission_that_turns_up_late_is_cancelled(bench: Bench) -> None
     bench.until(lambda: bench.scheduler.submissions)
     bench.scheduler.fault = ""
     bench.until(lambda: len(bench.scheduler.submissions) == 2)
-    bench.script("c", wait_for("go"))
-    bench.add("c")  # has the names listed
     bench.until(lambda: any("turned up" in line for line in bench.said))
     bench.scheduler.hold = False
     (bench.folder / "go").touch()
-    bench.finish(3)
+    bench.finish(2)
     assert all(result.done for result in bench.results.values())
     assert bench.started("a") == 1
     assert bench.scheduler.verdicts.keys() == {"1"}, "cancelled as a whole, once both of its scripts are"
@@ -452,8 +451,7 @@ def test_a_job_that_dies_takes_its_verdict_to_what_ran_and_none_to_what_did_not(
     bench.until(lambda: bench.all_started("done", "runs"))
     bench.scheduler.verdicts["1"] = Ended(Outcome.NODE_FAILURE, detail="node down")
     bench.scheduler.end("1", signal.SIGKILL if how == "killed" else signal.SIGTERM)
-    if how == "killed":  # a scheduler ends all processes of a job
-        subprocess.run(["pkill", "-KILL", "-f", f"{bench.folder}/runs.sh"], check=True)
+    # (the script goes with the runner, though it is not in its process group)
     bench.finish(3)
     told = {name: (result.reason, result.attempts) for name, result in bench.results.items()}
     assert told == {"done": ("done", 1), "runs": ("done", 2), "waits": ("done", 1)}
@@ -515,3 +513,148 @@ def test_out_of_memory_by_the_scripts_own_words(bench: Bench) -> None:
     bench.add("a", "b")
     bench.finish(2)
     assert (bench.results["a"].reason, bench.results["a"].attempts) == ("out-of-memory", 1)
+
+
+def test_what_a_job_holds_cannot_be_read_for_a_while(bench: Bench) -> None:
+    for name in "ab":
+        bench.script(name, wait_for("go"))
+    bench.add("a", "b")
+    bench.until(lambda: bench.all_started("a", "b") and (bench.packs()[0] / JOB).exists())
+    manifest = bench.packs()[0] / runner.MANIFEST
+    manifest.rename(manifest.with_name("away"))
+    bench.restart()
+    bench.add("a", "b")
+    soon = time.monotonic() + 3.0
+    bench.until(lambda: time.monotonic() > soon)
+    manifest.with_name("away").rename(manifest)
+    bench.until(lambda: sum("attached to job 1:" in line for line in bench.said) == 2)
+    (bench.folder / "go").touch()
+    bench.finish(2)
+    assert len(bench.scheduler.submissions) == 1
+    bench.check()
+
+
+def test_records_that_never_came_where_the_output_did(bench: Bench) -> None:
+    bench.head(1, 120)
+    bench.script("a")
+    bench.script("b")
+    bench.add("a", "b")
+    bench.until(lambda: bench.scheduler.processes)
+    bench.scheduler.processes["1"].wait(30)
+    for suffix in (runner.STARTED, runner.ENDED):
+        (bench.packs()[0] / f"b{suffix}").unlink()
+    bench.finish(2)
+    assert {name: (result.reason, result.attempts) for name, result in bench.results.items()} == {
+        "a": ("done", 1), "b": ("done", 1)
+    }  # fmt: skip
+    assert len(bench.scheduler.submissions) == 1
+
+
+def test_a_job_that_the_user_deletes_is_not_submitted_again(bench: Bench) -> None:
+    bench.head(1, 120)
+    bench.script("runs", "sleep 100")
+    bench.script("waits")
+    bench.add("runs", "waits")
+    bench.until(lambda: bench.started("runs"))
+    bench.scheduler.cancel(["1"])
+    bench.finish(2)
+    assert [result.reason for result in bench.results.values()] == ["cancelled", "cancelled"]
+    assert len(bench.scheduler.submissions) == 1
+
+
+def test_an_id_that_is_another_job_by_now(bench: Bench) -> None:
+    bench.scheduler.hold = True
+    for name in "ab":
+        bench.script(name)
+    bench.add("a", "b")
+    bench.until(lambda: bench.scheduler.submissions)
+    bench.script("foreign", wait_for("go"))
+    bench.scheduler.names["1"], bench.scheduler.queued["1"] = "foreign", bench.folder / "foreign.sh"
+    bench.scheduler.hold = False
+    bench.restart()
+    bench.add("a", "b")
+    bench.finish(2)
+    assert {result.job for result in bench.results.values()} == {"2:a", "2:b"}
+    (bench.folder / "go").touch()
+
+
+def test_what_comes_first_is_not_passed_over_for_full_jobs(bench: Bench) -> None:
+    bench.limits = Limits(poll=0.1, latency=0.5, gather=0.0, slots=1)
+    bench.restart()
+    bench.script("urgent", nodes=3)
+    for name in ("low1", "low2"):
+        bench.script(name, nodes=4)
+    bench.add("low1", "low2")
+    bench.add("urgent", priority=9)
+    bench.finish(3)
+    assert [line[1] for line in bench.runs() if line[2] == "start"] == ["urgent", "low1", "low2"]
+
+
+def test_a_script_that_waits_its_turn_is_cancelled_at_once(bench: Bench) -> None:
+    bench.head(1, 120)
+    bench.script("runs", wait_for("go"))
+    bench.script("waits")
+    bench.add("runs", "waits")
+    bench.until(lambda: bench.started("runs"))
+    (bench.packs()[0] / f"waits{runner.CANCEL}").touch()
+    bench.until(lambda: "waits" in bench.results)
+    assert bench.results["waits"].reason == "cancelled"
+    (bench.folder / "go").touch()
+    bench.finish(2)
+    assert bench.results["runs"].done
+
+
+def test_a_mark_that_cannot_be_made_keeps_no_job_from_being_cancelled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        bench.script(name, "sleep 100")
+    bench.add("a", "b")
+    bench.until(lambda: bench.all_started("a", "b"))
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "touch", full)
+    scheduler = bench.tracker._scheduler
+    with pytest.raises(UnreachableError, match="No space left"):
+        scheduler.cancel(["1:a", "7"])
+    assert bench.scheduler.verdicts.keys() == {"7"}
+    scheduler.cancel(["1:a", "1:b"])
+    assert bench.scheduler.verdicts.keys() == {"7", "1"}
+
+
+def test_folders_that_cannot_be_read_stop_no_driver(bench: Bench) -> None:
+    folder = bench.folder / FOLDER / "p-odd"
+    folder.mkdir(parents=True)
+    (folder / JOB).write_bytes(b"\xff\xfe")
+    (folder / runner.MANIFEST).write_text("[]")
+    for name in "ab":
+        bench.script(name)
+    bench.add("a", "b")
+    bench.finish(2)
+    assert all(result.done for result in bench.results.values())
+
+
+def test_a_full_disk_ends_no_script(bench: Bench) -> None:
+    """Neither the job's output can be written, nor the list of one script's nodes."""
+    folder = bench.folder / FOLDER / "p-0"
+    folder.mkdir(parents=True)
+    (folder / f"b{runner.NODES}").mkdir()
+    members = []
+    for name in "ab":
+        bench.script(name)
+        script = bench.folder / f"{name}.sh"
+        members.append({"label": name, "script": str(script), "log": str(folder / name), "nodes": 1, "seconds": 100})
+    (folder / runner.MANIFEST).write_text(json.dumps({"nodes": 2, "seconds": 100, "members": members}))
+    hosts = bench.folder / "hosts"
+    hosts.write_text("n1\nn2\n")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-I", runner.__file__, folder], stdout=full, stderr=full, timeout=60,
+            env={"PATH": os.environ["PATH"], "PBS_NODEFILE": str(hosts)},
+        )  # fmt: skip
+    assert done.returncode == 0
+    assert (bench.folder / "a.out").exists()
+    record = json.loads((folder / f"b{runner.ENDED}").read_text())
+    assert record["reason"] == "could not be started: Is a directory"
