@@ -37,10 +37,12 @@ ENDED = frozenset({
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT",
 })  # fmt: skip
 
-# What a site's modules would do. Without it MPI finds that the "hosts" share memory, and their links stay idle.
+# What a site's modules would do. Without the first line MPI finds that the "hosts" share memory, and their links stay
+# idle. Without the second its address is long, and mpi/pmi2 of Slurm 22.05 loses the thread where it comes in pieces.
 TASK_PROLOG = """\
 #!/bin/sh
 echo export UCX_TLS=tcp,self
+echo export UCX_NET_DEVICES=eth0
 """
 # MinJobAge: `scontrol show job` knows a job for ten minutes after its end. KillWait: seconds between SIGTERM and
 # SIGKILL at the time limit. config_overrides: believe this file, not the machine, about the number of cores.
