@@ -19,7 +19,8 @@ from typing import Any
 from snakemake_executor_plugin_jobscript.contact import Contact
 from snakemake_executor_plugin_jobscript.journal import Journals
 from snakemake_executor_plugin_jobscript.notes import Notes
-from snakemake_executor_plugin_jobscript.packed import SEPARATOR, PackingScheduler
+from snakemake_executor_plugin_jobscript.pack_record import SEPARATOR
+from snakemake_executor_plugin_jobscript.packed import PackingScheduler
 from snakemake_executor_plugin_jobscript.packing import shares
 from snakemake_executor_plugin_jobscript.schedulers.base import (
     UNKNOWN,
