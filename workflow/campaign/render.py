@@ -146,16 +146,23 @@ def _one_node(
     site = campaign.site
     placement = Placement(1, 1, threads, -(-threads // site.hardware.cores_per_node))
     away = allocation is not None and (site.launcher.leads_to_nodes or allocation.pack)
-    kind = pack_script(allocation, placement, 0)
     return {
         "campaign": campaign.name,
         "site": site,
         "place": place,
         "threads": threads,
-        "placement": placement,
-        "allocation": allocation,
-        "gpus": 0,
         "launcher": _launcher(site, placement, allocation) if away else "",
+        **_asked(allocation, placement, 0, layout),
+    }
+
+
+def _asked(allocation: Allocation | None, placement: Placement, gpus: int, layout: Layout) -> dict[str, Any]:
+    """What directives.sh.j2 is told, but for the site and the output: what a job asks of its scheduler."""
+    kind = pack_script(allocation, placement, gpus)
+    return {
+        "allocation": allocation,
+        "placement": placement,
+        "gpus": gpus,
         "pack_script": kind.path(layout).absolute() if kind else "",
     }
 
@@ -180,14 +187,10 @@ def script_text(
     """The script of one cell."""
     template = template or _template("job")
     cell, site, settings = planned.cell, campaign.site, planned.settings
-    kind = pack_script(planned.allocation, planned.placement, _gpus(planned))
     return template.render(
+        _asked(planned.allocation, planned.placement, _gpus(planned), layout),
         campaign=campaign.name,
         name=cell.name,
-        placement=planned.placement,
-        allocation=planned.allocation,
-        gpus=_gpus(planned),
-        pack_script=kind.path(layout).absolute() if kind else "",
         output=_output(layout.log(f"train/{cell.name}"), planned.allocation),
         torch_ranks=settings.engine == "torch" and planned.ranks > 1,
         port=FIRST_PORT + int(cell.hash, 16) % PORTS,

@@ -151,20 +151,22 @@ class PackingScheduler:
 
     def _write(self, folder: Path, scripts: Sequence[tuple[Path, str]]) -> None:
         """What the job is, in its folder. Raises OSError."""
-        head = next(wanted.head for script, _ in scripts if (wanted := request(script)))
-        has = room(head)
-        if has is None:
-            raise FileNotFoundError(2, "the script of packed jobs cannot be read", str(head))
-        members = []
-        for script, name in scripts:
+        requests = []
+        for script, _ in scripts:
             wanted = request(script)
             if wanted is None:
                 raise FileNotFoundError(2, "does not say what it needs of a packed job", str(script))
-            log = self._inner.log(script, None) or folder / f"{script.stem}.log"
-            members.append(
-                {"label": script.stem, "name": name, "script": str(script), "log": str(log), "nodes": wanted.nodes,
-                 "seconds": 60 * wanted.minutes}
-            )  # fmt: skip
+            requests.append(wanted)
+        head = requests[0].head  # the same for all
+        has = room(head)
+        if has is None:
+            raise FileNotFoundError(2, "the script of packed jobs cannot be read", str(head))
+        members = [
+            {"label": script.stem, "name": name, "script": str(script), "nodes": wanted.nodes,
+             "seconds": 60 * wanted.minutes,
+             "log": str(self._inner.log(script, None) or folder / f"{script.stem}.log")}
+            for (script, name), wanted in zip(scripts, requests, strict=True)
+        ]  # fmt: skip
         manifest = {"submitted": time.time(), "nodes": has.nodes, "seconds": 60 * has.minutes, "members": members}
         text = head.read_text().replace(HERE, str(folder)).rstrip("\n")
         start = shlex.join([sys.executable, "-I", str(Path(runner.__file__).resolve()), str(folder)])

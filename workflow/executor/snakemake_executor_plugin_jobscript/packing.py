@@ -108,15 +108,19 @@ def shares(scripts: Sequence[Path]) -> tuple[list[list[Path]], list[list[Path]]]
     """
     alone: list[tuple[int, list[Path]]] = []
     by_head: dict[tuple[Path, Path], list[tuple[int, Request]]] = {}  # and by the scripts' folder
+    rooms: dict[Path, Room | None] = {}  # each head is read once
     for position, script in enumerate(scripts):
-        if (wanted := request(script)) and room(wanted.head):
+        wanted = request(script)
+        if wanted and wanted.head not in rooms:
+            rooms[wanted.head] = room(wanted.head)
+        if wanted and rooms[wanted.head]:
             by_head.setdefault((wanted.head, script.parent), []).append((position, wanted))
         else:
             alone.append((position, [script]))
     now = alone
     later: list[tuple[int, list[Path]]] = []
     for (head, _), members in by_head.items():
-        has = room(head)
+        has = rooms[head]
         packed: set[int] = set()
         for pack, chosen in fill([(scripts[i].stem, wanted) for i, wanted in members], has) if has else []:
             positions = [members[i][0] for i in chosen]
