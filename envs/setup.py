@@ -89,7 +89,12 @@ def requirements(with_mpich: bool, cuda_major: int | None = None) -> Path:
 
 
 def install(dev: bool, mpicc: str, lock: int, gpus: cuda.Request | None = None) -> None:
-    """Fill `.venv`. While Horovod compiles, everything else is downloaded and installed. Raises SetupError."""
+    """Fill `.venv`. Raises SetupError.
+
+    Horovod's build starts when all packages are there: it asks torch where its headers are, and torch imports packages
+    that another installation, going on beside, might just be replacing. (The answer is then empty, and the build fails
+    a minute later for want of a header.)
+    """
     python = VENV / "bin" / "python"
     env = clean_environment()
 
@@ -117,10 +122,10 @@ def install(dev: bool, mpicc: str, lock: int, gpus: cuda.Request | None = None) 
             pip("installing the CUDA compiler", "install", "--no-compile", "-c", pinned, compiler)
         toolkit = cuda.toolkit(VENV, gpus, cuda_major, torch)
     mpi = horovod.site_mpi(mpicc) if mpicc else horovod.bundled_mpi(VENV)
+    pip("installing everything else", "install", "--no-compile", *lists)
     with ThreadPoolExecutor(max_workers=1) as background:
         wheel = background.submit(horovod.ensure_wheel, VENV, mpi, HOROVOD_LOG, toolkit)
         try:
-            pip("installing everything else", "install", "--no-compile", *lists)
             run("compiling Python modules", [python, "-c", COMPILE], LOG, env, holds=[lock])
             built = wheel.result()
         except BaseException:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,34 @@ def test_a_changed_interposer_asks_for_a_new_set_up(monkeypatch: pytest.MonkeyPa
     with (copy / "bnn" / "mpi_trace" / "counters.c").open("a") as source:
         source.write("\n")
     assert setup.wanted_stamp(False, "") != before
+
+
+def test_horovod_is_built_when_no_installation_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its build imports torch to find its headers: packages that are being replaced would break that."""
+    installing: set[str] = set()
+    seen: list[tuple[set[str], bool]] = []
+    listed = False
+
+    def step(title: str, command: list[str | Path], *_: object, **__: object) -> None:
+        nonlocal listed
+        words = [str(word) for word in command]
+        if "install" in words:
+            installing.add(title)
+            time.sleep(0.2)  # a build that did not wait would find it going on
+            installing.discard(title)
+            listed |= any(word.endswith("requirements.txt") for word in words)
+
+    def build(*_: object) -> Path:
+        for _ in range(10):
+            seen.append((set(installing), listed))
+            time.sleep(0.01)
+        return tmp_path / "horovod.whl"
+
+    monkeypatch.setattr(setup, "run", step)
+    monkeypatch.setattr(setup, "prepare", lambda *_: None)
+    monkeypatch.setattr(setup, "VENV", tmp_path)
+    monkeypatch.setattr(setup.horovod, "bundled_mpi", lambda _: None)
+    monkeypatch.setattr(setup.horovod, "ensure_wheel", build)
+    setup.install(dev=True, mpicc="", lock=0)
+    assert seen
+    assert all(not going and complete for going, complete in seen)
