@@ -1,4 +1,4 @@
-"""PBS Pro's qsub, qstat and qdel, as on Polaris. Exit codes of the commands are PBS error numbers modulo 256."""
+"""PBS Pro's qsub, qselect, qstat and qdel, as on Polaris. Exit codes of the commands are PBS error numbers modulo 256."""
 
 import json
 import os
@@ -143,6 +143,39 @@ def place(job: Job, asked: str, letter: str) -> str:
         folder_name = {"o": "OU", "e": "ER"}[letter]
         path = path / f"{job['id']}.{folder_name}"
     return str(path)
+
+
+def qselect(words: list[str]) -> int:
+    """The ids of the jobs that are as asked for, one a line and no word if there is none (openpbs, src/cmds/qselect.c).
+
+    Everybody's without -u; ended ones only with -x (all states) or -H (them alone).
+    """
+    folder = core.home()
+    try:
+        found, rest = core.options(words, "a A c h l N p P q r s t u", "H J T x")
+    except RefusedError:
+        raise RefusedError(
+            "usage: qselect [-u user_name[,user_name...]] [-N name] [-s states] [-q dest] [-x] [-H]", 2
+        ) from None
+    if rest:
+        raise RefusedError("usage: qselect [-u user_name[,user_name...]] [-N name] [-s states] [-q dest] [-x] [-H]", 2)
+    if core.is_down(folder, "qselect"):
+        raise down("qselect")
+    live = core.visible(folder, core.live_jobs(folder)) + core.strangers(folder)
+    ended = [core.read_json(path) for path in (folder / "done").glob("[0-9]*.json")] if {"x", "H"} & set(found) else []
+    shown = sorted(ended, key=lambda job: job["number"]) + ([] if "H" in found else live)
+    if "u" in found:
+        users = [user.partition("@")[0] for user in found["u"].split(",")]
+        shown = [job for job in shown if job["user"] in users]
+    if "N" in found:
+        shown = [job for job in shown if job["name"] == found["N"]]
+    if "s" in found:
+        shown = [job for job in shown if LETTERS[job["state"]] in found["s"]]
+    if "q" in found:
+        shown = [job for job in shown if job["queue"] == found["q"].partition("@")[0]]
+    for job in shown:
+        core.say(job["id"] if "." in job["id"] else f"{job['id']}.{SERVER}")
+    return 0
 
 
 def qstat(words: list[str]) -> int:

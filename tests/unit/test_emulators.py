@@ -222,6 +222,26 @@ def test_pbs_asks_for_x_once_a_job_has_finished(pbs: Emulator) -> None:
     assert shown["job_state"] == "F"
 
 
+def test_pbs_selects_jobs(pbs: Emulator) -> None:
+    """Ids alone, a line each; nobody else's where a user is named."""
+    pbs.set(foreign=2, queue_delay=1000)
+    first, second = submit(pbs, "true", name="c-1"), submit(pbs, "true", name="c-2")
+    user = pbs.env()["USER"]
+    assert pbs.run("qselect", "-u", user).stdout.splitlines() == [first, second]
+    assert pbs.run("qselect", "-u", user, "-N", "c-2").stdout.split() == [second]
+    assert len(pbs.run("qselect").stdout.split()) == 4
+    pbs.set(queue_delay=None)
+    pbs.wait()
+    nothing = pbs.run("qselect", "-u", user)
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "")
+    assert pbs.run("qselect", "-x", "-u", user, "-s", "F").stdout.splitlines() == [first, second]
+    pbs.set(down=True)
+    away = pbs.run("qselect", "-u", user)
+    assert (away.returncode, away.stdout) == (111, "")
+    assert "qselect: cannot connect to server emulated (errno=111)" in away.stderr
+    assert pbs.run("qselect", "--bad").returncode == 2
+
+
 def test_pbs_output_files(pbs: Emulator, tmp_path: Path) -> None:
     script = tmp_path / "plain.sh"
     script.write_text("#!/bin/bash\n#PBS -l walltime=00:01:00\necho out; echo err >&2\n")
