@@ -1,4 +1,4 @@
-"""PBS Pro's qsub, qselect, qstat and qdel, as on Polaris. Exit codes of the commands are PBS error numbers modulo 256."""
+"""PBS Pro's qsub, qselect, qstat and qdel, as on Polaris. Exit codes of the commands are PBS's errors modulo 256."""
 
 import json
 import os

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_plugin_jobscript import runner
+from snakemake_executor_plugin_jobscript.contact import Limits
 from snakemake_executor_plugin_jobscript.journal import Journals
 from snakemake_executor_plugin_jobscript.packed import FOLDER, JOB
 from snakemake_executor_plugin_jobscript.schedulers.base import (
@@ -29,7 +30,7 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     exited,
 )
 from snakemake_executor_plugin_jobscript.task import Result
-from snakemake_executor_plugin_jobscript.tracking import Limits, Tracker
+from snakemake_executor_plugin_jobscript.tracking import Tracker
 
 START_S = 60.0  # until something must have happened, on a machine that does much else
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from snakemake_executor_plugin_jobscript.contact import Limits, SilenceError
 from snakemake_executor_plugin_jobscript.journal import Journals
 from snakemake_executor_plugin_jobscript.schedulers.base import (
     UNKNOWN,
@@ -25,8 +26,9 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     exited,
     killed_by,
 )
+from snakemake_executor_plugin_jobscript.submitting import CONFIRMATIONS
 from snakemake_executor_plugin_jobscript.task import REFUSED, Result, job_name
-from snakemake_executor_plugin_jobscript.tracking import CONFIRMATIONS, Limits, SilenceError, Tracker
+from snakemake_executor_plugin_jobscript.tracking import Tracker
 
 POLL, LATENCY, RETRIES = 10.0, 5.0, 2
 # Ways in which an attempt ends, and what the scheduler can tell of it then.
