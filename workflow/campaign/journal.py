@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,30 @@ def read_journal(layout: Layout) -> Iterator[Event]:
 def last_of_scripts(layout: Layout) -> dict[str, Event]:
     """The last event of each script, by the script's name without its suffix."""
     return {Path(str(event["script"])).stem: event for event in read_journal(layout) if event.get("script")}
+
+
+def limits_learnt(layout: Layout, since: float) -> list[str]:
+    """What the executor learnt since a moment (seconds since 1970) of how many jobs are taken at once, by queue."""
+    found: dict[str, Event] = {}
+    for event in read_journal(layout):
+        if event["event"] == "limit" and _moment(event) >= since:
+            found[str(event.get("queue", ""))] = event
+    return [_limit(queue, event) for queue, event in found.items()]
+
+
+def _limit(queue: str, event: Event) -> str:
+    slots = event.get("slots")
+    takes = f"at most {slots} jobs at once" if slots else "no jobs at the moment"
+    where = f" in queue {queue}" if queue else ""
+    waiting = " (those that wait)" if event.get("waiting_only") else ""
+    return f"the scheduler takes {takes}{waiting}{where}: {event.get('detail', '')}"
+
+
+def _moment(event: Event) -> float:
+    try:
+        return datetime.fromisoformat(str(event.get("time"))).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def told(event: Event) -> str:
