@@ -1,4 +1,4 @@
-"""The scheduler takes no more jobs, or is confused for a while, or shows what others put into their jobs: under the real
+"""The scheduler takes no more jobs, is confused for a while, or shows what others put into their jobs: under the real
 driver on emulated schedulers, this costs time and nothing else."""
 
 from __future__ import annotations
