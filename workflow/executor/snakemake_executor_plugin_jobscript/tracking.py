@@ -167,7 +167,9 @@ class Tracker:
         fresh = [task for task in self._in(Phase.WAITING) if task.due == 0.0 and not task.unsure]
         if not self._submissions.silenced() and self._with_room(fresh, now):
             return self._polled + min(poll, SOONEST)
-        if any(task.unsure for task in self._in(Phase.WAITING)) or self._in(Phase.RECALLED, Phase.LEFT):
+        unsure = [task for task in self._in(Phase.WAITING) if task.unsure]
+        urgent = any(task.in_doubt() for task in unsure) or self._with_room(unsure, now)
+        if urgent or self._in(Phase.RECALLED, Phase.LEFT):
             return self._polled + min(poll, CONFIRM_INTERVAL)
         return self._polled + poll
 
@@ -177,7 +179,7 @@ class Tracker:
         due = [task for task in self._in(Phase.WAITING) if task.due <= now]
         # without room, nothing but submissions that had no answer is looked for by name
         with_room = set(map(id, self._with_room(due, now)))
-        waiting = [task for task in due if task.unsure or id(task) in with_room]
+        waiting = [task for task in due if task.in_doubt() or id(task) in with_room]
         if not ids and not waiting:
             return
         try:
