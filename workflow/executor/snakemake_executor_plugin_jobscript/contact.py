@@ -59,9 +59,9 @@ class Contact:
         self.since, self.again, self._tries = None, 0.0, 0
         return silence
 
-    def rest(self, now: float) -> None:
-        """Not to be tried for a while, though there was an answer."""
-        self.again = now + min(self.poll * FACTOR, LONGEST) * self.random.uniform(0.5, 1.0)
+    def rest(self, now: float, polls: int) -> None:
+        """Not to be tried for some polling intervals, though there was an answer."""
+        self.again = now + min(self.poll * polls, LONGEST) * self.random.uniform(0.5, 1.0)
 
     def exhausted(self, now: float) -> bool:
         """Whether the silence has lasted for longer than patience allows."""

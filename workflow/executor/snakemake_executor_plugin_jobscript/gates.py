@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakemake_executor_plugin_jobscript.contact import Contact
+from snakemake_executor_plugin_jobscript.contact import FACTOR, Contact
 from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
 
 ALL = ""  # the gate of all queues
@@ -40,12 +40,13 @@ class Held:
 @dataclass
 class Gate:
     """One queue. `most` is how many jobs it takes from us at once, None if that is not known; `waiting_only` says that
-    running ones do not count. `tries` are refusals in a row, `words` the last one's."""
+    running ones do not count, and `words` are the scheduler's. While it is `paused`, its refusals do not tell why."""
 
     contact: Contact
     most: int | None = None
     waiting_only: bool = False
     words: str = ""
+    paused: bool = False
 
     def count(self, held: Held) -> int:
         return held.waiting if self.waiting_only else held.all
@@ -53,36 +54,36 @@ class Gate:
     def room(self, held: Held, now: float) -> int:
         """How many more jobs it may be given now."""
         one_more = 1 if self.contact.due(now) else 0
-        if self.most is not None:
-            return max(self.most - self.count(held), one_more)
-        return ANY if self.contact.since is None else one_more
+        if self.paused:
+            return one_more
+        return ANY if self.most is None else max(self.most - self.count(held), one_more)
 
     def limited(self, held: Held, words: str, waiting_only: bool, now: float) -> bool:
         """It took no more than we have there. Returns whether that is news."""
-        before = self.most
+        before, self.paused = self.most, False
         self.waiting_only, self.words = waiting_only, words
         self.most = self.count(held)
         self.contact.failed(now)
-        self.contact.rest(now)  # one more is tried rarely
+        self.contact.rest(now, FACTOR)  # one more is tried rarely
         return self.most != before
 
-    def unclear(self, words: str, now: float) -> bool:
-        """It took a job not, or perhaps. Returns whether that is news."""
+    def unclear(self, now: float) -> None:
+        """It took a job not, or perhaps."""
+        self.paused = True
         self.contact.failed(now)
-        news, self.words = words != self.words, words
-        return news
 
     def taken(self, held: Held, now: float) -> bool:
         """It took a job, which is among those held. Returns whether it takes more than was known."""
-        refused = self.contact.since is not None
+        self.paused, again = False, self.contact.again
         self.contact.worked(now)
         if self.most is None:
             return False
-        if refused:  # not the next one at once
-            self.contact.rest(now)
-        more = self.count(held) > self.most
-        self.most = max(self.most, self.count(held))
-        return more
+        if self.count(held) <= self.most:
+            self.contact.again = again
+            return False
+        self.most = self.count(held)
+        self.contact.rest(now, 1)  # there may be room for many
+        return True
 
 
 class Gates:

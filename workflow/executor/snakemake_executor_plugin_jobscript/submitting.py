@@ -178,7 +178,7 @@ class Submissions:
             task.words = words
             task.turned_away += 1
             self._notes.event("unclear", task, detail=words)
-        self._gates.gate(queue).unclear(words, now)
+        self._gates.gate(queue).unclear(now)
         if self._tell(queue, words):
             self._say(f"{tasks[0].script.stem}: not taken{_in(queue)} ({words}): tried again later")
 
