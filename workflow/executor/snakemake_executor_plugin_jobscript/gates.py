@@ -40,13 +40,15 @@ class Held:
 @dataclass
 class Gate:
     """One queue. `most` is how many jobs it takes from us at once, None if that is not known; `waiting_only` says that
-    running ones do not count, and `words` are the scheduler's. While it is `paused`, its refusals do not tell why."""
+    running ones do not count, and `words` are the scheduler's. While it is `paused`, one job is tried at a time: its
+    refusals do not tell why, or it took less than was known (which is believed the second time: `doubted`)."""
 
     contact: Contact
     most: int | None = None
     waiting_only: bool = False
     words: str = ""
     paused: bool = False
+    doubted: bool = False
 
     def count(self, held: Held) -> int:
         return held.waiting if self.waiting_only else held.all
@@ -60,10 +62,15 @@ class Gate:
 
     def limited(self, held: Held, words: str, waiting_only: bool, now: float) -> bool:
         """It took no more than we have there. Returns whether that is news."""
-        before, self.paused = self.most, False
+        before = self.most
         self.waiting_only, self.words = waiting_only, words
-        self.most = self.count(held)
         self.contact.failed(now)
+        # a job that has ended for us may be there for the scheduler a little longer
+        self.paused = self.doubted = before is not None and self.count(held) < before and not self.doubted
+        if self.paused:
+            self.contact.rest(now, 1)
+            return False
+        self.most = self.count(held)
         self.contact.rest(now, FACTOR)  # one more is tried rarely
         return self.most != before
 
@@ -74,7 +81,8 @@ class Gate:
 
     def taken(self, held: Held, now: float) -> bool:
         """It took a job, which is among those held. Returns whether it takes more than was known."""
-        self.paused, again = False, self.contact.again
+        self.paused = self.doubted = False
+        again = self.contact.again
         self.contact.worked(now)
         if self.most is None:
             return False

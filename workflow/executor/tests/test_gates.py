@@ -56,6 +56,20 @@ def test_a_limit_of_all_queues_holds_for_each() -> None:
     assert learnt.taken("q", held(6), 1.0) == [ALL]
 
 
+def test_less_room_than_was_known_is_believed_the_second_time() -> None:
+    """A job of ours that has ended may still count for the scheduler."""
+    learnt = gates()
+    learnt.gate("q").limited(Held(0, 5), "full", False, 0.0)
+    assert not learnt.gate("q").limited(Held(0, 4), "full", False, 100.0)
+    assert learnt.room("q", held(4), 101.0) == 0
+    assert learnt.room("q", held(4), 100.0 + POLL) == 1, "soon"
+    learnt.taken("q", held(5), 111.0)
+    assert learnt.gate("q").most == 5
+    learnt.gate("q").limited(Held(0, 4), "full", False, 200.0)
+    assert learnt.gate("q").limited(Held(0, 4), "full", False, 210.0)
+    assert learnt.gate("q").most == 4
+
+
 def test_words_that_do_not_tell_pause_a_queue_whatever_was_learnt() -> None:
     learnt = gates()
     learnt.gate("q").limited(Held(0, 5), "full", False, 0.0)

@@ -312,9 +312,8 @@ def test_a_limit_counts_jobs_and_leaves_nothing_of_those_that_were_not_taken(ben
     bench.finish(9)
     assert all(result.done and result.attempts == 1 for result in bench.results.values())
     assert len(bench.scheduler.submissions) == len(bench.packs()) + 1 == 3, "of four, four, and one script"
-    learnt = [
-        event["slots"] for event in bench.journals.of(bench.folder / "s0.sh").events() if event["event"] == "limit"
-    ]
+    events = bench.journals.of(bench.folder / "s0.sh").events()
+    learnt = [event["slots"] for event in events if event["event"] == "limit"]
     assert learnt == [1]
     bench.check()
 
