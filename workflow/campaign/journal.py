@@ -12,6 +12,7 @@ from bnn.records.watchdog import read_watchdog
 from campaign.layout import Layout
 
 Event = dict[str, Any]
+NOT_TAKEN = ("waits", "unclear")  # submissions that failed and are tried again
 WATCHDOG_CODE = 70  # exit code of a cell's script whose ranks the watchdog has ended
 
 
@@ -61,6 +62,8 @@ def _moment(event: Event) -> float:
 
 def told(event: Event) -> str:
     """An event in words: what happened to which job, why, and where its output is."""
+    if event["event"] in NOT_TAKEN:
+        return f"not taken by the scheduler so far: {event.get('detail', '')}"
     what = event.get("outcome") or event["event"]
     job = f"job {event['job']}" if event.get("job") else ""
     return ", ".join(str(word) for word in (what, job, event.get("detail"), event.get("log")) if word)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
 from campaign.cell import Cell
 from campaign.grid import Campaign, PlannedCell
-from campaign.journal import Event, how_it_ended, last_of_scripts, limits_learnt
+from campaign.journal import NOT_TAKEN, Event, how_it_ended, last_of_scripts, limits_learnt, told
 from campaign.layout import Layout
 from campaign.locking import holder
 from campaign.plan import read_summary, tells_of
@@ -28,7 +28,6 @@ OF_EVENT = {
     "submitting": QUEUED, "submitted": QUEUED, "attached": QUEUED, "retry": QUEUED, "running": RUNNING,
     "ended": FAILED, "refused": FAILED, "cancelled": WAITING, "waits": WAITING, "unclear": QUEUED,
 }  # fmt: skip
-NOT_TAKEN = ("waits", "unclear")  # the scheduler's words are in the event
 PACE_NEEDS = 3  # cells finished by this driver before an end is estimated
 
 
@@ -78,7 +77,7 @@ def _cell(planned: PlannedCell, layout: Layout, event: Event | None, now: float)
     if state == RUNNING or holder(layout.lock(cell)):  # the lock of another machine may not be seen here
         return CellStatus(cell, RUNNING, _progress(read_heartbeats(layout.folder(cell)), now))
     if event is not None and event["event"] in NOT_TAKEN:
-        return CellStatus(cell, state, f"not taken by the scheduler so far: {event.get('detail', '')}")
+        return CellStatus(cell, state, told(event))
     if state == QUEUED:
         return CellStatus(cell, QUEUED, f"job {event['job']}" if event and event.get("job") else "")
     done = event is not None and event.get("outcome") == "done"
