@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -199,9 +200,10 @@ class Submissions:
         )
 
     def _tell(self, name: str, words: str) -> bool:
-        """Whether it is the first time."""
-        first = (name, words) not in self._told
-        self._told.add((name, words))
+        """Whether it is the first time (numbers apart: those of jobs differ)."""
+        said = (name, re.sub(r"\d+", "0", words))
+        first = said not in self._told
+        self._told.add(said)
         return first
 
 
