@@ -20,6 +20,7 @@ LONG = {
     "n": "nodecount", "A": "project", "q": "queue", "t": "time", "O": "outputprefix", "e": "error", "o": "output",
     "h": "held", "i": "inputfile", "M": "notify", "u": "umask",
 }  # fmt: skip
+FAULT = "component error: XMLRPC failure <Fault {}: {!r}> in {}\n"  # what a component raises (src/lib/client_utils.py)
 NODE = "[NID 00012] {stamp} Apid 1: "
 
 
@@ -58,16 +59,27 @@ def qsub(words: list[str]) -> int:
     job = request(asked, script, operands[1:], found.get("env", ""))
     if core.is_down(folder, "qsub"):
         raise DOWN
+    queue, manager = job["queue"], "queue-manager.add_jobs"
+    known = core.settings(folder)["queues"].get(queue)
+    size = min(known["max_nodes"], core.settings(folder)["nodes"]) if known else 0
+    too_much = FAULT.format(1004, f"Job requested {job['nodes']} nodes.  Maximum permitted size is {size}", manager)
+    if known and job["walltime_s"] > known["max_walltime_s"]:
+        longest = core.clock(known["max_walltime_s"])
+        too_much = FAULT.format(1001, f"Walltime greater than the '{queue}' queue max walltime of {longest}\n", manager)
     core.check_request(
         folder,
         job,
-        f"Queue '{job['queue']}' does not exist",
-        f"Walltime or node count is greater than the limit of the '{job['queue']}' queue",
+        FAULT.format(1001, f"Queue '{queue}' does not exist", manager),
+        too_much,
         f"Project '{job['account']}' is not valid",
     )
-    job = core.submit(
-        folder, job, RefusedError("component error: XMLRPC failure timed out in queue-manager.add_jobs\n", 1)
-    )
+
+    def too_many(limit: int, waiting_only: bool) -> RefusedError:
+        words = f"The limit of {limit} jobs per user in the '{queue}' queue has been reached\n"
+        return RefusedError(FAULT.format(1001, words, manager), 1)
+
+    lost = RefusedError(f"component error: XMLRPC failure timed out in {manager}\n", 1)
+    job = core.submit(folder, job, lost, too_many)
     log(
         job,
         f"Jobid: {job['number']}\nqsub {' '.join(words)}\n{stamp()} submitted with cwd set to: {job['cwd']}\n"
@@ -238,8 +250,10 @@ def word(job: Job, why: str) -> None:
     """What the log and the error file say when something ends a job."""
     if why == "walltime":  # the real text has this letter too many
         log(job, "Info: maximum execution time exceeded; initiating job terminiation")
-    elif why == "deleted":
+    elif why == "deleted" and job.get("pid"):
         log(job, f"Info: user delete requested with signal SIGTERM by user {job['deleted_by']}")
+    elif why == "deleted":
+        log(job, "Info: user delete requested; removing job from the queue")
     else:
         node_event = "killed. Received node event ec_node_failed for nid 12"
         text = "OOM killer terminated this process." if why == "oom" else node_event
@@ -248,8 +262,11 @@ def word(job: Job, why: str) -> None:
 
 
 def ended(folder: Path, job: Job) -> None:
-    """The log's verdict."""
-    code = job["exit_code"] if job["signal"] is None else 128 + job["signal"]
-    if job.get("reason") != "deleted" or job.get("pid"):
+    """The log's verdict. None of a task that Cobalt has killed, whatever its exit code: nothing is written after the
+    line that says why (src/lib/Components/cqm.py, _sm_killing__task_end)."""
+    if job.get("reason") == "launch_fail":
+        log(job, "ERROR: execution failure; initiating job cleanup and removal")
+    elif job.get("reason") not in ("deleted", "walltime"):
+        code = job["exit_code"] if job["signal"] is None else 128 + job["signal"]
         text = f"task completed normally with an exit code of {code}; initiating job cleanup and removal"
         log(job, f"Info: {text}")

@@ -14,7 +14,7 @@ from tests.emulators import core, processes
 
 COMMANDS = {
     "cobalt": {"qsub": "cobalt", "qstat": "cobalt", "qdel": "cobalt", "aprun": "launchers"},
-    "pbs": {"qsub": "pbs", "qstat": "pbs", "qdel": "pbs", "mpiexec": "launchers"},
+    "pbs": {"qsub": "pbs", "qselect": "pbs", "qstat": "pbs", "qdel": "pbs", "mpiexec": "launchers"},
     "slurm": {"sbatch": "slurm", "squeue": "slurm", "scontrol": "slurm", "scancel": "slurm"},
 }
 PROGRAM = """#!{python} -IS

@@ -9,7 +9,7 @@ import pwd
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +31,13 @@ DEFAULTS: dict[str, Any] = {
     "empty_table": True,
     "notice": None,
     "foreign": 0,
+    "foreign_records": [],
+    "walltime_status": None,
+    "login_shell": "/bin/bash",
+    "cluster": "local",
+    "clusters": [],
+    "max_jobs": None,
+    "max_waiting": None,
     "mpiexec": "mpiexec",
 }
 LIVE = ("queued", "held", "starting", "running", "killing", "exiting")
@@ -188,9 +195,41 @@ def check_request(folder: Path, job: Job, unknown_queue: str, too_much: str, bad
         raise RefusedError(bad_account, code)
 
 
-def submit(folder: Path, job: Job, time_out: RefusedError) -> Job:
-    """Queues a job and makes sure that a server runs. `time_out` is what fault `submit_lost` raises afterwards."""
+def full(folder: Path, job: Job) -> tuple[int, bool] | None:
+    """The limit of the user's jobs in a queue that this one would exceed, and whether it is of waiting jobs only."""
+    chosen = settings(folder)
+    here = [other for other in live_jobs(folder) if other["queue"] == job["queue"] and other["user"] == user()]
+    for key, states in (("max_jobs", LIVE), ("max_waiting", ("queued", "held"))):
+        limit = chosen[key].get(job["queue"]) if isinstance(chosen[key], dict) else chosen[key]
+        if limit is not None and sum(other["state"] in states for other in here) >= limit:
+            return int(limit), key == "max_waiting"
+    return None
+
+
+def disturbed(folder: Path) -> tuple[str, bool] | None:
+    """What a confused server says to this submission (fault `disturb`), and whether it takes the job all the same."""
+    fault = settings(folder).get("disturb")
+    if not fault:
+        return None
+    with locked(folder, "disturb"):
+        turn = (read_json(folder / "disturb.json") or 0) + 1
+        write_json(folder / "disturb.json", turn)
+    chance = [zlib.crc32(f"{fault.get('seed', 0)}/{turn}/{what}".encode()) / 2**32 for what in ("if", "what", "taken")]
+    if chance[0] >= fault["rate"]:
+        return None
+    return fault["texts"][int(chance[1] * len(fault["texts"]))], chance[2] < fault.get("taken", 0.0)
+
+
+def submit(folder: Path, job: Job, time_out: RefusedError, too_many: Callable[[int, bool], RefusedError]) -> Job:
+    """Queues a job and makes sure that a server runs. `time_out` is what fault `submit_lost` raises afterwards,
+    `too_many` what is said where a limit would be exceeded (see `full`)."""
+    confused = disturbed(folder)
+    if confused and not confused[1]:
+        raise RefusedError(confused[0])
     with locked(folder, "submit"):
+        if limit := full(folder, job):
+            event(folder, "limited", {"id": "", **job}, limit=limit[0])
+            raise too_many(*limit)
         number = (read_json(folder / "counter.json") or 1000) + 1
         write_json(folder / "counter.json", number)
         job = {**job, "number": number, "id": job["id_format"].format(number), "state": "queued", "user": user()}
@@ -201,13 +240,15 @@ def submit(folder: Path, job: Job, time_out: RefusedError) -> Job:
             job["run"] = str(spooled)
         for key in ("output", "error", "log"):
             if job.get(key):
-                job[key] = job[key].replace("$jobid", str(number)).replace("%j", str(number)).replace("%x", job["name"])
+                job[key] = job[key].replace("$jobid", str(number))
         if job["hold"]:
             job["state"] = "held"
         job["submitted_at"] = time.time()
         write_json(folder / "jobs" / f"{number}.json", job)
         event(folder, "submitted", job, nodes=job["nodes"])
         start_server(folder)
+    if confused:
+        raise RefusedError(confused[0])
     if take(folder, "submit_lost", job["name"]):
         raise time_out
     time.sleep(float(settings(folder).get("slow_qsub") or 0))

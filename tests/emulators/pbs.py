@@ -1,4 +1,4 @@
-"""PBS Pro's qsub, qstat and qdel, as on Polaris. Exit codes of the commands are PBS error numbers modulo 256."""
+"""PBS Pro's qsub, qselect, qstat and qdel, as on Polaris. Exit codes of the commands are PBS's errors modulo 256."""
 
 import json
 import os
@@ -11,18 +11,10 @@ from typing import Any
 
 from tests.emulators import core
 from tests.emulators.core import Job, RefusedError
+from tests.emulators.foreign import among
+from tests.emulators.pbs_record import LETTERS, SERVER, attributes, nodes, place
 
-SERVER = "emulated"
 SCRIPT_SURVIVES = False  # it runs on the job's first node
-LETTERS = {
-    "queued": "Q",
-    "held": "H",
-    "starting": "R",
-    "running": "R",
-    "killing": "E",
-    "exiting": "E",
-    "finished": "F",
-}
 WITH_VALUE = "a A c C e h_ I_ j J k l M m N o p P q r R S u v W"
 FLAGS = "h I V X z f G"
 KILLED = {
@@ -83,7 +75,12 @@ def qsub(words: list[str]) -> int:
         raise RefusedError("qsub: Resource: filesystems is required to be set.", 1)
     core.check_request(folder, job, "qsub: Unknown queue", limits, "qsub: Invalid account string", 188)
     lost = f"Connection timed out\nqsub: cannot connect to server {SERVER} (errno=110)"
-    job = core.submit(folder, job, RefusedError(lost, 110))
+
+    def too_many(limit: int, waiting_only: bool) -> RefusedError:
+        words = f"would exceed queue {job['queue']}'s per-user limit"
+        return RefusedError(f"qsub: {words}" + (" of jobs in 'Q' state" if waiting_only else ""), 15142 % 256)
+
+    job = core.submit(folder, job, RefusedError(lost, 110), too_many)
     core.say(job["id"])
     return 0
 
@@ -131,18 +128,41 @@ def request(asked: dict[str, str], resources: dict[str, str], script: Path, argu
         "nodes": int(chunk[0]), "walltime_s": walltime, "resources": resources, "queue": asked.get("q", "default"),
         "account": asked.get("A", ""), "hold": "h" in asked, "join": join, "keep": asked.get("k", "n"),
         "output_asked": asked.get("o", ""), "error_asked": asked.get("e", ""), "variables": submitted | exported,
-        "submit_arguments": arguments, "rerunnable": asked.get("r", "y") == "y",
+        "submit_arguments": arguments, "rerunnable": asked.get("r", "y") == "y", "shell": asked.get("S", ""),
     }  # fmt: skip
 
 
-def place(job: Job, asked: str, letter: str) -> str:
-    """Where an output file goes at last: -o or -e (a file or a folder, perhaps with a host), or NAME.o123."""
-    default = f"{job['name']}.{letter}{job['number']}"
-    path = Path(job["cwd"]) / (re.sub(r"^[\w.-]+:", "", asked) or default)
-    if path.is_dir() or asked.endswith("/"):
-        folder_name = {"o": "OU", "e": "ER"}[letter]
-        path = path / f"{job['id']}.{folder_name}"
-    return str(path)
+def qselect(words: list[str]) -> int:
+    """The ids of the jobs that are as asked for, one a line and no word if there is none (openpbs, src/cmds/qselect.c).
+
+    Everybody's without -u; ended ones only with -x (all states) or -H (them alone).
+    """
+    folder = core.home()
+    try:
+        found, rest = core.options(words, "a A c h l N p P q r s t u", "H J T x")
+    except RefusedError:
+        raise RefusedError(
+            "usage: qselect [-u user_name[,user_name...]] [-N name] [-s states] [-q dest] [-x] [-H]", 2
+        ) from None
+    if rest:
+        raise RefusedError("usage: qselect [-u user_name[,user_name...]] [-N name] [-s states] [-q dest] [-x] [-H]", 2)
+    if core.is_down(folder, "qselect"):
+        raise down("qselect")
+    live = core.visible(folder, core.live_jobs(folder)) + core.strangers(folder)
+    ended = [core.read_json(path) for path in (folder / "done").glob("[0-9]*.json")] if {"x", "H"} & set(found) else []
+    shown = sorted(ended, key=lambda job: job["number"]) + ([] if "H" in found else live)
+    if "u" in found:
+        users = [user.partition("@")[0] for user in found["u"].split(",")]
+        shown = [job for job in shown if job["user"] in users]
+    if "N" in found:
+        shown = [job for job in shown if job["name"] == found["N"]]
+    if "s" in found:
+        shown = [job for job in shown if LETTERS[job["state"]] in found["s"]]
+    if "q" in found:
+        shown = [job for job in shown if job["queue"] == found["q"].partition("@")[0]]
+    for job in shown:
+        core.say(job["id"] if "." in job["id"] else f"{job['id']}.{SERVER}")
+    return 0
 
 
 def qstat(words: list[str]) -> int:
@@ -164,9 +184,10 @@ def qstat(words: list[str]) -> int:
     if "f" in found and found.get("F") == "json":
         content: dict[str, Any] = {"timestamp": int(time.time()), "pbs_version": "2022.1.1.20220926110806"}
         content["pbs_server"] = SERVER
+        foreign = [] if wanted or "u" in found else core.settings(folder)["foreign_records"]
         if shown:  # without any job the key is not there
             content["Jobs"] = {job["id"]: attributes(job) for job in shown}
-        core.say(json.dumps(content, indent=4))
+        core.say(among(foreign, content) if foreign else json.dumps(content, indent=4))
     elif "f" in found:
         full(shown)
     elif shown:
@@ -224,67 +245,6 @@ def tell(text: str, code: int) -> int:
     return code
 
 
-def attributes(job: Job) -> dict[str, Any]:
-    """A job as `qstat -f` has it. Numbers are numbers; times are as in ctime()."""
-    state = LETTERS[job["state"]]
-    host = socket.gethostname()
-    select = job.get("resources", {}).get("select", "1")
-    found: dict[str, Any] = {"Job_Name": job["name"], "Job_Owner": f"{job['user']}@{host}"}
-    start = job.get("started_at")
-    if start:
-        used = core.clock(job.get("ended_at", time.time()) - start)
-        found["resources_used"] = {"cpupercent": 0, "cput": "00:00:00", "mem": "0kb", "ncpus": 1, "walltime": used}
-    found |= {"job_state": state, "queue": job["queue"], "server": SERVER, "Checkpoint": "u"}
-    found["ctime"] = found["qtime"] = time.ctime(job["submitted_at"])
-    found["Error_Path"] = f"{host}:{place(job, job.get('error_asked', ''), 'e')}"
-    found |= {"Hold_Types": "u" if state == "H" else "n", "Join_Path": job.get("join", "n")}
-    found |= {"Keep_Files": job.get("keep", "n"), "Mail_Points": "a", "mtime": time.ctime(start or job["submitted_at"])}
-    found["Output_Path"] = f"{host}:{place(job, job.get('output_asked', ''), 'o')}"
-    found |= {"Priority": 0, "Rerunable": str(job.get("rerunnable", True))}
-    found["Resource_List"] = {
-        **job.get("resources", {}), "nodect": job["nodes"], "select": select, "walltime": core.clock(job["walltime_s"]),
-    }  # fmt: skip
-    if start:
-        hosts = nodes(job)
-        found |= {"stime": time.ctime(start), "session_id": job.get("pid", 0), "run_count": 1}
-        found["exec_host"] = "+".join(f"{host}/0" for host in hosts)
-        found["exec_vnode"] = "+".join(f"({host}:ncpus=1)" for host in hosts)
-    found["substate"] = {"Q": 10, "H": 20, "R": 42, "E": 51, "F": 92}[state]
-    found["Variable_List"] = {key: text for key, text in job.get("variables", {}).items() if key.startswith("PBS_O_")}
-    comment, exit_status = verdict(job)
-    if comment:
-        found["comment"] = comment
-    if exit_status is not None and state == "F":
-        found["Exit_status"] = exit_status
-    if state == "F" and job.get("reason") == "deleted":
-        found["substate"] = 91
-    found |= {"Submit_arguments": job.get("submit_arguments", ""), "project": "_pbs_project_default"}
-    found["Submit_Host"] = host
-    if job["account"]:
-        found["Account_Name"] = job["account"]
-    return found
-
-
-def verdict(job: Job) -> tuple[str, int | None]:
-    """The comment and, of a job that has ended, Exit_status: 256 + N after signal N, below 0 where it could not run."""
-    begin = f"Job run at {time.strftime('%a %b %d at %H:%M', time.localtime(job.get('started_at', 0)))}"
-    begin += f" on {'+'.join(f'({host}:ncpus=1)' for host in nodes(job))}"
-    if job["state"] == "queued":
-        return "Not Running: Insufficient amount of resource: ncpus", None
-    if job["state"] == "held":
-        return "Job held by user", None
-    if job["state"] != "finished":
-        return begin, None
-    if job.get("reason") == "launch_fail":
-        return begin + " and failed", -1
-    if job.get("reason") == "node_fail":
-        return begin + " and failed: node down", -4  # the job was aborted when its first node came up again
-    if not job.get("pid"):
-        return "Not Running: job was deleted", None
-    status = job["exit_code"] if job["signal"] is None else 256 + job["signal"]
-    return begin + (" and finished" if status == 0 else " and failed"), int(status)
-
-
 def qdel(words: list[str]) -> int:
     """Deletes jobs."""
     folder = core.home()
@@ -307,11 +267,6 @@ def qdel(words: list[str]) -> int:
     return code
 
 
-def nodes(job: Job) -> list[str]:
-    """Made-up names of the job's nodes."""
-    return [f"x3001c0s{i}b0n0" for i in range(job["nodes"])]
-
-
 def environment(folder: Path, job: Job) -> dict[str, str]:
     """A login environment, PBS's variables and those asked for by -v or -V: PATH is the node's, not the submitter's."""
     return {
@@ -323,8 +278,9 @@ def environment(folder: Path, job: Job) -> dict[str, str]:
 
 
 def command(job: Job) -> list[str]:
-    """What is run: the copy made at submission, by the user's shell."""
-    return ["/bin/bash", job["run"]]
+    """What is run: the copy made at submission, by the shell asked for (-S), else by the user's login shell, whatever
+    the script's first line says."""
+    return [job["shell"] or job["login_shell"], job["run"]]
 
 
 def workdir(folder: Path, job: Job) -> str:
@@ -346,7 +302,9 @@ def files(folder: Path, job: Job) -> tuple[str, str]:
 
 
 def started(folder: Path, job: Job) -> None:
-    """The list of the job's nodes."""
+    """The list of the job's nodes; and which server it is today."""
+    chosen = core.settings(folder)
+    job["walltime_status"], job["login_shell"] = chosen["walltime_status"], chosen["login_shell"]
     (folder / "spool" / f"{job['number']}.nodes").write_text("".join(f"{host}\n" for host in nodes(job)))
 
 

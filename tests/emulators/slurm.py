@@ -1,6 +1,7 @@
 """Slurm's sbatch, squeue, scontrol show job and scancel."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -19,12 +20,12 @@ STATES = {
 COMPACT = {"PENDING": "PD", "CONFIGURING": "CF", "RUNNING": "R", "COMPLETING": "CG"}
 WITH_VALUE = (
     "J job-name N nodes n ntasks t time p partition A account o output e error D chdir export ntasks-per-node c "
-    "cpus-per-task mem q qos C constraint G gpus gres signal open-mode comment begin d dependency mail-type"
+    "cpus-per-task mem q qos C constraint G gpus gres signal open-mode comment begin d dependency mail-type M clusters"
 )
 FLAGS = "parsable H hold exclusive requeue no-requeue Q quiet"
 LONG = {
     "J": "job-name", "N": "nodes", "t": "time", "p": "partition", "A": "account", "o": "output", "e": "error",
-    "D": "chdir", "H": "hold",
+    "D": "chdir", "H": "hold", "M": "clusters",
 }  # fmt: skip
 DOWN = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
 
@@ -83,7 +84,7 @@ def sbatch(words: list[str]) -> int:
         "copy": True, "cwd": cwd, "nodes": int(asked.get("nodes", "1").split("-")[0]), "walltime_s": walltime,
         "queue": asked.get("partition", "default"), "account": asked.get("account", ""), "hold": "hold" in asked,
         "output": str(Path(cwd) / output), "error": str(Path(cwd) / asked.get("error", output)),
-        "arguments": operands[1:],
+        "arguments": operands[1:], "cluster": asked.get("clusters", core.settings(folder)["cluster"]),
         "variables": {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"},
     }  # fmt: skip
     if core.is_down(folder, "sbatch"):
@@ -98,9 +99,53 @@ def sbatch(words: list[str]) -> int:
         f"{begin}Requested time limit is invalid (missing or exceeds some limit)",
         f"{begin}Invalid account or account/partition combination specified",
     )
-    job = core.submit(folder, job, RefusedError(f"{begin}Socket timed out on send/recv operation", 1))
-    core.say(job["id"] if "parsable" in asked else f"Submitted batch job {job['id']}")
+    if "clusters" in asked and job["cluster"] not in clusters(folder):
+        raise RefusedError(f"sbatch: error: No cluster '{job['cluster']}' known by database.", 1)
+
+    def too_many(limit: int, waiting_only: bool) -> RefusedError:
+        policy = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+        return RefusedError(f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{begin}{policy}", 1)
+
+    job = core.submit(folder, job, RefusedError(f"{begin}Socket timed out on send/recv operation", 1), too_many)
+    short, long = (f";{job['cluster']}", f" on cluster {job['cluster']}") if "clusters" in asked else ("", "")
+    core.say(job["id"] + short if "parsable" in asked else f"Submitted batch job {job['id']}{long}")
     return 0
+
+
+def clusters(folder: Path) -> list[str]:
+    """All that are known, the own one first."""
+    chosen = core.settings(folder)
+    return [chosen["cluster"], *chosen["clusters"]]
+
+
+def of_clusters(folder: Path, found: dict[str, str], jobs: list[Job]) -> list[tuple[str, list[Job]]]:
+    """Jobs by the cluster asked for (-M), else those of the own one without its name."""
+    asked = found.get("M", found.get("clusters"))
+    chosen = asked.split(",") if asked else clusters(folder)[:1]
+    if asked == "all":
+        chosen = clusters(folder)
+    own = clusters(folder)[0]
+    return [(name if asked else "", [job for job in jobs if job.get("cluster", own) == name]) for name in chosen]
+
+
+def expand(pattern: str, job: Job) -> str:
+    """A file's name by the patterns in sbatch(1): %% %A %a %b %J %j %N %n %s %t %u %x, numbers with a width as in %5j.
+
+    What is no pattern stays. A backslash anywhere turns this off.
+    """
+    if "\\" in pattern:
+        return pattern.replace("\\", "")
+    number, unset = job["number"], 4294967294  # of a job that is no array
+    numbers = {"A": number, "a": unset, "b": unset % 10, "j": number, "n": 0, "t": 0}
+    texts = {"J": str(number), "N": "node1", "s": "batch", "u": job["user"], "x": job["name"], "%": "%"}
+
+    def value(match: re.Match[str]) -> str:
+        width, letter = match.groups()
+        if letter in numbers:
+            return str(numbers[letter]).zfill(min(int(width or 0), 10))
+        return texts.get(letter, match[0])
+
+    return re.sub(r"%(\d*)([A-Za-z%])", value, pattern)
 
 
 def state(job: Job) -> str:
@@ -146,7 +191,7 @@ def squeue(words: list[str]) -> int:
     """Live jobs, one a line, in the format of -o."""
     folder = core.home()
     try:
-        found, _ = core.options(words, "o format j jobs u user n name t states", "me h noheader a all")
+        found, _ = core.options(words, "o format j jobs u user n name t states M clusters", "me h noheader a all")
     except RefusedError as problem:
         raise RefusedError(f"squeue: {problem}", 1) from None
     if core.is_down(folder, "squeue"):
@@ -163,10 +208,13 @@ def squeue(words: list[str]) -> int:
     names = found.get("n", found.get("name"))
     jobs = [job for job in jobs if names is None or job["name"] in names.split(",")]
     template = found.get("o", found.get("format", "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"))
-    if "h" not in found and "noheader" not in found:
-        core.say(fill(template, HEADER))
-    for job in jobs:
-        core.say(fill(template, fields(job)))
+    for cluster, members in of_clusters(folder, found, jobs):
+        if cluster:
+            core.say(f"CLUSTER: {cluster}")
+        if "h" not in found and "noheader" not in found:
+            core.say(fill(template, HEADER))
+        for job in members:
+            core.say(fill(template, fields(job)))
     return 0
 
 
@@ -212,14 +260,15 @@ def fill(template: str, values: dict[str, str]) -> str:
 def scontrol(words: list[str]) -> int:
     """`scontrol show job ID`: live jobs and, for a while, ended ones."""
     folder = core.home()
-    _, rest = core.options(words, "", "o oneliner d details")
+    found_, rest = core.options(words, "M clusters", "o oneliner d details")
     if rest[:2] != ["show", "job"]:
         raise RefusedError(f"invalid keyword: {' '.join(rest)}", 1)
     if core.is_down(folder, "scontrol"):
         raise RefusedError(DOWN, 1)
     found = [core.find(folder, word) for word in rest[2:]] or list(core.live_jobs(folder))
+    there = [job["number"] for _, jobs in of_clusters(folder, found_, [job for job in found if job]) for job in jobs]
     for job in found:
-        if job is None:
+        if job is None or job["number"] not in there:
             raise RefusedError("slurm_load_jobs error: Invalid job id specified", 1)
         start = job.get("started_at")
         lines = [
@@ -235,9 +284,9 @@ def scontrol(words: list[str]) -> int:
             f"   Partition={job['queue']} NumNodes={job['nodes']}",
             f"   Command={job['script']}",
             f"   WorkDir={job['cwd']}",
-            f"   StdErr={job.get('error', '')}",
+            f"   StdErr={expand(job['error'], job)}",
             "   StdIn=/dev/null",
-            f"   StdOut={job.get('output', '')}",
+            f"   StdOut={expand(job['output'], job)}",
         ]
         core.say("\n".join(lines) + "\n")
     return 0
@@ -246,10 +295,11 @@ def scontrol(words: list[str]) -> int:
 def scancel(words: list[str]) -> int:
     """Ends jobs by number or by name."""
     folder = core.home()
-    found, wanted = core.options(words, "n name u user", "me Q quiet")
+    found, wanted = core.options(words, "n name u user M clusters", "me Q quiet")
     if core.is_down(folder, "scancel"):
         raise RefusedError("scancel: error: Unable to contact slurm controller (connect failure)", 1)
-    live = [job for job in core.live_jobs(folder) if job["user"] == core.user()]
+    own = [job for job in core.live_jobs(folder) if job["user"] == core.user()]
+    live = [job for _, jobs in of_clusters(folder, found, own) for job in jobs]
     name = found.get("n", found.get("name"))
     known = {str(job["number"]): job for job in live}
     chosen = [job for job in live if name is not None and job["name"] == name]
@@ -257,7 +307,7 @@ def scancel(words: list[str]) -> int:
     for word in wanted:
         if word in known:
             chosen.append(known[word])
-        elif core.find(folder, word) is None:
+        elif core.find(folder, word) is None or any(str(job["number"]) == word for job in own):
             os.write(2, f"scancel: error: Kill job error on job id {word}: Invalid job id specified\n".encode())
             code = 1
     if "me" in found or "u" in found or "user" in found:
@@ -289,7 +339,7 @@ def workdir(folder: Path, job: Job) -> str:
 
 def files(folder: Path, job: Job) -> tuple[str, str]:
     """Standard output and error, written while the job runs."""
-    return job["output"], job["error"]
+    return expand(job["output"], job), expand(job["error"], job)
 
 
 def started(folder: Path, job: Job) -> None:
@@ -307,7 +357,7 @@ def word(job: Job, why: str) -> None:
         "oom": f"slurmstepd: error: Detected 1 oom_kill event in StepId={job['id']}.batch.",
         "node_fail": f"slurmstepd: error: *** JOB {job['id']} ON node1 CANCELLED AT {moment} DUE TO NODE FAILURE ***",
     }
-    with Path(job["error"]).open("a") as file:
+    with Path(expand(job["error"], job)).open("a") as file:
         file.write(texts[why] + "\n")
 
 

@@ -21,7 +21,9 @@ from typing import Any
 
 import pytest
 
+from tests.emulators.cobalt import FAULT
 from tests.emulators.control import Emulator
+from tests.emulators.foreign import NASTY
 from tests.support.faults import violations
 from tests.support.packs import apart
 from tests.support.ranks import BIN
@@ -69,6 +71,17 @@ HEADS = {
     "pbs": "#PBS -l select=4\n#PBS -l walltime=02:00:00\n#PBS -q default\n#PBS -j oe\n#PBS -o @PACK@/job.log",
 }
 MISDEEDS = ("exit 3", "exit 2", "kill -SEGV $$", "kill -KILL $$", "sleep 600")
+CONFUSED = {
+    "cobalt": [
+        "component error: Failed to connect to queue-manager: 'x:cn:queue-manager'\n",
+        "component error: XMLRPC failure <Fault 1: 'an unexpected exception'> in queue-manager.add_jobs\n",
+    ],
+    "pbs": ["qsub: Server connection table full", "qsub: PBS server internal error", "qsub: Invalid credential"],
+}
+UNKNOWN_QUEUE = {
+    "cobalt": FAULT.format(1001, "Queue 'default' does not exist", "queue-manager.add_jobs"),
+    "pbs": "qsub: Unknown queue",
+}
 FATES = ("vanish", "kill_signal", "node_fail", "oom", "launch_fail")  # of the scheduler's, one job each time
 
 
@@ -94,7 +107,8 @@ class Chaos:
             hit = {"count": len(numbers)} if packed else {"jobs": [self.job(n) for n in numbers]}
             some[fate] = hit | {"after": 0.1}
         self.emulator.set(
-            flap=0.03, flap_seed=SEED, submit_lost=JOBS // 20, time_scale=0.002, **some
+            flap=0.03, flap_seed=SEED, submit_lost=JOBS // 20, time_scale=0.002, max_jobs=25, walltime_status=-29,
+            foreign=3, **some
         )  # fmt: skip
         self.happened: Counter[str] = Counter()
         self.driver: subprocess.Popen[bytes] | None = None
@@ -134,15 +148,22 @@ class Chaos:
     def disturb(self) -> None:
         """One thing goes wrong, and is mended after a while."""
         what = self.chance.choice(
-            ("down", "down for submissions", "hangs", "slow", "refuses", "holds", "driver killed", "driver interrupted")
-        )
+            (
+                "down", "down for submissions", "hangs", "slow", "confused", "limit", "unknown words", "refuses",
+                "holds", "foreign records", "driver killed", "driver interrupted",
+            )
+        )  # fmt: skip
         self.happened[what] += 1
         fault: dict[str, Any] = {
             "down": {"down": True},
             "down for submissions": {"down": True, "down_commands": ["qsub"]},
             "hangs": {"down": 1.5},
             "slow": {"slow": 0.3},
-            "refuses": {"refuse": "no more jobs today"},
+            "confused": {"disturb": {"rate": 0.6, "texts": CONFUSED[self.kind], "taken": 0.3, "seed": SEED}},
+            "limit": {"max_jobs": self.chance.randrange(4)},
+            "unknown words": {"refuse": "no more jobs today"},
+            "refuses": {"refuse": UNKNOWN_QUEUE[self.kind]},
+            "foreign records": {"foreign_records": list(NASTY)} if self.kind == "pbs" else {},
             "holds": {"hold": self.packed or [self.job(n) for n in self.chance.sample(range(JOBS), JOBS // 4)]},
             "driver killed": {"slow_qsub": 0.5},  # more likely within a submission
         }.get(what, {})
@@ -154,7 +175,7 @@ class Chaos:
         if what == "driver interrupted" and self.driver and self.driver.poll() is None:
             os.killpg(self.driver.pid, signal.SIGINT)
             self.driver.wait(120)
-        self.emulator.set(**dict.fromkeys(fault))
+        self.emulator.set(**(dict.fromkeys(fault) | {"max_jobs": 25}))
 
     def missing(self) -> int:
         """Outputs that are not there yet."""

@@ -46,7 +46,6 @@ class Way:
     attempts: int = 2
 
 
-LAUNCH_FAILED = by_kind("vanished", "launch-failed")  # Cobalt leaves no word of a script that it could not start
 WAYS = {
     "well": Way(both("done"), attempts=1),
     "exits": Way(both("failed"), both("exit code 3"), does="exit 3"),
@@ -56,12 +55,14 @@ WAYS = {
     "segmentation fault": Way(both("killed"), both("signal 11"), does="kill -SEGV $$"),
     "killed": Way(both("killed"), both("signal 9"), does=SLEEP, fault="kill_signal"),
     "killed once": Way(both("done"), does=SLEEP, fault="kill_signal", times=1),
-    "walltime": Way(both("walltime"), by_kind("maximum execution time exceeded", "walltime exceeded"), does=SLEEP),
+    "walltime": Way(
+        both("walltime"), by_kind("maximum execution time exceeded", "exceeded resource walltime"), does=SLEEP
+    ),
     "vanishes": Way(both("vanished"), both("no exit code and no new output"), does=SLEEP, fault="vanish"),
     "vanishes once": Way(both("done"), does=SLEEP, fault="vanish", times=1),
     "node": Way(both("node-failure"), by_kind("a node failed", "node down"), does=SLEEP, fault="node_fail"),
     "memory": Way(both("out-of-memory"), both("out of memory"), does=SLEEP, fault="oom", attempts=1),
-    "not started": Way(LAUNCH_FAILED, by_kind("no exit code and no new output", "Exit_status -1"), fault="launch_fail"),
+    "not started": Way(both("launch-failed"), by_kind("execution failure", "Exit_status -1"), fault="launch_fail"),
 }
 
 
@@ -79,6 +80,7 @@ def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     campaign = changed(CAMPAIGN, "studies/speed/repeats", len(WAYS) // 2)
     faulty = Faulty(
         tmp_path_factory.mktemp("faulty"), request.param, campaign, nodes=20, time_scale=0.1, grace_s=0.5,
+        walltime_status=-29,
         options={"jobscript-retries": 1, "jobs": 20},
     )  # fmt: skip
     faults: dict[str, dict[str, Any]] = {}

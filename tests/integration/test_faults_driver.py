@@ -92,7 +92,8 @@ def test_a_refused_submission_is_told_in_the_schedulers_words_and_stops_no_other
     long = {name for name in faulty.names if "_cnn_" in name}
     driven = faulty.run()
     words = {
-        "cobalt": "Walltime or node count is greater than the limit of the 'default' queue",
+        "cobalt": "component error: XMLRPC failure <Fault 1001: "
+        "\"Walltime greater than the 'default' queue max walltime of 01:00:00\\n\"> in queue-manager.add_jobs",
         "pbs": "qsub: Job violates queue and/or server resource limits",
     }[kind]
     assert driven.closing == {name: "refused" if name in long else "done" for name in faulty.names}

@@ -14,6 +14,7 @@ import pytest
 
 from tests.emulators import processes
 from tests.emulators.control import Emulator
+from tests.emulators.foreign import NASTY
 
 KINDS = ("cobalt", "pbs", "slurm")
 DIRECTIVES = {
@@ -46,6 +47,12 @@ def cobalt(tmp_path: Path) -> Iterator[Emulator]:
 @pytest.fixture
 def pbs(tmp_path: Path) -> Iterator[Emulator]:
     with Emulator("pbs", tmp_path / "emulator", grace_s=0.3) as one:
+        yield one
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Iterator[Emulator]:
+    with Emulator("slurm", tmp_path / "emulator", grace_s=0.3) as one:
         yield one
 
 
@@ -82,7 +89,7 @@ def states(emulator: Emulator) -> dict[str, str]:
 def verdict(emulator: Emulator, job_id: str) -> Any:
     """How a job ended: Exit_status, JobState with ExitCode, or the code and the other words of the .cobaltlog."""
     if emulator.kind == "cobalt":
-        return re.findall(r"Info: (.*)", (emulator.folder.parent / "run.cobaltlog").read_text())[3:]
+        return re.findall(r"(?:Info|ERROR): (.*)", (emulator.folder.parent / "run.cobaltlog").read_text())[3:]
     if emulator.kind == "pbs":
         found = json.loads(emulator.run("qstat", "-x", "-f", "-F", "json", job_id).stdout)
         return found["Jobs"][job_id]["Exit_status"]
@@ -151,9 +158,8 @@ def test_walltime_ends_the_script_and_all_its_processes(emulator: Emulator) -> N
     emulator.wait()
     nothing_left(emulator)
     if emulator.kind == "cobalt":
-        said = verdict(emulator, job_id)
-        assert said[0].startswith("maximum execution time exceeded; initiating job termin")
-        assert said[1] == completed(143)
+        [said] = verdict(emulator, job_id)  # and no word of an exit code
+        assert said.startswith("maximum execution time exceeded; initiating job termin")
     elif emulator.kind == "pbs":
         assert verdict(emulator, job_id) == 256 + 15
         assert "PBS: job killed: walltime 60 exceeded limit 60" in (emulator.folder.parent / OUTPUT).read_text()
@@ -170,7 +176,7 @@ def test_a_script_that_ignores_sigterm_is_killed(emulator: Emulator) -> None:
     nothing_left(emulator)
     if emulator.kind == "cobalt":
         user = emulator.env()["USER"]
-        assert verdict(emulator, job_id)[0] == f"user delete requested with signal SIGTERM by user {user}"
+        assert verdict(emulator, job_id) == [f"user delete requested with signal SIGTERM by user {user}"]
     else:
         assert verdict(emulator, job_id) == {"pbs": 256 + 9, "slurm": ("CANCELLED", "0:9")}[emulator.kind]
 
@@ -220,6 +226,26 @@ def test_pbs_asks_for_x_once_a_job_has_finished(pbs: Emulator) -> None:
     assert shown["Resource_List"]["walltime"] == "00:05:00"
     assert shown["Resource_List"]["select"] == "1:system=polaris"
     assert shown["job_state"] == "F"
+
+
+def test_pbs_selects_jobs(pbs: Emulator) -> None:
+    """Ids alone, a line each; nobody else's where a user is named."""
+    pbs.set(foreign=2, queue_delay=1000)
+    first, second = submit(pbs, "true", name="c-1"), submit(pbs, "true", name="c-2")
+    user = pbs.env()["USER"]
+    assert pbs.run("qselect", "-u", user).stdout.splitlines() == [first, second]
+    assert pbs.run("qselect", "-u", user, "-N", "c-2").stdout.split() == [second]
+    assert len(pbs.run("qselect").stdout.split()) == 4
+    pbs.set(queue_delay=None)
+    pbs.wait()
+    nothing = pbs.run("qselect", "-u", user)
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "")
+    assert pbs.run("qselect", "-x", "-u", user, "-s", "F").stdout.splitlines() == [first, second]
+    pbs.set(down=True)
+    away = pbs.run("qselect", "-u", user)
+    assert (away.returncode, away.stdout) == (111, "")
+    assert "qselect: cannot connect to server emulated (errno=111)" in away.stderr
+    assert pbs.run("qselect", "--bad").returncode == 2
 
 
 def test_pbs_output_files(pbs: Emulator, tmp_path: Path) -> None:
@@ -281,6 +307,123 @@ def test_pbs_refuses_wrong_syntax(pbs: Emulator) -> None:
         assert pbs.run("qsub", *words, script).returncode == code, words
 
 
+def test_a_users_limit_is_kept_to(emulator: Emulator) -> None:
+    """By queue; refused in each scheduler's own words, and nothing is queued."""
+    emulator.set(max_jobs={"default": 2}, queue_delay=1000)
+    for name in ("c-1", "c-2"):
+        submit(emulator, "true", name=name)
+    refused = try_submit(emulator, write(emulator, "true"), "c-3")
+    assert refused.returncode != 0
+    assert refused.stdout == ""
+    assert {
+        "cobalt": "The limit of 2 jobs per user in the 'default' queue has been reached",
+        "pbs": "qsub: would exceed queue default's per-user limit\n",
+        "slurm": "sbatch: error: QOSMaxSubmitJobPerUserLimit\n",
+    }[emulator.kind] in refused.stderr
+    emulator.set(queue_delay=None)
+    emulator.wait()
+    assert len(emulator.events("submitted")) == 2
+    assert try_submit(emulator, write(emulator, "true"), "c-3").returncode == 0
+    emulator.wait()
+
+
+def test_a_limit_of_waiting_jobs(pbs: Emulator) -> None:
+    pbs.set(max_waiting=1, nodes=1)
+    submit(pbs, "sleep 30", name="c-1")
+    running(pbs)
+    submit(pbs, "true", name="c-2")
+    refused = try_submit(pbs, write(pbs, "true"), "c-3")
+    assert refused.stderr == "qsub: would exceed queue default's per-user limit of jobs in 'Q' state\n"
+
+
+def test_a_confused_server_may_take_a_job_all_the_same(emulator: Emulator) -> None:
+    emulator.set(disturb={"rate": 0.5, "texts": ["internal error", "table full"], "taken": 0.5, "seed": 3})
+    script = write(emulator, "true")
+    said = [try_submit(emulator, script, f"c-{i}") for i in range(24)]
+    failed = [result for result in said if result.returncode != 0]
+    assert {result.stderr for result in failed} == {"internal error\n", "table full\n"}
+    emulator.wait()
+    taken = len(emulator.events("ended"))
+    assert 24 - len(failed) < taken < 24
+
+
+def test_pbs_prints_other_peoples_records_as_they_are(pbs: Emulator) -> None:
+    pbs.set(queue_delay=1000, foreign_records=list(NASTY))
+    mine = [submit(pbs, "true", name=f"c-{i}") for i in range(3)]
+    everything = pbs.run("qstat", "-f", "-F", "json").stdout
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(everything, strict=False)
+    assert [id_ for id_ in (*mine, *(f"90{i}.other" for i in range(1, 6))) if f'"{id_}"' not in everything] == []
+    assert json.loads(pbs.run("qstat", "-f", "-F", "json", *mine).stdout)["Jobs"].keys() == set(mine)
+    pbs.set(foreign_records=['"1.other": {"Job_Name": "fine"}'])
+    assert json.loads(pbs.run("qstat", "-f", "-F", "json").stdout)["Jobs"].keys() == {*mine, "1.other"}
+
+
+def test_pbs_walltime_by_the_servers_own_status(pbs: Emulator) -> None:
+    pbs.set(time_scale=0.01, walltime_status=-29)
+    job_id = submit(pbs, "sleep 60", minutes=1)
+    pbs.wait()
+    assert verdict(pbs, job_id) == -29
+    told = json.loads(pbs.run("qstat", "-x", "-f", "-F", "json", job_id).stdout)["Jobs"][job_id]
+    assert told["comment"].endswith(" and exceeded resource walltime")
+
+
+def test_pbs_runs_scripts_by_the_login_shell_unless_told(pbs: Emulator, tmp_path: Path) -> None:
+    shell = tmp_path / "loginshell"
+    shell.write_text('#!/bin/sh\necho "by the login shell"\n')
+    shell.chmod(0o755)
+    pbs.set(login_shell=str(shell))
+    submit(pbs, "echo by bash")
+    pbs.wait()
+    assert (tmp_path / OUTPUT).read_text() == "by the login shell\n"
+    (tmp_path / OUTPUT).unlink()
+    assert pbs.run("qsub", "-S", "/bin/bash", str(tmp_path / "job.sh"), cwd=tmp_path).returncode == 0
+    pbs.wait()
+    assert (tmp_path / OUTPUT).read_text() == "by bash\n"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("%j.log", "1001.log"), ("%x-%A.log", "c-1-1001.log"), ("%6j.log", "001001.log"), ("a%%b", "a%b"),
+        ("mine%3Atiny", "mine1001tiny"), ("%N", "node1"), ("100%q", "100%q"), ("50%", "50%"), ("a\\%j", "a%j"),
+    ],
+)  # fmt: skip
+def test_slurm_expands_names_of_output_files(slurm: Emulator, tmp_path: Path, pattern: str, name: str) -> None:
+    script = tmp_path / "plain.sh"
+    script.write_text(f"#!/bin/bash\n#SBATCH --output={pattern}\necho here\n")
+    number = slurm.run("sbatch", "--parsable", "-J", "c-1", str(script), cwd=tmp_path).stdout.strip()
+    slurm.wait()
+    assert (tmp_path / name).read_text() == "here\n"
+    assert f"StdOut={tmp_path / name}\n" in slurm.run("scontrol", "show", "job", number).stdout
+
+
+def test_slurm_jobs_of_another_cluster(slurm: Emulator) -> None:
+    """Their ids come with the cluster's name, and no command knows them without it."""
+    slurm.set(clusters=["gpu"], queue_delay=1000)
+    script = str(write(slurm, "true"))
+    told = slurm.run("sbatch", "--parsable", "--clusters", "gpu", "-J", "c-1", script)
+    assert told.stdout == "1001;gpu\n"
+    assert slurm.run("sbatch", "-M", "gpu", script).stdout == "Submitted batch job 1002 on cluster gpu\n"
+    assert "No cluster 'x' known" in slurm.run("sbatch", "-M", "x", script).stderr
+    assert slurm.run("squeue", "--me", "-h", "-o", "%i").stdout == ""
+    assert slurm.run("squeue", "--me", "-h", "-M", "gpu", "-o", "%i").stdout == "CLUSTER: gpu\n1001\n1002\n"
+    assert slurm.run("scontrol", "show", "job", "1001").returncode == 1
+    assert "JobId=1001" in slurm.run("scontrol", "-M", "gpu", "show", "job", "1001").stdout
+    assert slurm.run("scancel", "1001").returncode == 1
+    assert slurm.run("scancel", "-M", "gpu", "1001", "1002").returncode == 0
+    slurm.wait()
+
+
+def test_cobalt_says_why_a_queued_job_is_gone(cobalt: Emulator) -> None:
+    cobalt.set(queue_delay=1000)
+    job_id = submit(cobalt, "true")
+    cobalt.run("qdel", job_id)
+    cobalt.wait()
+    log = (cobalt.folder.parent / "run.cobaltlog").read_text()
+    assert log.splitlines()[-1].endswith("Info: user delete requested; removing job from the queue")
+
+
 def test_without_a_server(emulator: Emulator) -> None:
     job_id = submit(emulator, "sleep 0.2")
     emulator.set(down=True)
@@ -340,12 +483,17 @@ def test_other_users_jobs_are_listed_too(emulator: Emulator) -> None:
     assert states(emulator) == {}
 
 
+NOT_STARTED = "execution failure; initiating job cleanup and removal"
 FAULTS = {
     "vanish": {},
     "kill_signal": {"cobalt": [completed(137)], "pbs": 256 + 9, "slurm": ("FAILED", "0:9")},
     "node_fail": {"cobalt": [completed(7)], "pbs": -4, "slurm": ("NODE_FAIL", "0:9")},
     "oom": {"cobalt": [completed(7)], "pbs": 256 + 9, "slurm": ("OUT_OF_MEMORY", "0:125")},
-    "launch_fail": {"cobalt": [completed("None")], "pbs": -1, "slurm": ("FAILED", "0:53")},
+    "launch_fail": {
+        "cobalt": ["execution failure; initiating job cleanup and removal"],
+        "pbs": -1,
+        "slurm": ("FAILED", "0:53"),
+    },
 }
 
 

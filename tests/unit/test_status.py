@@ -160,6 +160,30 @@ def test_an_end_is_estimated_from_the_pace_of_the_driver_that_runs(tmp_path):
     assert "3 cells an hour, at this pace done on" in status_table(found)[1]
 
 
+def test_limits_of_the_scheduler_are_shown_with_its_words(tmp_path):
+    driver = prepared(tmp_path)
+    names = [planned.cell.name for planned in driver.campaign.cells]
+    words = "qsub: would exceed queue debug's per-user limit"
+    note(driver, (names[0], "submitting", {}), (names[0], "waits", {"detail": words}))
+    note(driver, (names[1], "submitting", {}), (names[1], "unclear", {"detail": "qsub: come back tomorrow"}))
+    with driver.layout.journal.open("a") as journal:
+        for day, queue, slots in ((1, "old", 9), (3, "debug", 4), (4, "debug", 3), (5, None, 0)):
+            event = {"time": f"2026-05-0{day}T10:00:00+00:00", "event": "limit", "slots": slots, "detail": words}
+            journal.write(json.dumps(event | ({"queue": queue} if queue else {})) + "\n")
+    driver.start()
+    os.utime(driver.layout.driver_lock, (1777723200, 1777723200))  # 2026-05-02 at 12:00 UTC
+    found = status(driver.campaign, driver.layout)
+    assert (found.cells[0].state, found.cells[0].detail) == ("waiting", f"not taken by the scheduler so far: {words}")
+    assert (found.cells[1].state, found.cells[1].detail) == (
+        "queued", "not taken by the scheduler so far: qsub: come back tomorrow",
+    )  # fmt: skip
+    assert found.limits == (
+        f"the scheduler takes at most 3 jobs at once in queue debug: {words}",
+        f"the scheduler takes no jobs at the moment: {words}",
+    )
+    assert status_table(found)[1].splitlines()[1:] == list(found.limits)
+
+
 def test_the_command_prints_it_for_a_pipe_and_escapes_what_it_read(tmp_path):
     driver = prepared(tmp_path)
     note(driver, (driver.campaign.cells[0].cell.name, "refused", {"detail": "[red]no[/red] such queue"}))

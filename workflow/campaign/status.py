@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
 from campaign.cell import Cell
 from campaign.grid import Campaign, PlannedCell
-from campaign.journal import Event, how_it_ended, last_of_scripts
+from campaign.journal import NOT_TAKEN, Event, how_it_ended, last_of_scripts, limits_learnt, told
 from campaign.layout import Layout
 from campaign.locking import holder
 from campaign.plan import read_summary, tells_of
@@ -26,7 +26,7 @@ STATES = (FINISHED, RUNNING, QUEUED, FAILED, WAITING)
 # What the last event of a job in the executor's journal makes of its cell.
 OF_EVENT = {
     "submitting": QUEUED, "submitted": QUEUED, "attached": QUEUED, "retry": QUEUED, "running": RUNNING,
-    "ended": FAILED, "refused": FAILED, "cancelled": WAITING,
+    "ended": FAILED, "refused": FAILED, "cancelled": WAITING, "waits": WAITING, "unclear": QUEUED,
 }  # fmt: skip
 PACE_NEEDS = 3  # cells finished by this driver before an end is estimated
 
@@ -42,12 +42,14 @@ class CellStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The campaign. `driver` says who runs it, empty for nobody; `per_hour` and `end` need some finished cells."""
+    """The campaign. `driver` says who runs it, empty for nobody; `per_hour` and `end` need some finished cells.
+    `limits` are those that the last driver learnt of the scheduler, in words."""
 
     cells: tuple[CellStatus, ...]
     driver: str
     per_hour: float | None
     end: datetime | None
+    limits: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -64,7 +66,7 @@ def status(campaign: Campaign, layout: Layout, now: float | None = None) -> Stat
     pace = _pace(cells, layout, now) if driver else None
     left = sum(cell.state != FINISHED for cell in cells)
     end = datetime.fromtimestamp(now) + timedelta(hours=left / pace) if pace else None
-    return Status(cells, driver, pace, end)
+    return Status(cells, driver, pace, end, tuple(limits_learnt(layout, _begin(layout))))
 
 
 def _cell(planned: PlannedCell, layout: Layout, event: Event | None, now: float) -> CellStatus:
@@ -74,6 +76,8 @@ def _cell(planned: PlannedCell, layout: Layout, event: Event | None, now: float)
     state = OF_EVENT.get(str(event["event"]), WAITING) if event else WAITING
     if state == RUNNING or holder(layout.lock(cell)):  # the lock of another machine may not be seen here
         return CellStatus(cell, RUNNING, _progress(read_heartbeats(layout.folder(cell)), now))
+    if event is not None and event["event"] in NOT_TAKEN:
+        return CellStatus(cell, state, told(event))
     if state == QUEUED:
         return CellStatus(cell, QUEUED, f"job {event['job']}" if event and event.get("job") else "")
     done = event is not None and event.get("outcome") == "done"
@@ -108,16 +112,24 @@ def _progress(ranks: list[HeartbeatRecord], now: float) -> str:
     return f"step {slowest.step}{of}{rate}, {slowest.part}{late}"
 
 
+def _begin(layout: Layout) -> float:
+    """When the last driver started, in seconds since 1970; 0 if there was none."""
+    try:
+        return layout.driver_lock.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _pace(cells: tuple[CellStatus, ...], layout: Layout, now: float) -> float | None:
     """Cells per hour since the driver started; None until a few have finished."""
-    start = layout.driver_lock.stat().st_mtime
+    start = _begin(layout)
     times = [layout.summary(cell.cell).stat().st_mtime for cell in cells if cell.state == FINISHED]
     done = sum(moment >= start for moment in times)
     return done / (now - start) * 3600 if done >= PACE_NEEDS and now > start else None
 
 
 def status_table(found: Status) -> tuple[Table, str]:
-    """Cells that run, are queued or failed, or whose record is to be made anew, and one line of totals."""
+    """Cells that run, are queued or failed, or whose record is to be made anew; a line of totals, and limits below."""
     from rich.table import Table
     from rich.text import Text
 
@@ -129,9 +141,10 @@ def status_table(found: Status) -> tuple[Table, str]:
             table.add_row(cell.cell.name, cell.state, Text(cell.detail))
     words = [f"{count} {state}" for state, count in found.counts.items() if count]
     totals = f"{len(found.cells)} cells: {', '.join(words)}"
+    limits = "".join(f"\n{limit}" for limit in found.limits)
     if not found.driver:
-        return table, totals + "; no driver is running: states are as the last one left them"
+        return table, totals + "; no driver is running: states are as the last one left them" + limits
     totals += f"; run by {found.driver}"
     if found.per_hour and found.end:
         totals += f"; {found.per_hour:.3g} cells an hour, at this pace done on {found.end:%Y-%m-%d at %H:%M}"
-    return table, totals
+    return table, totals + limits

@@ -9,6 +9,24 @@ LONGEST = 300.0  # seconds between two attempts, at most
 FACTOR = 10  # and at most this many polling intervals
 
 
+class SilenceError(Exception):
+    """The scheduler was silent for longer than patience allows."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds between polls, attempts after the first, seconds of silence that are borne, seconds until a file that
+    was written on another machine is seen here, seconds that a job which has room for more scripts waits for another
+    one, jobs that the scheduler may have at once (None: any number)."""
+
+    poll: float = 30.0
+    retries: int = 2
+    patience: float = 3600.0
+    latency: float = 5.0
+    gather: float = 10.0
+    slots: int | None = None
+
+
 @dataclass
 class Contact:
     """One way to the scheduler (asking, or submitting). Times are seconds of the caller's clock.
@@ -40,6 +58,10 @@ class Contact:
         silence = None if self.since is None else now - self.since
         self.since, self.again, self._tries = None, 0.0, 0
         return silence
+
+    def rest(self, now: float, polls: int) -> None:
+        """Not to be tried for some polling intervals, though there was an answer."""
+        self.again = now + min(self.poll * polls, LONGEST) * self.random.uniform(0.5, 1.0)
 
     def exhausted(self, now: float) -> bool:
         """Whether the silence has lasted for longer than patience allows."""

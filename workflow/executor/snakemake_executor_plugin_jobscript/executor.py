@@ -16,10 +16,11 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_jobscript.closing import closing_table
+from snakemake_executor_plugin_jobscript.contact import Limits, SilenceError
 from snakemake_executor_plugin_jobscript.journal import Journals
 from snakemake_executor_plugin_jobscript.schedulers import SCHEDULERS
 from snakemake_executor_plugin_jobscript.task import Result
-from snakemake_executor_plugin_jobscript.tracking import Limits, SilenceError, Tracker
+from snakemake_executor_plugin_jobscript.tracking import Tracker
 
 BEGAN = time.time()  # Snakemake loads its plugins before it looks at any file
 TICK = 0.5  # seconds between two looks at what is due; the scheduler is asked far less often

@@ -16,7 +16,7 @@ from typing import Any
 NAME = ".journal.jsonl"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 LIVE = {"submitting", "submitted", "attached", "running"}  # a script whose last event is one of these may have a job
-OVER = {"ended", "refused", "cancelled", "retry"}
+OVER = {"ended", "refused", "cancelled", "retry", "waits"}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from snakemake_executor_plugin_jobscript.packing import request, room
 from snakemake_executor_plugin_jobscript.schedulers.base import (
     UNKNOWN,
     Ended,
+    LimitError,
     Live,
     RefusedError,
     Scheduler,
@@ -102,7 +103,7 @@ class PackingScheduler:
             raise UnreachableError(f"{error.filename or folder}: {error.strerror or error}") from None
         try:
             job = self._inner.submit(folder / SCRIPT, name)
-        except RefusedError:
+        except (RefusedError, LimitError):
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._names[job] = name

@@ -84,6 +84,7 @@ class Task:
     """Times are seconds of the tracker's clock.
 
     `priority` says what is submitted first of all that is ready, `ready` since when nothing but room has been missing.
+    `words` are the scheduler's when it did not take the script, and `turned_away` is how often they did not tell why.
     `before` is the output as it was when the current attempt began. `looks` is how many listings without a job of this
     name are needed before one is submitted: several after a submission that had no answer, whose job may turn up at any
     time (`doubtful`). `gone` counts the polls that the scheduler has known nothing of the job, `postponed` the jobs
@@ -108,6 +109,8 @@ class Task:
     gone: int = 0
     postponed: int = 0
     doubtful: bool = False
+    words: str = ""
+    turned_away: int = 0
     held: bool = False
     delayed: bool = False
     told: Ended | None = None
@@ -117,6 +120,10 @@ class Task:
         """Whether the output is there and is not the one that was there when the attempt began."""
         now = signature(self.output)
         return now is not None and now != self.before
+
+    def in_doubt(self) -> bool:
+        """Whether a submission that had no answer may still turn up as a job."""
+        return self.unsure and not self.job and self.looks > 1
 
     def leaves(self, now: float) -> None:
         """It is missing in a listing."""
@@ -136,4 +143,5 @@ class Task:
         self.phase, self.job, self.due, self.looks = Phase.WAITING, None, due, 1
         self.submitted = self.running = self.left = self.told = self.ready = None
         self.unsure = self.held = self.delayed = False
-        self.gone = 0
+        self.gone = self.turned_away = 0
+        self.words = ""

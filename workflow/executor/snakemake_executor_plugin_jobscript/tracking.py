@@ -7,34 +7,30 @@ silence is never held against them.
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_jobscript.contact import Contact
+from snakemake_executor_plugin_jobscript.contact import Contact, Limits, SilenceError
 from snakemake_executor_plugin_jobscript.journal import Journals
 from snakemake_executor_plugin_jobscript.notes import Notes
-from snakemake_executor_plugin_jobscript.pack_record import SEPARATOR
 from snakemake_executor_plugin_jobscript.packed import PackingScheduler
-from snakemake_executor_plugin_jobscript.packing import shares
 from snakemake_executor_plugin_jobscript.schedulers.base import (
     UNKNOWN,
     Ended,
     Live,
     Outcome,
-    RefusedError,
     Scheduler,
     State,
     UnreachableError,
 )
+from snakemake_executor_plugin_jobscript.submitting import CONFIRMATIONS, Submissions
 from snakemake_executor_plugin_jobscript.task import (
     NOT_RETRIED,
-    REFUSED,
     USER_ERROR,
     Phase,
     Result,
@@ -43,32 +39,11 @@ from snakemake_executor_plugin_jobscript.task import (
     signature,
 )
 
-CONFIRMATIONS = 4  # polls in a row that know nothing of a job before that is believed
 CONFIRM_INTERVAL = 10.0  # seconds between such polls, at most
-BATCH = 20  # submissions between two polls
 DETAILS = 50  # jobs that are asked about in one poll after they left the queue
 SOONEST = 2.0  # seconds between two polls, at least, where new jobs ask for one ahead of time
 LONGEST_DELAY = 300.0  # seconds before a retry, at most
 CANCEL_TRIES = 4
-POSTPONED_TRIES = 3  # jobs shared with others that a script waits for in vain, before it gets one to itself
-
-
-class SilenceError(Exception):
-    """The scheduler was silent for longer than patience allows."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Seconds between polls, attempts after the first, seconds of silence that are borne, seconds until a file that
-    was written on another machine is seen here, seconds that a job which has room for more scripts waits for another
-    one, jobs that the scheduler may have at once (None: any number)."""
-
-    poll: float = 30.0
-    retries: int = 2
-    patience: float = 3600.0
-    latency: float = 5.0
-    gather: float = 10.0
-    slots: int | None = None
 
 
 class Tracker:
@@ -94,7 +69,6 @@ class Tracker:
         self._since = time.time() if since is None else since
         chance = chance or random.Random()
         self._asking = Contact(limits.poll, limits.patience, chance)
-        self._submitting = Contact(limits.poll, limits.patience, chance)
         self._new: deque[Task] = deque()
         self._tasks: dict[str, Task] = {}
         self._finished: list[Task] = []
@@ -102,6 +76,10 @@ class Tracker:
         self._doomed: set[str] = set()  # ids of jobs that were cancelled and may take a moment to go
         self._stopped = threading.Event()
         self._polled = -float("inf")
+        self._submissions = Submissions(
+            self._scheduler, self._notes, limits, say, self._tasks, self._stopped, chance,
+            close=self._close, silent=self._silent, answered=self._answered,
+        )  # fmt: skip
 
     # What the executor calls
 
@@ -126,12 +104,12 @@ class Tracker:
     def step(self) -> dict[str, Result]:
         """Do what is due; returns what has ended since the last step, by name. Raises SilenceError."""
         now = self._clock()
-        arrived = self._take_new()
+        self._take_new()
         for task in self._in(Phase.LEFT):
             if task.told:
                 self._judge(task, task.told, now)
         open_tasks = self._in(Phase.RECALLED, Phase.WAITING, Phase.LIVE, Phase.LEFT)
-        if open_tasks and self._asking.due(now) and now >= self._next_poll(arrived):
+        if open_tasks and self._asking.due(now) and now >= self._next_poll(now):
             self._polled = now
             self._poll(now)
         finished, self._finished = self._finished, []
@@ -166,12 +144,10 @@ class Tracker:
 
     # A poll
 
-    def _take_new(self) -> bool:
-        """Take in what was added, with what the journal remembers. Returns whether there was something."""
-        arrived = False
+    def _take_new(self) -> None:
+        """Take in what was added, with what the journal remembers."""
         while self._new:
             task = self._new.popleft()
-            arrived = True
             seen = signature(task.output)
             # made while Snakemake looked at what there is: by a job of an earlier driver, which has ended since
             task.before = None if seen and seen.time > self._since * 1e9 else seen
@@ -185,21 +161,25 @@ class Tracker:
                 else:  # a driver was killed while it submitted
                     task.unsure, task.doubtful, task.looks = True, True, CONFIRMATIONS
             self._tasks[task.name] = task
-        return arrived
 
-    def _next_poll(self, arrived: bool) -> float:
+    def _next_poll(self, now: float) -> float:
         poll = self._limits.poll
-        fresh = arrived or any(task.due == 0.0 and not task.unsure for task in self._in(Phase.WAITING))
-        if fresh and self._submitting.since is None and self._slots() > 0:
+        fresh = [task for task in self._in(Phase.WAITING) if task.due == 0.0 and not task.unsure]
+        if not self._submissions.silenced() and self._with_room(fresh, now):
             return self._polled + min(poll, SOONEST)
-        if any(task.unsure for task in self._in(Phase.WAITING)) or self._in(Phase.RECALLED, Phase.LEFT):
+        unsure = [task for task in self._in(Phase.WAITING) if task.unsure]
+        urgent = any(task.in_doubt() for task in unsure) or self._with_room(unsure, now)
+        if urgent or self._in(Phase.RECALLED, Phase.LEFT):
             return self._polled + min(poll, CONFIRM_INTERVAL)
         return self._polled + poll
 
     def _poll(self, now: float) -> None:
+        self._submissions.look(now)
         ids = [task.job for task in self._in(Phase.RECALLED, Phase.LIVE, Phase.LEFT) if task.job]
-        room = self._slots() > 0  # without it, nothing but submissions that had no answer is looked for by name
-        waiting = [task for task in self._in(Phase.WAITING) if task.due <= now and (room or task.unsure)]
+        due = [task for task in self._in(Phase.WAITING) if task.due <= now]
+        # without room, nothing but submissions that had no answer is looked for by name
+        with_room = set(map(id, self._with_room(due, now)))
+        waiting = [task for task in due if task.in_doubt() or id(task) in with_room]
         if not ids and not waiting:
             return
         try:
@@ -343,61 +323,12 @@ class Tracker:
                 self._close(task, Result(task.script, Outcome.DONE, task.attempt))
             else:
                 ready.append(task)
-        self._submit_ready(ready, now)
-
-    def _submit_ready(self, ready: Iterable[Task], now: float) -> None:
-        """Submit what there is room for, several scripts as one job where they ask for that."""
-        in_order = {task.script: task for task in sorted(ready, key=lambda task: -task.priority)}
-        for task in in_order.values():
-            task.ready = now if task.ready is None else task.ready
-        alone = [script for script, task in in_order.items() if task.postponed >= POSTPONED_TRIES]
-        jobs, open_jobs = shares([script for script in in_order if script not in alone])
-        jobs += [[script] for script in alone]
-        for scripts in open_jobs:  # the last to come may bring others
-            if now - max(in_order[script].ready or now for script in scripts) >= self._limits.gather:
-                jobs.append(scripts)
-        positions = {script: position for position, script in enumerate(in_order)}
-        jobs.sort(key=lambda scripts: positions[scripts[0]])
-        for scripts in jobs[: min(BATCH, max(0, self._slots()))]:
-            if self._submitting.due(now) and not self._stopped.is_set():
-                self._submit([in_order[script] for script in scripts], now)
-
-    def _slots(self) -> int:
-        """How many more jobs the scheduler may be given."""
-        if self._limits.slots is None:
-            return sys.maxsize
-        tasks = self._in(Phase.RECALLED, Phase.WAITING, Phase.LIVE, Phase.LEFT)
-        jobs = {task.job.partition(SEPARATOR)[0] for task in tasks if task.job}
-        # a submission without an answer may have come through: counted as one job, though it may be packed
-        return self._limits.slots - len(jobs) - any(task.unsure and not task.job for task in tasks)
+        self._submissions.submit_ready(ready, now)
 
     def _attach(self, task: Task, job: str, now: float) -> None:
         task.phase, task.job, task.submitted, task.unsure = Phase.LIVE, job, now, False
         self._notes.event("attached", task)
         self._say(f"{task.script.stem}: attached to job {job}, which is there already")
-
-    def _submit(self, tasks: list[Task], now: float) -> None:
-        """Submit the tasks as one job."""
-        for task in tasks:
-            task.before = signature(task.output)
-            self._notes.event("submitting", task)
-        try:
-            jobs = self._scheduler.submit([(task.script, task.name) for task in tasks])
-        except RefusedError as error:
-            for task in tasks:
-                self._notes.event("refused", task, detail=str(error))
-                self._close(task, Result(task.script, REFUSED, task.attempt, detail=str(error)))
-            self._answered(self._submitting, now)
-        except UnreachableError as error:
-            # it may have come through: listings have to tell several times that it has not
-            for task in tasks:
-                task.unsure, task.doubtful, task.looks, task.due = True, True, CONFIRMATIONS, now
-            self._silent(self._submitting, "takes no jobs", error, now)
-        else:
-            for task, job in zip(tasks, jobs, strict=True):
-                task.phase, task.job, task.submitted, task.unsure = Phase.LIVE, job, now, False
-                self._notes.event("submitted", task)
-            self._answered(self._submitting, now)
 
     def _wait_for(self, task: Task, going: list[Live]) -> None:
         """Jobs of this name are on their way out: the script is submitted when they are gone."""
@@ -424,18 +355,23 @@ class Tracker:
     def _in(self, *phases: Phase) -> list[Task]:
         return [task for task in self._tasks.values() if task.phase in phases]
 
+    def _with_room(self, tasks: list[Task], now: float) -> list[Task]:
+        """Those that could be submitted now."""
+        room = self._submissions.room_by_queue(tasks, now)
+        return [task for task in tasks if room[self._submissions.queue(task.script)] > 0]
+
     def _is_going(self, live: Live) -> bool:
         return live.state is State.ENDING or live.job in self._doomed
 
     def _lively(self, same: Iterable[Live]) -> list[Live]:
         return [live for live in same if not self._is_going(live)]
 
-    def _silent(self, contact: Contact, what: str, error: Exception, now: float) -> None:
+    def _silent(self, contact: Contact, what: str, error: Exception, now: float, may_end: bool = True) -> None:
         """The scheduler did not answer: say so once, try later. Raises SilenceError at the end of patience."""
         if contact.failed(now):
             self._say(f"the scheduler {what} ({error}): jobs are left alone, it will be asked again")
             self._notes.everywhere("unreachable", detail=f"{what}: {error}")
-        if contact.exhausted(now):
+        if may_end and contact.exhausted(now):
             minutes = self._limits.patience / 60
             raise SilenceError(
                 f"the scheduler {what} for more than {minutes:g} minutes ({error}); jobs go on: start again"

@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_plugin_jobscript import runner
+from snakemake_executor_plugin_jobscript.contact import Limits
 from snakemake_executor_plugin_jobscript.journal import Journals
 from snakemake_executor_plugin_jobscript.packed import FOLDER, JOB
 from snakemake_executor_plugin_jobscript.schedulers.base import (
     UNKNOWN,
     Ended,
+    LimitError,
     Live,
     Outcome,
     RefusedError,
@@ -29,7 +31,7 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     exited,
 )
 from snakemake_executor_plugin_jobscript.task import Result
-from snakemake_executor_plugin_jobscript.tracking import Limits, Tracker
+from snakemake_executor_plugin_jobscript.tracking import Tracker
 
 START_S = 60.0  # until something must have happened, on a machine that does much else
 
@@ -70,6 +72,8 @@ class Local:
     def submit(self, script: Path, name: str) -> str:
         if self.fault == "refuse":
             raise RefusedError("no more jobs today")
+        if self.fault == "limit" and (self.queued or any(p.poll() is None for p in self.processes.values())):
+            raise LimitError("one job at a time")
         self.submissions.append(script)
         job = str(len(self.submissions))
         self.names[job], self.queued[job] = name, script
@@ -296,6 +300,21 @@ def test_slots_limit_the_schedulers_jobs(bench: Bench) -> None:
     bench.finish(9)
     assert max(most) == 1
     assert len(bench.scheduler.submissions) == 3
+    bench.check()
+
+
+def test_a_limit_counts_jobs_and_leaves_nothing_of_those_that_were_not_taken(bench: Bench) -> None:
+    bench.scheduler.fault = "limit"
+    names = [f"s{i}" for i in range(9)]
+    for name in names:
+        bench.script(name, "sleep 0.2")
+    bench.add(*names)
+    bench.finish(9)
+    assert all(result.done and result.attempts == 1 for result in bench.results.values())
+    assert len(bench.scheduler.submissions) == len(bench.packs()) + 1 == 3, "of four, four, and one script"
+    events = bench.journals.of(bench.folder / "s0.sh").events()
+    learnt = [event["slots"] for event in events if event["event"] == "limit"]
+    assert learnt == [1]
     bench.check()
 
 

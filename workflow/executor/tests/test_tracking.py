@@ -13,20 +13,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from snakemake_executor_plugin_jobscript.contact import Limits, SilenceError
 from snakemake_executor_plugin_jobscript.journal import Journals
 from snakemake_executor_plugin_jobscript.schedulers.base import (
     UNKNOWN,
     Ended,
+    LimitError,
     Live,
     Outcome,
     RefusedError,
     State,
+    UnclearError,
     UnreachableError,
     exited,
     killed_by,
 )
+from snakemake_executor_plugin_jobscript.submitting import CONFIRMATIONS
 from snakemake_executor_plugin_jobscript.task import REFUSED, Result, job_name
-from snakemake_executor_plugin_jobscript.tracking import CONFIRMATIONS, Limits, SilenceError, Tracker
+from snakemake_executor_plugin_jobscript.tracking import Tracker
 
 POLL, LATENCY, RETRIES = 10.0, 5.0, 2
 # Ways in which an attempt ends, and what the scheduler can tell of it then.
@@ -68,6 +72,10 @@ class World:
     ended_jobs: dict[str, FakeJob] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     programs: tuple[str, ...] = ()
+    limit: int | None = None  # live jobs that are taken; `theirs` count as well
+    theirs: int = 0
+    most: int = 0  # jobs that were live at once
+    refused: int = 0  # submissions
 
     def script(self, stem: str) -> Path:
         return self.folder / f"{stem}.sh"
@@ -133,7 +141,15 @@ class World:
             raise RefusedError("qsub: Unknown queue")
         if fault == "lost":
             raise UnreachableError("qsub: no answer")
+        if fault == "unclear":
+            self.refused += 1
+            raise UnclearError("qsub: come back tomorrow")
+        full = self.limit is not None and len(self.live_jobs) + self.theirs >= self.limit
+        if full or fault == "limit":
+            self.refused += 1
+            raise LimitError("qsub: would exceed queue's per-user limit")
         job = self.start(script, name)
+        self.most = max(self.most, len(self.live_jobs))
         if fault == "timeout":
             raise UnreachableError("qsub: no answer, but the job is there")
         return job
@@ -444,6 +460,196 @@ def test_a_slot_that_becomes_free_is_used_soon(bench: Bench) -> None:
     assert bench.world.commands.count("live") == asked, "without a slot there is no haste"
 
 
+TEN = "abcdefghij"
+
+
+def slots(bench: Bench) -> list[object]:
+    return [event["slots"] for event in bench.events("limit")]
+
+
+def test_a_limit_is_learnt_and_kept_to(bench: Bench) -> None:
+    bench.world.limit = 3
+    bench.add(*TEN)
+    bench.run(600, until=10)
+    assert {result.reason for result in bench.results.values()} == {"done"}
+    assert {result.attempts for result in bench.results.values()} == {1}
+    assert [bench.started(stem) for stem in TEN] == [1] * 10
+    assert (bench.world.most, slots(bench)) == (3, [3])
+    assert bench.world.refused <= 3, "one to learn it, and rarely one more"
+    said = [line for line in bench.said if "limit" in line]
+    assert said == ["the scheduler takes at most 3 jobs at once in queue (default) "
+                    "(qsub: would exceed queue's per-user limit): what is left waits for room"]  # fmt: skip
+    assert not bench.events("refused", "retry", "unreachable")
+
+
+def test_a_job_goes_when_another_has_ended(bench: Bench) -> None:
+    bench.world.limit, bench.world.seconds = 1, 100
+    bench.add("a", "b")
+    bench.run(500, until=1)
+    bench.run(4)
+    assert bench.started("b") == 1, "not only with the next poll, after 10 s"
+
+
+def test_without_room_there_is_no_haste(bench: Bench) -> None:
+    bench.world.limit, bench.world.seconds = 1, 1000
+    bench.add("a", "b")
+    bench.run(20)
+    before = len(bench.world.commands)
+    bench.run(500)
+    assert bench.started("b") == 0
+    assert len(bench.world.commands) - before <= 50 + 2 * 10, (
+        "a listing every 10 s, and one more job, after one of its own, every 50 s"
+    )
+
+
+def test_a_limit_that_loosens_is_found(bench: Bench) -> None:
+    bench.world.limit, bench.world.seconds = 2, 400
+    bench.add(*TEN)
+    bench.run(60)
+    assert len(bench.world.live_jobs) == 2
+    bench.world.limit = 6
+    bench.run(180)
+    assert len(bench.world.live_jobs) == 6, "where one more was taken, the next follows soon"
+    assert slots(bench) == [2, 3, 4, 5, 6]
+    bench.run(5000, until=10)
+    assert len(bench.results) == 10
+
+
+def test_a_limit_that_other_jobs_fill_is_waited_for(bench: Bench) -> None:
+    """Longer than patience, as long as one of ours is there; then more."""
+    bench.world.limit, bench.world.theirs, bench.world.seconds = 3, 2, 8000
+    bench.add("a", "b", "c")
+    bench.run(7900)
+    assert (bench.results, bench.world.most) == ({}, 1)
+    bench.world.theirs, bench.world.seconds = 0, 25
+    bench.run(1000, until=3)
+    assert all(result.done for result in bench.results.values())
+
+
+def test_a_job_that_is_never_taken_is_given_up_with_the_words(bench: Bench) -> None:
+    bench.world.limit = 0
+    bench.add("a", "b")
+    bench.run(3600)
+    assert not bench.results
+    bench.run(400, until=2)
+    assert bench.results["a"].reason == REFUSED
+    assert bench.results["a"].detail == (
+        "qsub: would exceed queue's per-user limit (for more than 60 minutes, with no other job of this run there)"
+    )
+    assert bench.results["b"].reason == REFUSED
+    assert bench.world.refused < 4000 / 50
+    assert len(bench.events("refused")) == 2
+
+
+def test_the_next_driver_knows_that_a_job_was_not_taken(bench: Bench) -> None:
+    bench.world.limit = 0
+    bench.add("a")
+    bench.run(5)
+    bench.world.limit = None
+    bench.restart()
+    bench.add("a")
+    bench.run(3)
+    assert bench.started("a") == 1, "at once: no need to look for it"
+
+
+def test_words_that_do_not_tell_hold_up_no_other(bench: Bench) -> None:
+    """The script that was turned away goes to the back of the line, and is looked for before it is tried again."""
+    bench.world.seconds = 3000
+
+    answers = iter(["unclear"])
+    bench.world.fault = lambda command: next(answers, "") if command == "submit" else ""
+    bench.add("a", "b", "c")
+    bench.run(200)
+    assert [bench.started(stem) for stem in "abc"] == [1, 1, 1]
+    assert len(bench.events("unclear")) == 1
+    assert [line for line in bench.said if "tomorrow" in line] == [
+        "a: not taken in queue (default) (qsub: come back tomorrow): tried again later"
+    ]
+
+
+def test_words_that_do_not_tell_end_with_patience(bench: Bench) -> None:
+    bench.world.fault = lambda command: "unclear" if command == "submit" else ""
+    bench.add(*TEN)
+    bench.run(3600)
+    assert not bench.results
+    assert bench.world.refused < 120
+    bench.run(1000, until=10)
+    assert {result.reason for result in bench.results.values()} == {REFUSED}
+    assert bench.results["a"].detail.startswith("qsub: come back tomorrow (for more than 60 minutes")
+
+
+def test_silence_does_not_end_a_driver_whose_jobs_run(bench: Bench) -> None:
+    bench.world.seconds = 6000
+    bench.add("a")
+    bench.run(20)
+    bench.world.fault = lambda command: "down" if command == "submit" else ""
+    bench.add("b")
+    bench.run(5900)
+    bench.world.fault = lambda command: ""
+    bench.world.seconds = 25
+    bench.run(1000, until=2)
+    assert all(result.done for result in bench.results.values())
+
+
+def test_a_lost_submission_is_repeated_with_one_slot(bench: Bench) -> None:
+    bench.limits = Limits(POLL, RETRIES, 3600.0, LATENCY, slots=1)
+    bench.restart()
+    answers = iter(["lost"])
+    bench.world.fault = lambda command: next(answers, "") if command == "submit" else ""
+    bench.add("a", "b")
+    bench.run(500, until=2)
+    assert all(result.done for result in bench.results.values())
+
+
+def test_queues_have_limits_of_their_own(bench: Bench) -> None:
+    """One queue is full; jobs of the other go on."""
+    for stem in "ab":
+        bench.world.script(stem).write_text("#!/bin/bash\n#PBS -q debug\n")
+    for stem in "cd":
+        bench.world.script(stem).write_text("#!/bin/bash\n#PBS -q prod\n")
+    submit, started = bench.world.submit, []
+
+    def limited(script: Path, name: str) -> str:
+        if script.stem in "ab" and started:
+            raise LimitError("qsub: would exceed queue debug's per-user limit")
+        started.extend("a" if script.stem in "ab" else "")
+        return submit(script, name)
+
+    bench.world.submit = limited  # type: ignore[method-assign]
+    bench.world.seconds = 500
+    bench.add("a", "b", "c", "d")
+    bench.run(60)
+    assert [bench.started(stem) for stem in "abcd"] == [1, 0, 1, 1]
+    assert [(event["queue"], event["slots"]) for event in bench.events("limit")] == [("debug", 1)]
+    del bench.world.submit
+    bench.run(2000, until=4)
+    assert all(result.done for result in bench.results.values())
+
+
+def test_a_limit_of_waiting_jobs_does_not_count_those_that_run(bench: Bench) -> None:
+    """One may wait: the next goes as soon as that one runs."""
+    submit = bench.world.submit
+
+    def limited(script: Path, name: str) -> str:
+        if any(fake.state is State.QUEUED for fake in bench.world.live_jobs.values()):
+            raise LimitError("qsub: would exceed queue's per-user limit of jobs in 'Q' state", waiting_only=True)
+        job = submit(script, name)
+        bench.world.live_jobs[job].state = State.QUEUED
+        return job
+
+    bench.world.submit = limited  # type: ignore[method-assign]
+    bench.world.seconds = 1000
+    bench.add("a", "b", "c")
+    bench.run(15)
+    assert (len(bench.world.live_jobs), slots(bench)) == (1, [1])
+    for count in (2, 3):
+        for fake in bench.world.live_jobs.values():
+            fake.state = State.RUNNING
+        bench.run(25)
+        assert len(bench.world.live_jobs) == count
+    assert slots(bench) == [1]
+
+
 def test_held_jobs_are_told_once(bench: Bench) -> None:
     bench.world.seconds = 300
     bench.add("a")
@@ -478,7 +684,7 @@ def test_a_journal_that_cannot_be_written_ends_nothing(bench: Bench, tmp_path: P
 
 FAULTS = {
     "live": ["", "", "flap", "down"], "ended": ["", "", "flap", "down"],
-    "submit": ["", "", "timeout", "lost", "refuse"],
+    "submit": ["", "", "timeout", "lost", "refuse", "unclear", "limit"],
     "cancel": ["", "down"],
 }  # fmt: skip
 
@@ -488,14 +694,15 @@ RANDOM_WAYS = st.sampled_from(sorted(WAYS.keys() - {"no output"}))
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    tape=st.lists(st.integers(0, 59), max_size=60),
+    tape=st.lists(st.integers(0, 419), max_size=60),
     ways=st.dictionaries(st.sampled_from("abc"), st.lists(RANDOM_WAYS, max_size=4), max_size=3),
     seconds=st.sampled_from([1.0, 15.0, 90.0]),
     restarts=st.lists(st.integers(1, 120), max_size=2),
     stale=st.sets(st.sampled_from("abc")),
+    limit=st.sampled_from([None, None, 1, 2]),
 )
 def test_random_faults(
-    tape: list[int], ways: dict[str, list[str]], seconds: float, restarts: list[int], stale: set[str]
+    tape: list[int], ways: dict[str, list[str]], seconds: float, restarts: list[int], stale: set[str], limit: int | None
 ) -> None:
     """Never two live jobs of one name (World.start looks), none lost, none called done that is not, or the reverse."""
     steps = iter(tape)
@@ -506,7 +713,7 @@ def test_random_faults(
 
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
-        bench = Bench(World(Path(folder), ways, seconds=seconds, fault=fault))
+        bench = Bench(World(Path(folder), ways, seconds=seconds, fault=fault, limit=limit))
         for stem in stale:
             bench.world.output(stem).write_text("stale")
         bench.add(*"abc")

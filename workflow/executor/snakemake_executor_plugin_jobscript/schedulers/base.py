@@ -66,8 +66,23 @@ class UnreachableError(Exception):
     """The scheduler did not answer, or not sensibly: nothing is known, ask again later."""
 
 
+class UnclearError(UnreachableError):
+    """A submission failed with words that do not tell for sure: waiting is right, but not for ever."""
+
+
 class RefusedError(Exception):
     """The scheduler refused a submission for good; its own words, in one line."""
+
+
+class LimitError(Exception):
+    """The scheduler took no job because there are too many of them at the moment; its own words, in one line.
+
+    `everywhere`: the limit is of all queues. `waiting_only`: jobs that run do not count.
+    """
+
+    def __init__(self, words: str, everywhere: bool = False, waiting_only: bool = False) -> None:
+        super().__init__(words)
+        self.everywhere, self.waiting_only = everywhere, waiting_only
 
 
 class Scheduler(Protocol):
@@ -86,7 +101,7 @@ class Scheduler(Protocol):
     def submit(self, script: Path, name: str) -> str:
         """Submit a script under a name; returns the job's id.
 
-        Raises RefusedError, or UnreachableError when it is not known whether the scheduler took the job.
+        Raises RefusedError or LimitError when it was not taken, UnreachableError when that is not known.
         """
         ...
 

@@ -32,8 +32,10 @@ ENDING = {"exiting", "killing"}
 RUNNING = {"starting", "running", "preempted", "preempting"}
 OF_JOB = re.compile(r"\bjob ?id:? (\d+)", re.IGNORECASE)
 CODE = re.compile(r"exit code of (-?\d+)")
+# The last line of a job that Cobalt kills, written as that begins: no exit code follows (src/lib/Components/cqm.py).
 WALLTIME_WORDS = ("maximum execution time exceeded",)
-DELETED_WORDS = ("user delete requested", "deleted by user")
+DELETED_WORDS = ("user delete", "deleted by user")
+FAILURE_WORDS = ("execution failure",)  # of Cobalt itself: it gave up starting the script
 
 
 class Cobalt:
@@ -129,6 +131,8 @@ def judge(log: str, job: str, error: str) -> Ended:
         return replace(told, outcome=Outcome.CANCELLED, detail="deleted")
     if says(part, WALLTIME_WORDS):
         return replace(told, outcome=Outcome.WALLTIME, detail="maximum execution time exceeded")
+    if told.exit_code is None and says(part, FAILURE_WORDS):
+        return replace(told, outcome=Outcome.LAUNCH_FAILED, detail="execution failure")
     if told.exit_code in (None, 0):
         return told
     if says(error, MEMORY_WORDS):

@@ -11,43 +11,21 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from snakemake_executor_plugin_jobscript.schedulers.base import RefusedError, UnreachableError
+from snakemake_executor_plugin_jobscript.schedulers.base import (
+    LimitError,
+    RefusedError,
+    UnclearError,
+    UnreachableError,
+)
+from snakemake_executor_plugin_jobscript.schedulers.refusals import (
+    OF_ALL_QUEUES,
+    OF_WAITING_JOBS,
+    Kind,
+    classify,
+    passes,
+)
 
 TIMEOUT = 60.0  # seconds that a command of a scheduler may take
-
-# Words, in lower case, by which schedulers say that they cannot be reached at the moment.
-TRANSIENT = (
-    "bad gateway",
-    "broken pipe",
-    "cannot connect",
-    "communication connection failure",
-    "communication failure",
-    "component error",
-    "connect failure",
-    "connection closed",
-    "connection failure",
-    "connection refused",
-    "connection reset",
-    "connection timed out",
-    "could not connect",
-    "end of file",
-    "failed to connect",
-    "in standby mode",
-    "network is unreachable",
-    "no route to host",
-    "premature end of message",
-    "server is shutting down",
-    "server shutting down",
-    "service unavailable",
-    "temporarily unavailable",
-    "temporarily unable",
-    "timed out",
-    "unable to connect",
-    "unable to contact",
-    "unable to reach",
-    "xmlrpc failure",
-    "zero bytes were transmitted",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,9 +39,8 @@ class Answer:
 
     @property
     def transient(self) -> bool:
-        """Whether the command failed because the scheduler could not be reached."""
-        text = f"{self.err}\n{self.out}".lower()
-        return self.code != 0 and any(words in text for words in TRANSIENT)
+        """Whether the command failed because the scheduler could not be reached (beside errors, output is data)."""
+        return self.code != 0 and passes(self.err if self.err.strip() else self.out)
 
     @property
     def words(self) -> str:
@@ -73,8 +50,25 @@ class Answer:
 
     def unreachable(self) -> UnreachableError:
         """The error for an answer that is of no use."""
+        return UnreachableError(self._named())
+
+    def refusal(self) -> Exception:
+        """The error for a submission that failed."""
+        words = self.words
+        match classify(self.program, f"{self.err}\n{self.out}"):
+            case Kind.FINAL:
+                return RefusedError(words)
+            case Kind.LIMIT:
+                everywhere, waiting = (words_.search(words) is not None for words_ in (OF_ALL_QUEUES, OF_WAITING_JOBS))
+                return LimitError(words, everywhere, waiting)
+            case Kind.DISTURBANCE:
+                return self.unreachable()
+        return UnclearError(self._named())
+
+    def _named(self) -> str:
+        """Its words, with the command's name before them."""
         said = self.words
-        return UnreachableError(said if said.startswith(self.program) else f"{self.program}: {said}")
+        return said if said.startswith(self.program) else f"{self.program}: {said}"
 
 
 def shorten(text: str, limit: int = 300) -> str:
@@ -114,14 +108,14 @@ def run(command: Sequence[str], timeout: float = TIMEOUT, query: bool = True) ->
 def submitted(command: Sequence[str], form: str) -> str:
     """Submit; returns the job's id, the last line of the answer that has the `form` (one group).
 
-    Raises RefusedError with the scheduler's words, and UnreachableError for an answer that tells nothing.
+    Raises RefusedError or LimitError with the scheduler's words, and UnreachableError for an answer that tells nothing.
     """
     answer = run(command, query=False)
     if answer.code == 0:
         if ids := re.findall(form, answer.out, re.MULTILINE):
             return str(ids[-1])
         raise answer.unreachable()
-    raise answer.unreachable() if answer.transient else RefusedError(answer.words)
+    raise answer.refusal()
 
 
 def _plain() -> dict[str, str]:

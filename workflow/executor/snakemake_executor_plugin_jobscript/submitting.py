@@ -1,0 +1,215 @@
+"""Submissions: which of the scripts that are ready go now, as which jobs, and what an answer means for them."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from snakemake_executor_plugin_jobscript.contact import Contact, Limits
+from snakemake_executor_plugin_jobscript.gates import ALL, ANY, Gates, Held, queue_of
+from snakemake_executor_plugin_jobscript.notes import Notes
+from snakemake_executor_plugin_jobscript.pack_record import SEPARATOR
+from snakemake_executor_plugin_jobscript.packed import PackingScheduler
+from snakemake_executor_plugin_jobscript.packing import request, shares
+from snakemake_executor_plugin_jobscript.schedulers.base import (
+    LimitError,
+    RefusedError,
+    UnclearError,
+    UnreachableError,
+)
+from snakemake_executor_plugin_jobscript.task import REFUSED, Phase, Result, Task, signature
+
+BATCH = 20  # submissions between two polls
+CONFIRMATIONS = 4  # polls in a row that know nothing of a job before that is believed
+POSTPONED_TRIES = 3  # jobs shared with others that a script waits for in vain, before it gets one to itself
+
+
+class Submissions:
+    """Of the tasks of one tracker. `close` is told how a task ended that was refused; `silent` and `answered` whether
+    the scheduler spoke."""
+
+    def __init__(
+        self, scheduler: PackingScheduler, notes: Notes, limits: Limits, say: Callable[[str], None],
+        tasks: Mapping[str, Task], stopped: threading.Event, chance: random.Random,
+        close: Callable[[Task, Result], None], silent: Callable[[Contact, str, Exception, float, bool], None],
+        answered: Callable[[Contact, float], None],
+    ) -> None:  # fmt: skip
+        self._scheduler, self._notes, self._limits, self._say = scheduler, notes, limits, say
+        self._tasks, self._stopped = tasks, stopped
+        self._close, self._silent, self._answered = close, silent, answered
+        self._contact = Contact(limits.poll, limits.patience, chance)
+        self._gates = Gates(limits.poll, limits.patience, chance)
+        self._queues: dict[Path, str] = {}
+        self._alone: float | None = None  # since when no job of ours is there
+        self._told: set[tuple[str, str]] = set()
+
+    # What may be submitted
+
+    def room_by_queue(self, tasks: Iterable[Task], now: float) -> dict[str, int]:
+        """How many jobs each queue of some tasks may be given now."""
+        held = self._held()
+        return {queue: self._room(queue, held, now) for queue in {self.queue(task.script) for task in tasks}}
+
+    def silenced(self) -> bool:
+        """Whether the last submission had no answer."""
+        return self._contact.since is not None
+
+    def look(self, now: float) -> None:
+        """To be called now and then: are jobs of ours there?"""
+        there = any(task.job for task in self._tasks.values())
+        self._alone = None if there else now if self._alone is None else self._alone
+
+    def queue(self, script: Path) -> str:
+        """The queue of a script's job, which is that of packed jobs where it may share one."""
+        if script not in self._queues:
+            wanted = request(script)
+            self._queues[script] = queue_of(wanted.head if wanted else script)
+        return self._queues[script]
+
+    def _room(self, queue: str, held: Mapping[str, Held], now: float) -> int:
+        slots = ANY if self._limits.slots is None else self._limits.slots - held[ALL].all
+        hopeless = self._gates.hopeless(queue, self._alone, now)  # what is left is tried once, and given up
+        return max(0, slots if hopeless else min(slots, self._gates.room(queue, held, now)))
+
+    def _held(self) -> dict[str, Held]:
+        """Our jobs by queue, and under ALL in total."""
+        jobs: dict[str, tuple[str, bool]] = {}
+        for task in self._tasks.values():
+            if task.job:
+                whole = task.job.partition(SEPARATOR)[0]
+                waits = task.running is None and jobs.get(whole, ("", True))[1]
+                jobs[whole] = (self.queue(task.script), waits)
+        # submissions without an answer may have come through: counted as one job, though it may be packed
+        doubts = {self.queue(task.script) for task in self._tasks.values() if task.in_doubt()}
+        counts = Counter(queue for queue, _ in jobs.values()) + Counter(doubts)
+        waiting = Counter(queue for queue, waits in jobs.values() if waits) + Counter(doubts)
+        held = {queue: Held(waiting[queue], count) for queue, count in counts.items()}
+        return held | {ALL: Held(sum(waiting.values()), sum(counts.values()))}
+
+    # Submitting
+
+    def submit_ready(self, ready: Iterable[Task], now: float) -> None:
+        """Submit what there is room for, several scripts as one job where they ask for that."""
+        left = [task for task in ready if not self._given_up(task, now)]
+        in_order = {task.script: task for task in sorted(left, key=lambda task: (task.turned_away, -task.priority))}
+        for task in in_order.values():
+            task.ready = now if task.ready is None else task.ready
+        alone = [script for script, task in in_order.items() if task.postponed >= POSTPONED_TRIES]
+        jobs, open_jobs = shares([script for script in in_order if script not in alone])
+        jobs += [[script] for script in alone]
+        for scripts in open_jobs:  # the last to come may bring others
+            if now - max(in_order[script].ready or now for script in scripts) >= self._limits.gather:
+                jobs.append(scripts)
+        positions = {script: position for position, script in enumerate(in_order)}
+        jobs.sort(key=lambda scripts: positions[scripts[0]])
+        submitted, full = 0, set[str]()
+        for scripts in jobs:
+            if submitted >= BATCH or not self._contact.due(now) or self._stopped.is_set():
+                break
+            queue = self.queue(scripts[0])
+            if queue in full:
+                continue
+            if self._room(queue, self._held(), now) < 1:
+                full.add(queue)
+                continue
+            submitted += 1
+            self._submit([in_order[script] for script in scripts], queue, now)
+
+    def _submit(self, tasks: list[Task], queue: str, now: float) -> None:
+        """Submit the tasks as one job."""
+        for task in tasks:
+            task.before = signature(task.output)
+            self._notes.event("submitting", task)
+        try:
+            jobs = self._scheduler.submit([(task.script, task.name) for task in tasks])
+        except RefusedError as error:
+            self._refuse(tasks, str(error))
+        except LimitError as error:
+            self._limited(tasks, queue, error, now)
+        except UnclearError as error:
+            self._doubt(tasks, now)
+            self._unclear(tasks, queue, str(error), now)
+        except UnreachableError as error:
+            self._doubt(tasks, now)
+            there = any(task.job for task in self._tasks.values())
+            self._silent(self._contact, "takes no jobs", error, now, not there)
+            return
+        else:
+            for task, job in zip(tasks, jobs, strict=True):
+                task.phase, task.job, task.submitted, task.unsure = Phase.LIVE, job, now, False
+                task.words, task.turned_away = "", 0
+                self._notes.event("submitted", task)
+            for name in self._gates.taken(queue, self._held(), now):
+                self._note_limit(name)
+        self._answered(self._contact, now)
+
+    def _refuse(self, tasks: Iterable[Task], words: str) -> None:
+        for task in tasks:
+            self._notes.event("refused", task, detail=words)
+            self._close(task, Result(task.script, REFUSED, task.attempt, detail=words))
+
+    def _doubt(self, tasks: Iterable[Task], now: float) -> None:
+        """The submission may have come through: listings have to tell several times that it has not."""
+        for task in tasks:
+            task.unsure, task.doubtful, task.looks, task.due = True, True, CONFIRMATIONS, now
+
+    def _limited(self, tasks: list[Task], queue: str, error: LimitError, now: float) -> None:
+        """There are too many jobs: the tasks wait until one of ours has ended, or there is room for other reasons."""
+        words, name = str(error), ALL if error.everywhere else queue
+        for task in tasks:
+            task.unsure, task.looks, task.words = False, 1, words
+            self._notes.event("waits", task, detail=words)
+        held = self._held()
+        if self._gates.gate(name).limited(held.get(name, Held()), words, error.waiting_only, now):
+            self._note_limit(name)
+        if self._tell(name, ""):
+            most = self._gates.gate(name).most
+            takes = f"at most {most} jobs{_waiting(error.waiting_only)} at once" if most else "no jobs at the moment"
+            self._say(f"the scheduler takes {takes}{_in(name)} ({words}): what is left waits for room")
+        if self._gates.hopeless(queue, self._alone, now):
+            self._refuse(tasks, f"{words} ({self._for_how_long()})")
+
+    def _unclear(self, tasks: list[Task], queue: str, words: str, now: float) -> None:
+        """Words that do not tell: others are tried before the same again, and the queue is given some rest."""
+        for task in tasks:
+            task.words = words
+            task.turned_away += 1
+            self._notes.event("unclear", task, detail=words)
+        self._gates.gate(queue).unclear(now)
+        if self._tell(queue, words):
+            self._say(f"{tasks[0].script.stem}: not taken{_in(queue)} ({words}): tried again later")
+
+    def _given_up(self, task: Task, now: float) -> bool:
+        """Whether a task that was turned away, and is not there after all, has nothing to wait for."""
+        if not (task.turned_away and self._gates.hopeless(self.queue(task.script), self._alone, now)):
+            return False
+        self._refuse([task], f"{task.words} ({self._for_how_long()})")
+        return True
+
+    def _for_how_long(self) -> str:
+        return f"for more than {self._limits.patience / 60:g} minutes, with no other job of this run there"
+
+    def _note_limit(self, name: str) -> None:
+        gate = self._gates.gate(name)
+        self._notes.everywhere(
+            "limit", slots=gate.most, queue=name or None, waiting_only=gate.waiting_only or None, detail=gate.words
+        )
+
+    def _tell(self, name: str, words: str) -> bool:
+        """Whether it is the first time (numbers apart: those of jobs differ)."""
+        said = (name, re.sub(r"\d+", "0", words))
+        first = said not in self._told
+        self._told.add(said)
+        return first
+
+
+def _in(queue: str) -> str:
+    return f" in queue {queue}" if queue else ""
+
+
+def _waiting(only: bool) -> str:
+    return " that wait" if only else ""
