@@ -9,10 +9,10 @@ from tests.support.campaigns import SITE, changed
 
 
 def test_a_site_and_its_launcher():
-    values = changed(SITE, "site/environment", {"modules": ["gcc/12"], "variables": {"A": 1, "B": True, "C": "x y"}})
+    values = changed(SITE, "site/environment", {"modules": ["gcc/12"], "variables": {"A": 1, "B": -0.5, "C": "x y"}})
     site = parse_site(values, "site.yaml")
     assert site.launcher.command(Placement(1, 4, 1)) == ["mpiexec", "-n", "4", "-prepend-rank"]
-    assert site.variables == {"A": "1", "B": "1", "C": "x y"}
+    assert site.variables == {"A": "1", "B": "-0.5", "C": "x y"}
     assert site.modules == ("gcc/12",)
     assert (site.ranks_per_node, site.threads, site.node_label, site.has_gpus) == (1, 1, "nodes", False)
 
@@ -50,7 +50,7 @@ def test_a_slip_is_one_line_with_file_and_key(path, value, message):
 
 def test_a_profiler_is_off_unless_asked_for_and_for_horovod_only():
     assert parse_site(SITE, "site.yaml").profiler_of("horovod") is None
-    values = {"kind": "site", "library": "/opt/libmpitrace.so", "environment": {"SAVE_ALL_TASKS": True}}
+    values = {"kind": "site", "library": "/opt/libmpitrace.so", "environment": {"SAVE_ALL_TASKS": 1}}
     site = parse_site(changed(SITE, "site/profiler", values), "site.yaml")
     assert site.profiler_of("torch") is None
     assert site.profiler_of("horovod").variables == {"SAVE_ALL_TASKS": "1"}

@@ -17,7 +17,7 @@ from campaign.allocation import Allocation
 from campaign.bench import BenchPoint, parse_bench
 from campaign.cell import Cell
 from campaign.launchers import Placement
-from campaign.schema import check, merge
+from campaign.schema import check, merge, near
 from campaign.sites import Site
 from campaign.studies import Study, Variant, parse_studies, parse_variants
 from campaign.validate import check_point, check_room, resolve_settings
@@ -104,6 +104,11 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
     """As `load_campaign`, from the file's content."""
     check(values, "campaign", origin)
     name = values["name"]
+    if name not in site.grid and (meant := near(name, site.grid)):
+        raise UserError(
+            f"{site.origin}: site.grid.{meant}: the campaign {origin} is called {name}, for which grid has nothing: "
+            f"write {name}, or add {name}: {{}} to run it uncut"
+        )
     overrides = site.grid.get(name, {})
     if overrides:
         source = f"{site.origin}: site.grid.{name}"
@@ -191,6 +196,8 @@ def _launch_hash(site: Site, placement: Placement, per_node: int, engine: str) -
     facts: list[Any] = [site.launcher.command(placement), per_node, list(site.modules), sorted(site.variables.items())]
     if site.mpi_library:
         facts.append([site.mpi_library])
+    if site.prepare:
+        facts.append(["prepare", *site.prepare])
     if profiler := site.profiler_of(engine):
         facts.append([profiler.kind, profiler.library, sorted(profiler.variables.items()), profiler.timeline])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
