@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from bnn.errors import UserError
 
@@ -21,7 +21,7 @@ def require_regular(path: Path) -> None:
     _refuse(path, path.stat().st_mode)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """A file opened for reading its bytes, links followed, without ever waiting for what is no file.
 
     Raises UserError naming a path that leads to a folder, pipe, socket or device; OSError where it cannot be opened.

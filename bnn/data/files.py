@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bnn.errors import UserError
+from bnn.regular import open_regular
 
 CONNECT_SECONDS = 30  # a mirror silent for longer is given up
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Hexadecimal digest of a file's bytes."""
-    with path.open("rb") as stream:
+    """Hexadecimal digest of a file's bytes. Raises UserError naming what is no file (a pipe, a folder, a device)."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 

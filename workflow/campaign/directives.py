@@ -117,6 +117,8 @@ def _words(entry: str, where: str) -> list[str]:
         kept = shlex.split(entry, comments=True)
     except ValueError as error:
         raise UserError(f"{where}: {entry}: {str(error).lower()}") from None
+    if not words:
+        raise UserError(f"{where}: an empty directive")
     if words != kept:
         raise UserError(f"{where}: {entry}: schedulers take what follows # for a comment: leave it out")
     return words

@@ -27,6 +27,7 @@ from campaign.shelltext import Safe, quoted, template
 from campaign.sites import Site
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+DATA_DIR = "BNN_DATA_DIR"  # environment variable
 COMMANDS = ("train", INFER, PRUNE, "bench")  # what jobs run; their logs' folders
 # Where rank 0 listens, of engine torch: below the ports that the kernel gives to others, apart for cells side by side.
 FIRST_PORT, PORTS = 20000, 12000
@@ -42,8 +43,14 @@ class Place:
 
     @classmethod
     def here(cls, layout: Layout) -> Place:
-        """This process's folder, environment and data folder (BNN_DATA_DIR, else data/ in the results folder)."""
-        data_dir = Path(os.environ.get("BNN_DATA_DIR") or layout.results / "data")
+        """This process's folder, environment and data folder (BNN_DATA_DIR, else data/ in the results folder).
+
+        Raises UserError where the variable holds what is no path of a folder that people make.
+        """
+        chosen = os.environ.get(DATA_DIR, "")
+        if not chosen.isprintable():  # line breaks, escape sequences, bytes that are not UTF-8
+            raise UserError(f"environment variable {DATA_DIR}: {chosen!r}: a path of characters that can be printed")
+        data_dir = Path(chosen or layout.results / "data")
         return cls(Path.cwd(), Path(sys.prefix) / "bin", data_dir)
 
 

@@ -41,10 +41,16 @@ def printed(value: Any) -> Markup:
 
 
 def quoted(value: Any) -> Safe:
-    """A word, or several, as the shell must see them, whatever they hold."""
+    """A word, or several, as the shell must see them, whatever they hold; always on one line.
+
+    A line break within quotes would be right for the shell, but what follows it may look like a directive.
+    """
     if isinstance(value, (list, tuple)):
         return Safe(" ".join(quoted(word) for word in value))
-    return Safe(shlex.quote(_encodable(str(value))))
+    text = _encodable(str(value))
+    if text.isprintable():
+        return Safe(shlex.quote(text))
+    return Safe("$'" + "".join(map(_escaped, text)) + "'")
 
 
 def directive(value: Any) -> Safe:
@@ -71,6 +77,13 @@ def name_only(value: Any) -> Safe:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(value)):
         raise UserError(f"{str(value)!r}: not the name of a variable")
     return Safe(value)
+
+
+def _escaped(character: str) -> str:
+    """A character within bash's $'...', which is one line of printable text: others become their bytes in UTF-8."""
+    if character in "\\'":
+        return "\\" + character
+    return character if character.isprintable() else "".join(f"\\x{byte:02x}" for byte in character.encode())
 
 
 def _encodable(text: str) -> str:
