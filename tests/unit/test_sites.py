@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bnn.errors import UserError
+from campaign.grid import SECTIONS, parse_campaign
 from campaign.launchers import Placement
+from campaign.schema import SCHEMAS
 from campaign.sites import load_site, parse_site
-from tests.support.campaigns import SITE, changed
+from tests.support.campaigns import CAMPAIGN, SITE, changed
 
 ROOT = Path(__file__).parents[2]
 
@@ -174,3 +177,24 @@ def test_a_limit_is_minutes_or_hours_minutes_and_no_seconds(limit):
     scheduler = {"kind": "slurm", "queues": [queue], "walltimes": [{"minutes": 1}]}
     with pytest.raises(UserError, match=r'max_minutes: .* is not a number of minutes, "HH:MM:00" or "D-HH:MM:00"'):
         parse_site(changed(SITE, "site/scheduler", scheduler), "site.yaml")
+
+
+@pytest.mark.parametrize("key", ["papr", "Paper", "PAPER", "papers", "the-paper", "paper2", "pape"])
+def test_a_cut_of_a_campaign_that_is_called_almost_so_is_refused(key):
+    at = parse_site(changed(SITE, "site/grid", {key: {"nodes": [1]}}), "site.yaml")
+    with pytest.raises(UserError, match=rf"^site.yaml: site.grid.{key}: the campaign c.yaml is called paper"):
+        parse_campaign(CAMPAIGN | {"name": "paper"}, "c.yaml", at)
+    both = parse_site(changed(SITE, "site/grid", {key: {"nodes": [1]}, "paper": {}}), "site.yaml")
+    assert parse_campaign(CAMPAIGN | {"name": "paper"}, "c.yaml", both).cells
+
+
+@pytest.mark.parametrize("key", ["studies", "settings", "variants", "bench"])
+def test_a_cut_without_a_campaigns_name_is_refused(key):
+    at = parse_site(changed(SITE, "site/grid", {key: {}}), "site.yaml")
+    with pytest.raises(UserError, match=rf"^site.yaml: site.grid.{key}: a campaign's name is missing above it"):
+        parse_campaign(CAMPAIGN, "c.yaml", at)
+
+
+def test_the_sections_of_a_campaign_are_those_of_its_schema():
+    schema = yaml.safe_load((SCHEMAS / "campaign.schema.yaml").read_text())
+    assert set(schema["properties"]) - {"name"} == SECTIONS

@@ -80,6 +80,10 @@ class Campaign:
         return list(found.values())
 
 
+# What a campaign file has at its top, and a site's grid one level deeper, below the campaign's name.
+SECTIONS = {"accuracy_targets", "bench", "nodes", "seed", "settings", "studies", "variants"}
+
+
 class _Point(NamedTuple):
     repeat: int
     study: str
@@ -104,6 +108,9 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
     """As `load_campaign`, from the file's content."""
     check(values, "campaign", origin)
     name = values["name"]
+    for key in site.grid:
+        if key in SECTIONS and key != name:
+            raise UserError(f"{site.origin}: site.grid.{key}: a campaign's name is missing above it: grid.{name}.{key}")
     if name not in site.grid and (meant := near(name, site.grid)):
         raise UserError(
             f"{site.origin}: site.grid.{meant}: the campaign {origin} is called {name}, for which grid has nothing: "

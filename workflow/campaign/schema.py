@@ -49,8 +49,9 @@ def key_path(parts: Sequence[Any]) -> str:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """The known word that is closest, if any is close; else empty."""
-    return next(iter(difflib.get_close_matches(str(word), sorted(known), n=1)), "")
+    """The known word that is closest, capitals or not, if any is close; else empty."""
+    folded = {other.casefold(): other for other in sorted(known, reverse=True)}
+    return next((folded[close] for close in difflib.get_close_matches(str(word).casefold(), sorted(folded), n=1)), "")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
