@@ -1,5 +1,7 @@
 """Data, settings and records that are no files: named at once, where their reader would wait for ever."""
 
+import errno
+import fcntl
 import os
 import re
 import socket
@@ -9,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import SoftFileLock, Timeout
+from rich.console import Console
 
+from bnn.data.files import locked
 from bnn.data.idx import read_idx
 from bnn.data.infinite_mnist import _open
 from bnn.errors import UserError
@@ -92,3 +97,18 @@ def test_prepared_images_are_files(tmp_path):
     os.mkfifo(path)
     with pytest.raises(UserError, match=r"a named pipe, where a file is expected"):
         _open(path, (1,), np.uint8)
+
+
+@pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "ENOTSUP"])
+def test_a_data_folder_without_flock_is_locked_by_a_file_that_is_there(code, tmp_path, monkeypatch):
+    def flock(_fd, _how):
+        raise OSError(getattr(errno, code), "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    console = Console(record=True, width=400)
+    with locked(tmp_path / "data", console):
+        assert (tmp_path / "data/.preparing").exists()
+        with pytest.raises(Timeout):
+            SoftFileLock(tmp_path / "data/.preparing").acquire(timeout=0)
+    assert not (tmp_path / "data/.preparing").exists()
+    assert "has no flock" in console.export_text()
