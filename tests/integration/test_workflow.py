@@ -308,6 +308,14 @@ def test_targets_that_run_nothing(project):
     assert project.dry_jobs("gpu_scaling") == {"gpu_scaling": 1}
 
 
+def test_a_script_that_is_written_anew_is_no_reason_to_run_its_cell(project):
+    script = project.layout.script(project.cells()[0])
+    script.write_text(script.read_text() + "# as another template would have it\n")
+    for _ in range(2):
+        assert "train" not in project.dry_jobs("cpu_scaling")
+    assert "another template" not in script.read_text()
+
+
 def test_a_second_driver_is_refused_by_name(project):
     project.layout.report.unlink()
     lock = Lock(project.layout.driver_lock, "the campaign")

@@ -198,3 +198,11 @@ def test_a_cut_without_a_campaigns_name_is_refused(key):
 def test_the_sections_of_a_campaign_are_those_of_its_schema():
     schema = yaml.safe_load((SCHEMAS / "campaign.schema.yaml").read_text())
     assert set(schema["properties"]) - {"name"} == SECTIONS
+
+
+@pytest.mark.parametrize(("path", "value"), [("account", 12345), ("account", 1.5), ("options", [7])])
+def test_a_number_where_a_text_belongs_is_told_to_be_quoted(path, value):
+    queues = [{"name": "q", "max_nodes": 1, "max_minutes": 9}]
+    scheduler = {"kind": "slurm", "queues": queues, "walltimes": [{"minutes": 1}]}
+    with pytest.raises(UserError, match=rf"site.scheduler.{path}.*: expected string.*: put it in quotes"):
+        parse_site(changed(SITE, "site/scheduler", scheduler | {path: value}), "site.yaml")

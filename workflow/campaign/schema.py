@@ -82,7 +82,7 @@ def _line(error: Any) -> str:
         return f"{at}: {twice!r} is listed twice"
     if rule == "type":
         wanted = " or ".join([limit] if isinstance(limit, str) else limit)
-        quotes = ": put it in quotes" if wanted == "string" and isinstance(value, (int, float)) else ""
+        quotes = ": put it in quotes" if "string" in limit and isinstance(value, (int, float)) else ""
         return f"{at}: expected {wanted}, not {value!r}{quotes}"
     if rule in ("minItems", "minProperties", "minLength"):
         return f"{at}: must not be empty"
