@@ -49,6 +49,7 @@ SLURM = Dialect(
     {
         "job-name": NAME, "output": OUTPUT, "error": OUTPUT, "array": ARRAY, "nodes": NODES, "ntasks": NODES,
         "ntasks-per-node": NODES, "ntasks-per-core": NODES, "ntasks-per-socket": NODES, "ntasks-per-gpu": NODES,
+        "tasks-per-node": NODES,
         "cpus-per-task": NODES, "gpus-per-node": "hardware.gpus_per_node and the cells say it", "exclusive": SHARED,
         "oversubscribe": SHARED, "share": SHARED, "time": TIME, "time-min": TIME, "partition": QUEUE,
         "account": ACCOUNT, "requeue": AGAIN, "no-requeue": AGAIN, "parsable": ANSWER, "quiet": ANSWER,
