@@ -37,7 +37,8 @@ SCHEDULED = {
 }  # fmt: skip
 # Every place of a site file that holds text.
 PLACES = [
-    "site/title", "site/node_label", "site/name", "site/mpi_library", "site/locks", "site/hardware/gpu", "site/hardware/cpu",
+    "site/title", "site/node_label", "site/name", "site/mpi_library", "site/locks",
+    "site/hardware/gpu", "site/hardware/cpu",
     "site/hardware/interconnect", "site/scheduler/account", "site/scheduler/select", "site/scheduler/options/0",
     "site/scheduler/queues/0/name", "site/launcher/options/0", "site/environment/modules/0",
     "site/environment/prepare/0", "site/environment/variables/X", "site/profiler/library",
@@ -148,7 +149,7 @@ def rendered(values, folder, campaign_values=CAMPAIGN):
     return [path.read_text() for path in kinds.values()][:3]
 
 
-SLOW = settings(max_examples=40, suppress_health_check=list(HealthCheck))
+SLOW = settings(max_examples=20, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("kind", MARKS)
