@@ -149,7 +149,7 @@ def rendered(values, folder, campaign_values=CAMPAIGN):
     return [path.read_text() for path in kinds.values()][:3]
 
 
-SLOW = settings(max_examples=20, suppress_health_check=list(HealthCheck))
+SLOW = settings(max_examples=15, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("kind", MARKS)
@@ -176,6 +176,29 @@ def test_no_text_of_a_site_file_runs_or_adds_a_directive(kind, monkeypatch):
             assert all(len(directives(text, "#JOBSCRIPT")) <= 1 for text in texts)
 
     check_one()
+
+
+FREE = [
+    "site/title", "site/launcher/options/0", "site/environment/modules/0", "site/environment/variables/X",
+    "site/profiler/environment/Y", "site/grid/tiny/studies/speed/description",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MARKS)
+def test_every_hostile_text_is_a_word_in_every_place_that_takes_any(kind, tmp_path, monkeypatch):
+    monkeypatch.delenv("CAMPAIGN_ACCOUNT", raising=False)
+    (tmp_path / "plain").mkdir()
+    base = changed(CAMPAIGN, "nodes", [1])
+    expected = len(directives(rendered(full_site(kind), tmp_path / "plain", base)[0], MARKS[kind]))
+    for index, text in enumerate(HOSTILE):
+        values = full_site(kind)
+        for path in FREE:
+            values = put(values, path, text)
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        texts = rendered(values, folder, base)
+        assert commands_run(folder, texts[:1]) == []
+        assert len(directives(texts[0], MARKS[kind])) == expected
 
 
 @SLOW
