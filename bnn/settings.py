@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bnn.errors import UserError
+from bnn.regular import read_text_regular
 
 # Fields that say where and how a run is kept, not what it computes: they do not change a run's hash.
 NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit"})
@@ -163,9 +164,7 @@ def parse_settings(values: dict[str, Any], origin: str) -> TrainSettings:
 def read_settings(path: Path) -> TrainSettings:
     """Read settings from a JSON file. Raises UserError naming the file."""
     try:
-        values = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        values = json.loads(read_text_regular(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(values, dict):

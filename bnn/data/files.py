@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +16,15 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bnn.errors import UserError
+from bnn.regular import open_regular
 
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 CONNECT_SECONDS = 30  # a mirror silent for longer is given up
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Hexadecimal digest of a file's bytes."""
-    with path.open("rb") as stream:
+    """Hexadecimal digest of a file's bytes. Raises UserError naming what is no file (a pipe, a folder, a device)."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
@@ -32,12 +37,20 @@ def refuse_os_error(dataset: str, folder: Path, error: OSError) -> NoReturn:
 def locked(folder: Path, console: Console) -> Iterator[None]:
     """Hold the folder's lock, making the folder first; wait while another process holds it, saying so.
 
-    The kernel releases the lock of a process that dies.
+    The kernel releases the lock of a process that dies. Where the file system has no flock, the lock is a file that is
+    there or not, and the console says so.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock, SoftFileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock: FileLock | SoftFileLock = FileLock(folder / ".lock")
+    if not _has_flock(folder / ".lock"):
+        lock = SoftFileLock(folder / ".preparing")
+        console.print(
+            f"{folder}: its file system has no flock: {lock.lock_file} is the lock; if no other process prepares this "
+            "folder, remove it",
+            markup=False,
+        )
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -47,6 +60,18 @@ def locked(folder: Path, console: Console) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _has_flock(path: Path) -> bool:
+    """Whether a file can be locked there: Lustre mounted without it, and some NFS and FUSE, cannot."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in NO_LOCKS
+    finally:
+        os.close(descriptor)
+    return True
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnn.errors import UserError
+from bnn.regular import open_regular
 
 UNSIGNED_BYTE = 0x08
 
@@ -24,7 +25,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], byt
     """
     expected = 4 + 4 * len(shape) + math.prod(shape)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with open_regular(path) as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as stream:
             data = stream.read(expected + 1)  # never more than one byte too many, whatever the file expands to
     except EOFError:
         raise UserError(f"{path}: truncated gzip file") from None

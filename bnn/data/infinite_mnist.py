@@ -22,6 +22,7 @@ from bnn.data.base import Dataset, DatasetFacts, Images, Labels, Options, Split,
 from bnn.data.files import locked, progress_bar, write_folder
 from bnn.data.recipe import Recipe
 from bnn.errors import UserError
+from bnn.regular import open_regular, require_regular
 
 NAME = "infinite-mnist"
 CLASSES = 10
@@ -116,6 +117,7 @@ def content_checksum(images: Images, labels: Labels) -> str:
 def _open(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
     """Map an .npy file of this shape and type. Raises UserError naming a missing, truncated or other file."""
     try:
+        require_regular(path)
         array = open_memmap(path, mode="r")
     except (ValueError, EOFError, OSError) as error:
         raise UserError(f"{path}: missing, truncated or damaged ({error})") from None
@@ -134,7 +136,8 @@ def read(prepared: Prepared, *, verify: bool) -> tuple[Split, Sidecar]:
     size = prepared.options.size
     path = prepared.folder / SIDECAR
     try:
-        sidecar = Sidecar.model_validate_json(path.read_bytes())
+        with open_regular(path) as stream:
+            sidecar = Sidecar.model_validate_json(stream.read())
     except FileNotFoundError:
         raise UserError(f"{NAME}: {prepared.folder} not found: run '{prepared.command}'") from None
     except (ValidationError, OSError):

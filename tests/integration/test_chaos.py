@@ -136,7 +136,7 @@ class Chaos:
             "jobs": 60, "jobscript-gather": 0.5, "keep-going": True, "nolock": True, "ignore-incomplete": True,
             "latency-wait": 3,
         }  # fmt: skip
-        profile = self.folder / "profile"
+        profile = self.folder / "faulty"
         profile.mkdir(exist_ok=True)
         (profile / "config.yaml").write_text(json.dumps(options))
         with (self.folder / "driver.log").open("ab") as log:

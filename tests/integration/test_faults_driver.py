@@ -216,7 +216,7 @@ def test_a_second_driver_is_refused_and_the_first_goes_on(campaign: Start) -> No
     first = faulty.start()
     faulty.until(lambda: faulty.count("started") == 4, first)
     second = faulty.run()
-    assert second.code == 1
+    assert second.code == 2
     assert f"the campaign in results/faulty is already being run by process {first.pid} on " in second.text
     faulty.go()
     driven = faulty.end(first)

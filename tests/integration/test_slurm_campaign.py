@@ -57,7 +57,7 @@ class Project:
     """A site on the virtual hosts, with the options of profiles/slurm but a shorter poll."""
 
     def __init__(self, folder: Path, launcher: str = "mpiexec", campaign: str = CAMPAIGN, scheduler: str = "") -> None:
-        self.folder, self.profile = folder, folder / "profile"
+        self.folder, self.profile = folder, folder / "virtual"
         self.profile.mkdir()
         options = (ROOT / "profiles/slurm/config.yaml").read_text()
         options = re.sub(r"seconds-between-status-checks: \d+", "seconds-between-status-checks: 1", options)

@@ -291,10 +291,10 @@ def test_slips_are_one_line_before_anything_runs(project):
     file.write_text(before.replace("    models:", "    modles:"))
     done = project.snakemake("all_figures")
     file.write_text(before)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.splitlines()[1:] == ["mini.yaml: studies.mini.modles: unknown key, did you mean models?"]
     done = project.snakemake("all_figures", command=[COMMAND[0], "--cores", "1"])
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.strip() == "no site given: use snakemake --profile PROFILE with one of profiles/mini"
 
 
@@ -303,9 +303,17 @@ def test_targets_that_run_nothing(project):
     assert done.returncode == 0
     assert "4 cells, 4 finished" in done.stdout + done.stderr
     done = project.snakemake("gpu_scaling")
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert "gpu_scaling: site mini has no GPUs" in done.stderr
     assert project.dry_jobs("gpu_scaling") == {"gpu_scaling": 1}
+
+
+def test_a_script_that_is_written_anew_is_no_reason_to_run_its_cell(project):
+    script = project.layout.script(project.cells()[0])
+    script.write_text(script.read_text() + "# as another template would have it\n")
+    for _ in range(2):
+        assert "train" not in project.dry_jobs("cpu_scaling")
+    assert "another template" not in script.read_text()
 
 
 def test_a_second_driver_is_refused_by_name(project):
@@ -313,7 +321,7 @@ def test_a_second_driver_is_refused_by_name(project):
     lock = Lock(project.layout.driver_lock, "the campaign")
     done = project.snakemake("all_figures")
     lock.release()
-    assert done.returncode == 1
+    assert done.returncode == 2
     line = f"the campaign in results/mini is already being run by process {os.getpid()} on "
     assert line in done.stderr
     assert not project.layout.report.exists()

@@ -113,7 +113,7 @@ class Faulty:
         self.emulator = Emulator(kind, folder / "scheduler", **emulated)
         self._drivers: list[subprocess.Popen[bytes]] = []
         self._configure(campaign, options or {}, site_changes or {})
-        at = load_site(folder / "profile")
+        at = load_site(folder / "faulty")
         self.campaign = load_campaign(folder / "campaign.json", at)
         self.layout = Layout(folder / "results", at.name)
         if stand_ins:
@@ -126,7 +126,7 @@ class Faulty:
 
     def _configure(self, campaign: dict[str, Any], options: dict[str, Any], site_changes: dict[str, Any]) -> None:
         """Profile and campaign. JSON is YAML."""
-        profile = self.folder / "profile"
+        profile = self.folder / "faulty"
         profile.mkdir()
         known = yaml.safe_load((ROOT / "profiles" / PROFILE[self.kind] / "config.yaml").read_text())
         quick = {"latency-wait": 3, "jobscript-poll": 0.3, "jobscript-retries": 2}
@@ -206,7 +206,7 @@ class Faulty:
         """The driver, asked for all cells, in a session of its own."""
         command = [
             str(BIN / "snakemake"), "--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.folder),
-            "--profile", str(self.folder / "profile"), *(f"results/{cell.cell.summary}" for cell in self.cells),
+            "--profile", str(self.folder / "faulty"), *(f"results/{cell.cell.summary}" for cell in self.cells),
             "--config", f"campaign={self.folder / 'campaign.json'}",
         ]  # fmt: skip
         who = pwd.getpwuid(os.geteuid()).pw_name

@@ -179,13 +179,18 @@ def test_the_command_line(driver, monkeypatch, capsys):
 def test_snakemakes_configuration_is_checked(driver, monkeypatch):
     folder = driver.layout.results.parent
     monkeypatch.chdir(folder)
-    site = {"site": {"name": "toy"}}
-    found = open_campaign(site | {"campaign": "config.yaml", "results": "results"}, ["site.yaml"], folder)
+    given = {"campaign": "config.yaml", "results": "results"}
+    options = {"configfile": "options.yaml", "cores": 1} | given
+    for file in ("options.yaml", "site.yaml"):
+        found = open_campaign(options, given, [folder / file], folder)
     assert [p.fingerprint for p in found.campaign.cells] == [p.fingerprint for p in driver.campaign.cells]
     assert found.layout.plan.resolve() == driver.layout.plan
     with pytest.raises(UserError, match=r"--config campagne: unknown key, did you mean campaign\?"):
-        open_campaign(site | {"campagne": "x"}, ["site.yaml"], folder)
+        open_campaign(options, {"campagne": "x"}, ["options.yaml"], folder)
+    (folder / "nowhere").mkdir()
+    with pytest.raises(UserError, match=r"^nowhere/site.yaml: No such file or directory$"):
+        open_campaign(options, given, [folder / "nowhere/options.yaml"], folder)
     (folder / "profiles/here").mkdir(parents=True)
     (folder / "profiles/here/site.yaml").touch()
     with pytest.raises(UserError, match="no site given: use snakemake --profile PROFILE with one of profiles/here"):
-        open_campaign({}, [], folder)
+        open_campaign({}, {}, [], folder)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bnn.errors import UserError
 from campaign.cell import selects
+from campaign.directives import check_options
+from campaign.schema import check_at
 
 ACCOUNT = "CAMPAIGN_ACCOUNT"  # environment variable, before the site's own
+CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):00")  # a limit as Slurm and PBS write it
 
 
 @dataclass(frozen=True)
@@ -130,10 +134,17 @@ class Scheduler:
 def parse_scheduler(values: dict[str, Any], origin: str) -> Scheduler:
     """A site file's section `scheduler`, whose schema has been checked. Raises UserError naming the key."""
     given = dict(values)
-    account = given.pop("account", None)
-    queues = tuple(Queue(**queue) for queue in given.pop("queues", ()))
-    walltimes = tuple(Walltime(**limit) for limit in given.pop("walltimes", ()))
     kind = given["kind"]
+    named = given.pop("account", None)
+    account = _account(named) if kind != "none" else ""
+    queues = tuple(
+        Queue(**queue | {"max_minutes": _minutes(queue["max_minutes"])}) for queue in given.pop("queues", ())
+    )
+    walltimes = tuple(
+        Walltime(**limit | {"minutes": _minutes(limit["minutes"])}) for limit in given.pop("walltimes", ())
+    )
+    options = tuple(given.pop("options", ()))
+    check_options(kind, options, f"{origin}: site.scheduler.options")
     for key in ("queues", "walltimes"):
         if (kind == "none") == (key in values):
             raise UserError(
@@ -150,8 +161,26 @@ def parse_scheduler(values: dict[str, Any], origin: str) -> Scheduler:
     return Scheduler(
         queues=queues,
         walltimes=walltimes,
-        account=(os.environ.get(ACCOUNT) or account or "") if kind != "none" else "",
+        account=account,
         packing=Packing(**packing) if packing is not None else None,
-        options=tuple(given.pop("options", ())),
+        options=options,
         **given,
     )
+
+
+def _account(given: str | None) -> str:
+    """The account from the environment, else the site's. Raises UserError for one that a site's file could not hold."""
+    if chosen := os.environ.get(ACCOUNT):
+        check_at(chosen, "site", ("site", "scheduler", "account"), f"environment variable {ACCOUNT}")
+        return chosen
+    return given or ""
+
+
+def _minutes(given: int | str) -> int:
+    """Minutes, also of a text as "24:00:00" or "1-00:00:00"."""
+    if isinstance(given, int):
+        return given
+    match = CLOCK.fullmatch(given)
+    assert match is not None, "the schema has checked it"
+    days, hours, minutes = (int(part or 0) for part in match.groups())
+    return (days * 24 + hours) * 60 + minutes

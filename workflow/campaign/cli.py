@@ -47,11 +47,13 @@ def plan(profile: Path, campaign_file: Path, results: Path) -> None:
     """Cells, the jobs after them, node-hours and scripts. Renders the scripts, runs nothing."""
     from campaign.after_table import after_table
     from campaign.plan import plan_table
-    from campaign.readiness import refusal
+    from campaign.readiness import refusal, uncut
 
     driver = prepare(profile, campaign_file, results)
     if driver.busy:
         click.echo(driver.notice, err=True)
+    elif line := uncut(driver.campaign):
+        click.echo(line, err=True)
     table, totals = plan_table(driver.campaign, driver.layout)
     console = _console(170 if driver.campaign.site.scheduler.kind == "none" else 230)
     console.print(table)
@@ -71,13 +73,12 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
     from rich.text import Text
 
     from campaign.grid import load_campaign
-    from campaign.layout import Layout
     from campaign.sites import load_site
     from campaign.status import status as look
     from campaign.status import status_table
 
     site = load_site(profile)
-    table, totals = status_table(look(load_campaign(campaign_file, site), Layout(results, site.name)))
+    table, totals = status_table(look(load_campaign(campaign_file, site), site.layout(results)))
     console = _console()
     if table.row_count:
         console.print(table)
@@ -132,11 +133,14 @@ def site() -> None:
 def check(name: str, campaign_file: Path) -> None:
     """Say what is wrong with site NAME (a folder below profiles, or a path) and its grid."""
     from campaign.grid import load_campaign
+    from campaign.readiness import uncut
     from campaign.sites import load_site
 
     folder = Path(name) if os.sep in name else Path("profiles") / name
     found = load_site(folder)
     campaign = load_campaign(campaign_file, found)
+    if line := uncut(campaign):
+        click.echo(line, err=True)
     click.echo(f"{found.origin}: fine; {len(campaign.cells)} cells of campaign {campaign.name}")
 
 

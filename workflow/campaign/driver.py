@@ -16,7 +16,7 @@ from campaign.grid import Campaign, PlannedCell, load_campaign
 from campaign.layout import Layout
 from campaign.locking import Lock, holder
 from campaign.plan import plan_content, tells_of, write_plan
-from campaign.readiness import nccl_refusal, refusal
+from campaign.readiness import nccl_refusal, refusal, uncut
 from campaign.render import Place, render_jobs
 from campaign.sites import load_site
 from campaign.unreadable import aside, is_damaged, set_aside
@@ -44,11 +44,12 @@ class Driver:
 
     @property
     def notice(self) -> str:
-        """A line for the user, if there is something to say."""
+        """A line or two for the user, if there is something to say."""
         if self.busy:
             return f"a run is going on ({self.busy}): its scripts and plan are left as they are"
         why = refusal(self.campaign)
-        return f"no job will be submitted: {why}" if why else ""
+        said = [uncut(self.campaign), f"no job will be submitted: {why}" if why else ""]
+        return "\n".join(line for line in said if line)
 
     def start(self) -> None:
         """Take the site's lock: jobs are about to start.
@@ -70,7 +71,7 @@ def prepare(site_file: Path, campaign_file: Path, results: Path) -> Driver:
     """
     site = load_site(site_file)
     campaign = load_campaign(campaign_file, site)
-    layout = Layout(results, site.name)
+    layout = site.layout(results)
     busy = holder(layout.driver_lock)
     render_jobs(campaign, layout, Place.here(layout), keep=busy is not None)
     if not busy or not layout.plan.exists():

@@ -12,23 +12,28 @@ from campaign.layout import RESULTS
 from campaign.schema import did_you_mean
 from campaign.sites import SITE_FILE
 
-KEYS = {"site", "campaign", "results"}
+KEYS = {"campaign", "results"}  # of --config
 
 
-def open_campaign(config: Mapping[str, Any], configfiles: Sequence[str | Path], project: Path) -> Driver:
+def open_campaign(
+    config: Mapping[str, Any], given: Mapping[str, Any], configfiles: Sequence[str | Path], project: Path
+) -> Driver:
     """The campaign that `snakemake --profile profiles/SITE [--config campaign=FILE results=FOLDER]` asks for.
 
-    `config` and `configfiles` are Snakemake's, `project` is the Snakefile's folder. Raises UserError with one line.
+    `config`, `given` (what --config adds to it) and `configfiles` are Snakemake's, `project` is the Snakefile's folder.
+    A profile names its own file of options as Snakemake's `configfile`, so that the site's file beside it is read by
+    this package alone: Snakemake's reader takes 24:00:00 for 86400, and ends in a traceback where the file is missing.
+    A profile may also name site.yaml itself. Raises UserError with one line.
     """
-    unknown = sorted(set(config) - KEYS)
+    unknown = sorted(set(given) - KEYS)
     if unknown:
-        raise UserError(f"--config {unknown[0]}: unknown key{did_you_mean(unknown[0], KEYS - {'site'})}")
+        raise UserError(f"--config {unknown[0]}: unknown key{did_you_mean(unknown[0], KEYS)}")
     files = [Path(file) for file in configfiles]
-    if len(files) != 1 or not isinstance(config.get("site"), Mapping):
+    if len(files) != 1 or not (files[0].name == SITE_FILE or isinstance(config.get("configfile"), str)):
         profiles = sorted(f"profiles/{path.parent.name}" for path in project.glob(f"profiles/*/{SITE_FILE}"))
         raise UserError(f"no site given: use snakemake --profile PROFILE with one of {', '.join(profiles)}")
-    campaign = Path(str(config.get("campaign", project / "config.yaml")))
-    return prepare(_short(files[0]), _short(campaign), Path(str(config.get("results", RESULTS))))
+    campaign = Path(str(given.get("campaign", project / "config.yaml")))
+    return prepare(_short(files[0].parent / SITE_FILE), _short(campaign), Path(str(given.get("results", RESULTS))))
 
 
 def _short(path: Path) -> Path:

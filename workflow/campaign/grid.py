@@ -17,7 +17,7 @@ from campaign.allocation import Allocation
 from campaign.bench import BenchPoint, parse_bench
 from campaign.cell import Cell
 from campaign.launchers import Placement
-from campaign.schema import check, merge
+from campaign.schema import check, merge, near
 from campaign.sites import Site
 from campaign.studies import Study, Variant, parse_studies, parse_variants
 from campaign.validate import check_point, check_room, resolve_settings
@@ -80,6 +80,10 @@ class Campaign:
         return list(found.values())
 
 
+# What a campaign file has at its top, and a site's grid one level deeper, below the campaign's name.
+SECTIONS = {"accuracy_targets", "bench", "nodes", "seed", "settings", "studies", "variants"}
+
+
 class _Point(NamedTuple):
     repeat: int
     study: str
@@ -104,6 +108,14 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
     """As `load_campaign`, from the file's content."""
     check(values, "campaign", origin)
     name = values["name"]
+    for key in site.grid:
+        if key in SECTIONS and key != name:
+            raise UserError(f"{site.origin}: site.grid.{key}: a campaign's name is missing above it: grid.{name}.{key}")
+    if name not in site.grid and (meant := near(name, site.grid)):
+        raise UserError(
+            f"{site.origin}: site.grid.{meant}: the campaign {origin} is called {name}, for which grid has nothing: "
+            f"write {name}, or add {name}: {{}} to run it uncut"
+        )
     overrides = site.grid.get(name, {})
     if overrides:
         source = f"{site.origin}: site.grid.{name}"
@@ -191,6 +203,8 @@ def _launch_hash(site: Site, placement: Placement, per_node: int, engine: str) -
     facts: list[Any] = [site.launcher.command(placement), per_node, list(site.modules), sorted(site.variables.items())]
     if site.mpi_library:
         facts.append([site.mpi_library])
+    if site.prepare:
+        facts.append(["prepare", *site.prepare])
     if profiler := site.profiler_of(engine):
         facts.append([profiler.kind, profiler.library, sorted(profiler.variables.items()), profiler.timeline])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]

@@ -23,10 +23,11 @@ FINISHED = ".finished.json"
 
 @dataclass(frozen=True)
 class Layout:
-    """Files of one site's campaign under `results` (the results folder)."""
+    """Files of one site's campaign under `results` (the results folder), and its locks (default: there, too)."""
 
     results: Path
     site: str
+    locks: Path | None = None
 
     @property
     def root(self) -> Path:
@@ -57,18 +58,22 @@ class Layout:
         return self.root / "report.html"
 
     @property
+    def lock_folder(self) -> Path:
+        return self.locks or self.root / ".locks"
+
+    @property
     def driver_lock(self) -> Path:
         """Held by the one Snakemake process that runs this site's campaign."""
-        return self.root / ".locks" / "driver"
+        return self.lock_folder / "driver"
 
     @property
     def measuring_lock(self) -> Path:
         """Held by the one job that may be measured on this machine."""
-        return self.root / ".locks" / "measuring"
+        return self.lock_folder / "measuring"
 
     def lock(self, cell: Cell) -> Path:
         """Held by the job that trains this cell; outside its folder, which may be deleted at any time."""
-        return self.root / ".locks" / f"{cell.name}.cell"
+        return self.lock_folder / f"{cell.name}.cell"
 
     def folder(self, cell: Cell) -> Path:
         return self.results / cell.folder

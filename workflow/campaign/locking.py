@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -12,6 +13,8 @@ from bnn.errors import UserError
 
 # A look at a lock (`holder`) takes it for microseconds: an acquirer tries again before it gives up.
 ATTEMPTS, PAUSE = 5, 0.1
+# What flock(2) answers where a file system has no such locks: Lustre mounted without them, some NFS and FUSE.
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class Lock:
@@ -21,10 +24,16 @@ class Lock:
     """
 
     def __init__(self, path: Path, what: str) -> None:
-        """Take the lock. Raises UserError naming the holder when another process has it; `what` is what it guards."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Take the lock; `what` is what it guards.
+
+        Raises UserError naming the holder when another process has it, and the file where it cannot be locked.
+        """
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from None
         for attempt in range(ATTEMPTS):
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -35,6 +44,14 @@ class Lock:
                     continue
                 os.close(self._fd)
                 raise UserError(f"{what} is already being run by {_words(path)}") from None
+            except OSError as error:
+                os.close(self._fd)
+                if error.errno not in NO_LOCKS:
+                    raise UserError(f"{path}: {error.strerror}") from None
+                raise UserError(
+                    f"{path}: cannot be locked ({error.strerror}): its file system has no flock, as Lustre mounted "
+                    "without it: give site.locks a folder on one that has"
+                ) from None
         os.ftruncate(self._fd, 0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         os.write(self._fd, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
@@ -44,7 +61,10 @@ class Lock:
 
 
 def holder(path: Path) -> str | None:
-    """Who holds the lock on `path`, in words; None when nobody does. Leaves the lock as it is."""
+    """Who holds the lock on `path`, in words; None when nobody does. Leaves the lock as it is.
+
+    Where the file system has no locks nobody can hold one: taking it says so.
+    """
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -53,6 +73,9 @@ def holder(path: Path) -> str | None:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _words(path)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise UserError(f"{path}: {error.strerror}") from None
     finally:
         os.close(fd)
     return None

@@ -16,6 +16,16 @@ def refusal(campaign: Campaign) -> str:
     return f"{campaign.site.origin}: {missing}" if missing else ""
 
 
+def uncut(campaign: Campaign) -> str:
+    """A line where the site's file cuts other campaigns but not this one; else empty."""
+    site = campaign.site
+    if not site.grid or campaign.name in site.grid:
+        return ""
+    return (
+        f"{site.origin}: site.grid: nothing for campaign {campaign.name} (only {', '.join(site.grid)}): it runs uncut"
+    )
+
+
 def nccl_refusal(campaign: Campaign) -> str:
     """Why Horovod cannot reduce gradients on this site's GPUs; empty if it can or need not. Loads Horovod to ask it."""
     cells = [cell for cell in campaign.cells if cell.settings.device == "cuda" and cell.settings.engine == "horovod"]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from bnn.errors import UserError
 from bnn.records.files import CELL, JOB_LOG, MPI, MPI_ASIDE, SUMMARY, TIMELINE
@@ -24,9 +23,11 @@ from campaign.grid import Campaign, PlannedCell
 from campaign.launchers import Placement
 from campaign.layout import FINISHED, Layout
 from campaign.packing import PACK_OUTPUT, pack_script
+from campaign.shelltext import Safe, quoted, template
 from campaign.sites import Site
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+DATA_DIR = "BNN_DATA_DIR"  # environment variable
 COMMANDS = ("train", INFER, PRUNE, "bench")  # what jobs run; their logs' folders
 # Where rank 0 listens, of engine torch: below the ports that the kernel gives to others, apart for cells side by side.
 FIRST_PORT, PORTS = 20000, 12000
@@ -42,8 +43,14 @@ class Place:
 
     @classmethod
     def here(cls, layout: Layout) -> Place:
-        """This process's folder, environment and data folder (BNN_DATA_DIR, else data/ in the results folder)."""
-        data_dir = Path(os.environ.get("BNN_DATA_DIR") or layout.results / "data")
+        """This process's folder, environment and data folder (BNN_DATA_DIR, else data/ in the results folder).
+
+        Raises UserError where the variable holds what is no path of a folder that people make.
+        """
+        chosen = os.environ.get(DATA_DIR, "")
+        if not chosen.isprintable():  # line breaks, escape sequences, bytes that are not UTF-8
+            raise UserError(f"environment variable {DATA_DIR}: {chosen!r}: a path of characters that can be printed")
+        data_dir = Path(chosen or layout.results / "data")
         return cls(Path.cwd(), Path(sys.prefix) / "bin", data_dir)
 
 
@@ -55,7 +62,7 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
     if campaign.site.scheduler.kind != "none":
         for command in COMMANDS:  # schedulers make no folders for what a job prints
             (layout.logs / command).mkdir(parents=True, exist_ok=True)
-    template = _template("job")
+    job = _template("job")
     written: list[Path] = []
     wanted: set[Path] = set()
     for planned in campaign.cells:
@@ -64,7 +71,7 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
         if not (keep and settings.exists()) and write_if_changed(settings, settings_text(planned)):
             written.append(settings)
         if not (keep and script.exists()):
-            text = script_text(planned, campaign, layout, place, template)
+            text = script_text(planned, campaign, layout, place, job)
             if write_if_changed(script, text, mode=0o755):
                 written.append(script)
     beside = {layout.job(point.name): bench_text(point, campaign, layout, place) for point in campaign.bench}
@@ -86,9 +93,9 @@ def pack_texts(campaign: Campaign, layout: Layout, place: Place) -> dict[Path, s
     kinds = {pack_script(cell.allocation, cell.placement, _gpus(cell)) for cell in campaign.cells}
     for jobs in (campaign.after, campaign.bench):
         kinds |= {pack_script(job.allocation, Placement(1, 1, job.threads), 0) for job in jobs}
-    template = _template("pack")
+    pack = _template("pack")
     return {
-        kind.path(layout): template.render(
+        kind.path(layout): pack.render(
             campaign=campaign.name,
             site=campaign.site,
             place=place,
@@ -107,10 +114,10 @@ def _gpus(planned: PlannedCell) -> int:
     return planned.placement.per_machine if planned.settings.device == "cuda" else 0
 
 
-def _launcher(site: Site, placement: Placement, allocation: Allocation | None) -> str:
+def _launcher(site: Site, placement: Placement, allocation: Allocation | None) -> Safe:
     """What starts ranks in a script, up to their program: on this job's own nodes where it shares a packed job."""
     nodes = ' ${nodes[@]+"${nodes[@]}"}' if allocation and allocation.pack and site.launcher.nodefile else ""
-    return f"{_quoted(site.launcher.command(placement))}{nodes} "
+    return Safe(f"{quoted(site.launcher.command(placement))}{nodes} ")
 
 
 def bench_text(point: BenchPoint, campaign: Campaign, layout: Layout, place: Place) -> str:
@@ -182,12 +189,12 @@ def settings_text(planned: PlannedCell) -> str:
 
 
 def script_text(
-    planned: PlannedCell, campaign: Campaign, layout: Layout, place: Place, template: Template | None = None
+    planned: PlannedCell, campaign: Campaign, layout: Layout, place: Place, given: Template | None = None
 ) -> str:
     """The script of one cell."""
-    template = template or _template("job")
+    job = given or _template("job")
     cell, site, settings = planned.cell, campaign.site, planned.settings
-    return template.render(
+    return job.render(
         _asked(planned.allocation, planned.placement, _gpus(planned), layout),
         campaign=campaign.name,
         name=cell.name,
@@ -217,22 +224,4 @@ def script_text(
 
 
 def _template(name: str) -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, autoescape=False,  # shell, not HTML: every value passes through the filter q
-    )  # fmt: skip
-    environment.filters["q"] = _quoted
-    environment.filters["comment"] = _comment
-    return environment.get_template(f"{name}.sh.j2")
-
-
-def _quoted(value: Any) -> str:
-    """A word, or several, as the shell must see them."""
-    if isinstance(value, (list, tuple)):
-        return shlex.join(str(word) for word in value)
-    return shlex.quote(str(value))
-
-
-def _comment(value: Any) -> str:
-    """Text that cannot leave its comment line."""
-    return re.sub(r"[^\x20-\x7e]+", " ", str(value))
+    return template(TEMPLATES, f"{name}.sh.j2")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,23 @@ BOUNDS = {
 
 @cache
 def _validator(name: str) -> Any:
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, ValidationError, validators
 
-    return Draft202012Validator(yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8")))
+    def is_whole(_checker: Any, value: Any) -> bool:
+        """JSON Schema takes 480.0 for an integer; paths, scripts and messages would not."""
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    def pattern(_validator: Any, given: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+        """As JSON Schema means it: Python's $ would let a line break at the end pass."""
+        if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", given), value):
+            yield ValidationError(f"{value!r} does not match {given}")
+
+    strict = validators.extend(
+        Draft202012Validator,
+        {"pattern": pattern},
+        type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", is_whole),
+    )
+    return strict(yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8")))
 
 
 def key_path(parts: Sequence[Any]) -> str:
@@ -33,12 +48,17 @@ def key_path(parts: Sequence[Any]) -> str:
     return text
 
 
+def near(word: str, known: Iterable[str]) -> str:
+    """The known word that is closest, capitals or not, if any is close; else empty."""
+    folded = {other.casefold(): other for other in sorted(known, reverse=True)}
+    return next((folded[close] for close in difflib.get_close_matches(str(word).casefold(), sorted(folded), n=1)), "")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """', did you mean X?' for the closest known word, else ' (known: ...)'."""
     words = sorted(known)
-    close = difflib.get_close_matches(str(word), words, n=1)
-    if close:
-        return f", did you mean {close[0]}?"
+    if close := near(word, words):
+        return f", did you mean {close}?"
     return f" (known: {', '.join(words)})" if words else ""
 
 
@@ -62,9 +82,12 @@ def _line(error: Any) -> str:
         return f"{at}: {twice!r} is listed twice"
     if rule == "type":
         wanted = " or ".join([limit] if isinstance(limit, str) else limit)
-        return f"{at}: expected {wanted}, not {value!r}"
+        quotes = ": put it in quotes" if "string" in limit and isinstance(value, (int, float)) else ""
+        return f"{at}: expected {wanted}, not {value!r}{quotes}"
     if rule in ("minItems", "minProperties", "minLength"):
         return f"{at}: must not be empty"
+    if rule == "pattern" and "x-words" in error.schema:
+        return f"{at}: {value!r} is not {error.schema['x-words']}"
     if rule == "pattern":
         return f"{at}: {value!r} is not a name (letters, digits, '_', '-', '.')"
     if rule in BOUNDS:
@@ -81,6 +104,19 @@ def check(values: dict[str, Any], schema: str, origin: str) -> None:
     if errors:
         first = min(errors, key=lambda error: (len(error.absolute_path), str(list(error.absolute_path))))
         raise UserError(f"{origin}: {' '.join(_line(first).split())}")
+
+
+def check_at(value: Any, schema: str, keys: Sequence[str], origin: str) -> None:
+    """Validate one value as the key path `keys` of a file would be: what comes from elsewhere passes the same checks.
+
+    Raises UserError as `check`.
+    """
+    content = value
+    for key in reversed(keys):
+        content = {key: content}
+    for error in _validator(schema).iter_errors(content):
+        if list(error.absolute_path) == list(keys):
+            raise UserError(f"{origin}: {' '.join(_line(error).split())}")
 
 
 def merge(base: dict[str, Any], overrides: dict[str, Any], origin: str) -> dict[str, Any]:

@@ -13,10 +13,27 @@ from typing import Any
 from bnn.errors import UserError
 from campaign.allocation import Allocation, Scheduler, parse_scheduler
 from campaign.launchers import Launcher, Placement
+from campaign.layout import Layout
 from campaign.schema import check
 from campaign.yamlfile import read_yaml
 
 SITE_FILE = "site.yaml"
+PROFILE_FILE = "config.yaml"  # Snakemake's options, beside it in a profile
+# Where the file's values become words of a script, as they are written there.
+TEXTS = (
+    ("site", "environment", "variables", "*"),
+    ("site", "profiler", "environment", "*"),
+    ("site", "launcher", "options", "*"),
+    ("site", "environment", "modules", "*"),
+    ("site", "scheduler", "options", "*"),
+)
+# Variables that job scripts use (workflow/templates), and those that a shell does not let them set.
+SCRIPT_NAMES = {
+    "cell", "code", "data_dir", "folder", "found", "holder", "init", "interposer", "kept", "launcher", "lock", "log",
+    "measuring", "mpi_library", "name", "nodes", "pals", "posterior", "preload", "profiles", "record", "said",
+    "status", "summary", "watchdog", "watched",
+}  # fmt: skip
+SHELL_NAMES = {"BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "PPID", "SHELLOPTS", "UID"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,7 @@ class Site:
     nodes_per_machine: int = 1
     ranks_per_node: int = 1
     threads: int = 1
+    prepare: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
     mpi_library: str = ""
@@ -81,6 +99,7 @@ class Site:
     watchdog: Watchdog = Watchdog()
     cv_limit: float | None = None
     watts: float | None = None
+    locks: str = ""
     grid: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def profiler_of(self, engine: str) -> Profiler | None:
@@ -103,6 +122,13 @@ class Site:
         except UserError as error:
             raise UserError(f"{self.origin}: {error}") from None
 
+    def layout(self, results: Path) -> Layout:
+        """Where this site's files lie under a results folder, of which each has locks of its own."""
+        if not self.locks:
+            return Layout(results, self.name)
+        key = hashlib.sha256(str(results.resolve()).encode()).hexdigest()[:12]
+        return Layout(results, self.name, Path(self.locks).expanduser() / f"{self.name}-{key}")
+
     @property
     def has_gpus(self) -> bool:
         return self.hardware.gpus_per_node > 0
@@ -113,6 +139,8 @@ class Site:
         facts = [list(self.modules), sorted(self.variables.items())]
         if self.mpi_library:
             facts.append([self.mpi_library])
+        if self.prepare:
+            facts.append(["prepare", *self.prepare])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
     def threads_of_job(self, asked: int | None, origin: str) -> int:
@@ -130,10 +158,27 @@ class Site:
 def load_site(path: Path) -> Site:
     """Read a site from its profile's folder or from the site file itself.
 
-    Raises UserError with one line naming the file and the key's path.
+    Raises UserError with one line naming the file and the key's path; also for a site of another name than its
+    profile's folder: a copy would share the original's results.
     """
     file = path / SITE_FILE if path.is_dir() else path
-    return parse_site(read_yaml(file), str(file))
+    site = parse_site(read_yaml(file, TEXTS), str(file))
+    folder = file.parent.resolve() if ".." in file.parts else file.parent.absolute()
+    if site.name != folder.name and _is_profile(folder):
+        raise UserError(
+            f"{file}: site.name: {site.name} is not the name of the profile's folder, {folder.name}: results of two "
+            f"sites must not share a folder; write name: {folder.name}, or rename the folder"
+        )
+    return site
+
+
+def _is_profile(folder: Path) -> bool:
+    """Whether the folder holds Snakemake's options for this workflow."""
+    options = folder / PROFILE_FILE
+    try:
+        return options.is_file() and bool(re.search(r"^[\s{\"']*configfile\b", options.read_text(), re.MULTILINE))
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def parse_site(values: dict[str, Any], origin: str) -> Site:
@@ -147,8 +192,9 @@ def parse_site(values: dict[str, Any], origin: str) -> Site:
         hardware=Hardware(**given.pop("hardware")),
         launcher=Launcher(launcher["kind"], tuple(str(word) for word in launcher.get("options", ()))),
         scheduler=parse_scheduler(given.pop("scheduler"), origin),
+        prepare=tuple(environment.get("prepare", ())),
         modules=tuple(environment.get("modules", ())),
-        variables={key: _word(value) for key, value in environment.get("variables", {}).items()},
+        variables=_variables(environment.get("variables", {}), f"{origin}: site.environment.variables"),
         profiler=profiler,
         watchdog=Watchdog(**given.pop("watchdog", {})),
         origin=origin,
@@ -176,10 +222,13 @@ def _profiler(values: dict[str, Any], origin: str) -> Profiler:
     for key in ("library", "environment"):
         if values["kind"] != "site" and key in values:
             raise UserError(f"{origin}: site.profiler.{key}: kind {values['kind']} has none")
-    variables = {key: _word(value) for key, value in values.get("environment", {}).items()}
+    variables = _variables(values.get("environment", {}), f"{origin}: site.profiler.environment")
     return Profiler(values["kind"], values.get("library", ""), variables, values.get("timeline", False))
 
 
-def _word(value: Any) -> str:
-    """A YAML scalar as the text of an environment variable (true -> 1, false -> 0)."""
-    return str(int(value)) if isinstance(value, bool) else str(value)
+def _variables(values: dict[str, Any], origin: str) -> dict[str, str]:
+    """Environment variables as text. Raises UserError for a name that the job's script, or its shell, needs itself."""
+    for name in values:
+        if name in SCRIPT_NAMES or name in SHELL_NAMES:
+            raise UserError(f"{origin}.{name}: a variable of the job's script or its shell: it cannot be set here")
+    return {name: str(value) for name, value in values.items()}

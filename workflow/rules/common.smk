@@ -19,10 +19,17 @@ from campaign.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
 
 ENVIRONMENT = f"{workflow.basedir}/envs/environment-cpu.yaml"
 
+
+def refuse(why):
+    """End with one line and exit code 2, as the command campaign does. (Snakemake lets SystemExit pass.)"""
+    print(why, file=sys.stderr)
+    sys.exit(2)
+
+
 try:
-    DRIVER = open_campaign(config, workflow.configfiles, Path(workflow.basedir))
+    DRIVER = open_campaign(config, workflow.config_settings.config, workflow.configfiles, Path(workflow.basedir))
 except UserError as error:
-    sys.exit(str(error))
+    refuse(error)
 if DRIVER.notice:
     print(DRIVER.notice, file=sys.stderr)
 
@@ -50,7 +57,7 @@ def start_driver():
     try:
         DRIVER.start()
     except UserError as error:
-        sys.exit(str(error))
+        refuse(error)
 
 
 def announce_report():
@@ -135,7 +142,7 @@ def compared(wildcards):
         return [*figure_files([catalogue.PEER_COMPARISON]), LAYOUT.report]
     line = f"peer_comparison: campaign {DRIVER.campaign.name} has no section bench in {DRIVER.campaign.origin}"
     if not workflow.dryrun:
-        sys.exit(line)
+        refuse(line)
     print(line, file=sys.stderr)
     return []
 
@@ -226,7 +233,7 @@ def full_pruning(wildcards):
         return [*wanted, *figure_files([name for name in AVAILABLE if catalogue.FIGURES[name].sweeps]), LAYOUT.report]
     line = f"pruning_full: campaign {DRIVER.campaign.name} has no study with target pruning_full"
     if not workflow.dryrun:
-        sys.exit(line)
+        refuse(line)
     print(line, file=sys.stderr)
     return []
 
@@ -255,6 +262,6 @@ def gpu_figures(wildcards):
         return [*measured(wildcards), *figure_files(SCALING)]
     line = f"gpu_scaling: site {LAYOUT.site} has no GPUs; use the profile of a site whose hardware lists gpus_per_node"
     if not workflow.dryrun:
-        sys.exit(line)
+        refuse(line)
     print(line, file=sys.stderr)
     return []

@@ -14,7 +14,12 @@ mkdir -p "$folder"
 # last of these processes is gone, even if this script is killed before.
 mkdir -p "${measuring%/*}"
 exec 8>>"$measuring"
-if ! flock -n 8; then
+code=0
+said=$(flock -n 8 2>&1) || code=$?
+if [ "$code" -gt 1 ]; then # 1: another process has it; else the file system knows no such locks
+  echo "$name: $measuring: cannot be locked here (${said:-exit code $code}): give site.locks a folder on a file system with flock" >&2
+  exit 2
+elif [ "$code" = 1 ]; then
   holder=$(cat "$measuring")
   echo "$name: waiting for ${holder:-another job}"
   flock 8

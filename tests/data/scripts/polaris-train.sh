@@ -7,6 +7,7 @@
 #PBS -j oe
 #PBS -o /project/results/polaris/logs/train/cifar10_vgg16_bnn_n8_b128_base_r1.log
 #PBS -r n
+#PBS -S /bin/bash
 #PBS -l filesystems=home:eagle
 # Cell cifar10_vgg16_bnn_n8_b128_base_r1 of campaign paper: 32 ranks x 8 threads on 8 nodes.
 # The workflow submits this very file; by hand, from anywhere: bash results/polaris/jobs/cifar10_vgg16_bnn_n8_b128_base_r1.sh
@@ -30,7 +31,12 @@ finished() {
 
 # Wait for the lock on open file $1, whose file $2 says who holds it.
 hold() {
-  if ! flock -n "$1"; then
+  local code=0 said
+  said=$(flock -n "$1" 2>&1) || code=$?
+  if [ "$code" -gt 1 ]; then # 1: another process has it; else the file system knows no such locks
+    echo "$cell: $2: cannot be locked here (${said:-exit code $code}): give site.locks a folder on a file system with flock" >&2
+    exit 2
+  elif [ "$code" = 1 ]; then
     holder=$(cat "$2")
     echo "$cell: waiting for ${holder:-another job}"
     # the last processes of an attempt that was ended take a moment; nodes are too dear to wait longer
@@ -63,8 +69,24 @@ if finished "$summary"; then
   exit 0
 fi
 
+# Files that make a site's modules known use variables that are not set, and commands that fail in passing.
+set +euo pipefail
+# A shell that is no login shell may not know module: these files define it.
+for init in "${MODULESHOME:-}/init/bash" /etc/profile.d/{modules,lmod}.sh /usr/share/{lmod/lmod,modules,Modules}/init/bash; do
+  type -t module >/dev/null && break
+  if [ -r "$init" ]; then
+    # shellcheck disable=SC1090
+    . "$init"
+  fi
+done
+if ! type -t module >/dev/null; then
+  echo "module: this shell does not know it: name the file that defines it under site.environment.prepare" >&2
+  exit 2
+fi
+set -eo pipefail
 module load PrgEnv-gnu
 module load cray-mpich
+set -u
 export PATH=/project/.venv/bin:"$PATH"
 data_dir=/project/data
 export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"

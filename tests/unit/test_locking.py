@@ -1,0 +1,115 @@
+"""Locks where the file system has none: said in one line, code 2, with the setting that mends it."""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bnn.errors import UserError
+from campaign.driver import prepare
+from campaign.layout import Layout
+from campaign.locking import Lock, holder
+from campaign.render import bench_text, render_jobs, script_text
+from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, hashes, place, site
+
+# flock(2) as a file system without it answers
+NO_FLOCK = "#include <errno.h>\nint flock(int fd, int how) { (void)fd; (void)how; errno = %s; return -1; }\n"
+ERRORS = ["ENOSYS", "ENOLCK", "ENOTSUP"]
+
+
+@pytest.fixture(params=ERRORS)
+def without_flock(request, tmp_path):
+    """An environment whose programs find no flock(2)."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("gcc is not installed")
+    source, library = tmp_path / "no_flock.c", tmp_path / "no_flock.so"
+    source.write_text(NO_FLOCK % request.param)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    return {"PATH": "/usr/bin:/bin", "LD_PRELOAD": str(library), "HOSTNAME": "here"}
+
+
+@pytest.mark.parametrize("kind", ["none", "slurm"])
+def test_a_job_says_that_there_are_no_locks_and_is_not_tried_again(kind, without_flock, tmp_path):
+    queues = {"queues": [{"name": "q", "max_nodes": 9, "max_minutes": 9}], "walltimes": [{"minutes": 9}]}
+    values = changed(SITE, "site/scheduler", {"kind": kind} | (queues if kind != "none" else {}))
+    found = campaign(CAMPAIGN | {"bench": {"models": ["fc"], "batch_sizes": [8]}}, site(values))
+    layout, here = Layout(tmp_path / "results", "toy"), place(tmp_path)
+    scripts = [script_text(found.cells[0], found, layout, here)]
+    if kind == "none":
+        scripts.append(bench_text(found.bench[0], found, layout, here))
+    for text in scripts:
+        done = subprocess.run(["bash"], input=text, capture_output=True, text=True, env=without_flock, timeout=30)
+        assert done.returncode == 2, done.stderr
+        (line,) = done.stderr.splitlines()
+        assert "cannot be locked here (flock: " in line
+        assert line.endswith("give site.locks a folder on a file system with flock")
+    assert not (tmp_path / "runs").exists(), "nothing ran"
+
+
+@pytest.mark.parametrize("code", ERRORS)
+def test_the_driver_says_it_before_any_job(code, tmp_path, monkeypatch):
+    def flock(_fd, _how):
+        number = getattr(errno, code)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    path = tmp_path / "locks/driver"
+    with pytest.raises(UserError, match=rf"^{path}: cannot be locked \(.*give site.locks a folder on one that has$"):
+        Lock(path, "the campaign")
+    assert path.exists()
+    assert holder(path) is None, "a question is no reason to stop"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/locks/driver: "):
+        Lock(tmp_path / "file/locks/driver", "the campaign")
+
+
+def test_locks_lie_where_the_site_says_apart_for_every_results_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    at = site(changed(SITE, "site/locks", "~/my locks"))
+    found, here = campaign(at=at), place(tmp_path)
+    first, second = (at.layout(tmp_path / name) for name in ("results", "others"))
+    assert first.lock_folder.parent == tmp_path / "home/my locks"
+    assert first.lock_folder != second.lock_folder
+    assert at.layout(tmp_path / "x/../results").lock_folder == first.lock_folder
+    assert site().layout(tmp_path).lock_folder == tmp_path / "toy/.locks"
+    render_jobs(found, first, here)
+    hashes(found, first)
+    cell = found.cells[0].cell
+    with_lock = Lock(first.measuring_lock, "a test")
+    waiting = subprocess.Popen(["bash", first.script(cell)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert waiting.stdout.readline().startswith(f"{cell.name}: waiting for process {os.getpid()}")
+    with_lock.release()
+    assert waiting.wait(timeout=60) == 0, waiting.stderr.read()
+    assert first.summary(cell).exists()
+    assert not (tmp_path / "results/toy/.locks").exists()
+    assert {path.name for path in first.lock_folder.iterdir()} == {"measuring", f"{cell.name}.cell"}
+
+
+def test_the_driver_takes_the_lock_that_the_site_says(tmp_path):
+    (tmp_path / "config.yaml").write_text(json.dumps(CAMPAIGN))
+    (tmp_path / "site.yaml").write_text(json.dumps(changed(SITE, "site/locks", str(tmp_path / "locks"))))
+    driver = prepare(tmp_path / "site.yaml", tmp_path / "config.yaml", tmp_path / "results")
+    driver.start()
+    assert [path.name for path in (tmp_path / "locks").rglob("driver")] == ["driver"]
+    again = prepare(tmp_path / "site.yaml", tmp_path / "config.yaml", tmp_path / "results")
+    assert f"process {os.getpid()}" in str(again.busy)
+    driver.lock.release()
+
+
+@pytest.mark.parametrize("locks", ["relative", "", "/a\nb", "$HOME/x"])
+def test_a_lock_folder_is_a_path(locks):
+    with pytest.raises(UserError, match=r"site.locks: "):
+        site(changed(SITE, "site/locks", locks))
+
+
+def test_paths_are_unchanged_without_the_setting():
+    assert Layout(Path("results"), "toy").driver_lock == Path("results/toy/.locks/driver")
