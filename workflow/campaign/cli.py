@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnn.errors import UserError
-from campaign.driver import Driver, prepare
+from campaign.driver import Driver, prepare, site_here
 from campaign.layout import RESULTS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def plan(profile: Path, campaign_file: Path, results: Path) -> None:
     from campaign.readiness import refusal
 
     driver = prepare(profile, campaign_file, results)
-    if driver.busy:
+    if driver.busy or driver.elsewhere:
         click.echo(driver.notice, err=True)
     table, totals = plan_table(driver.campaign, driver.layout)
     console = _console(170 if driver.campaign.site.scheduler.kind == "none" else 230)
@@ -72,11 +72,12 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
 
     from campaign.grid import load_campaign
     from campaign.layout import Layout
-    from campaign.sites import load_site
     from campaign.status import status as look
     from campaign.status import status_table
 
-    site = load_site(profile)
+    site, elsewhere = site_here(profile, results)
+    if elsewhere:
+        click.echo(elsewhere, err=True)
     table, totals = status_table(look(load_campaign(campaign_file, site), Layout(results, site.name)))
     console = _console()
     if table.row_count:

@@ -44,6 +44,8 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
             "threads": site.threads,
             "profiler": {"kind": site.profiler.kind, "timeline": site.profiler.timeline},
             "watts": site.watts,
+            "machine": str(site.machine) if site.machine else None,
+            "cut for more cores": list(campaign.cut) or None,
         },
         "studies": {
             study.name: {
