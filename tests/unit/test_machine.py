@@ -1,4 +1,4 @@
-"""What a machine is found to be, on file systems made up; whose results a folder holds; and counts that follow cores."""
+"""What a machine is found to be, on made-up file systems; whose results a folder holds; counts that follow cores."""
 
 import json
 from dataclasses import asdict, replace

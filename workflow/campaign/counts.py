@@ -1,4 +1,4 @@
-"""Node counts, repeats and steps that follow the machine: `nodes: {up_to: cores}` in a campaign or a site's cut of it."""
+"""Node counts, repeats and steps that follow the machine: `nodes: {up_to: cores}` in a campaign or a site's cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bnn.errors import UserError
 from bnn.settings import TrainSettings
 from campaign.sites import Site
 
-# A doubling of ranks on one machine is taken to make a step this much longer, in parts of one rank's: they share memory.
+# Ranks of one machine share its memory: a doubling is taken to make a step this much longer, in parts of one rank's.
 SLOWER_PER_DOUBLING = 0.25
 LEAST_STEPS = 5  # that count, of a run that is cut
 MEMORY_SHARE = 0.8  # of a machine's memory that ranks may take

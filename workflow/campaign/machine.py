@@ -1,7 +1,7 @@
 """The machine that a site without a scheduler runs on, found out without privileges; and whose results a folder holds.
 
-Files of Linux alone are read (Documentation/ABI/testing/sysfs-devices-system-cpu, admin-guide/cgroup-v2), GPUs are asked
-of NVIDIA's driver. Each function takes the root of the file system, so that other machines can be shown to it.
+Files of Linux alone are read (Documentation/ABI/testing/sysfs-devices-system-cpu, admin-guide/cgroup-v2), of NVIDIA's
+driver for GPUs. Each function takes the root of the file system, so that other machines can be shown to it.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def recorded(folder: Path, here: Machine) -> Machine | None:
         return _of_cells(folder, here)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        types = {"cpu": str, "gpu": str, "memory_gb": (int, float)}
+        types: dict[str, Any] = {"cpu": str, "gpu": str, "memory_gb": (int, float)}
         if {field.name for field in fields(Machine)} != set(values):
             raise ValueError
         if not all(isinstance(value, types.get(key, int)) for key, value in values.items()):
