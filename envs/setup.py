@@ -14,6 +14,7 @@ import argparse
 import errno
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
