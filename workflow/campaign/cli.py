@@ -72,17 +72,21 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
 
     from campaign.grid import load_campaign
     from campaign.layout import Layout
+    from campaign.spent import spent, spent_line
     from campaign.status import status as look
     from campaign.status import status_table
 
     site, elsewhere = site_here(profile, results)
     if elsewhere:
         click.echo(elsewhere, err=True)
-    table, totals = status_table(look(load_campaign(campaign_file, site), Layout(results, site.name)))
+    campaign, layout = load_campaign(campaign_file, site), Layout(results, site.name)
+    table, totals = status_table(look(campaign, layout))
     console = _console()
     if table.row_count:
         console.print(table)
     console.print(Text(totals))
+    if line := spent_line(spent(campaign, layout)):
+        console.print(Text(line))
 
 
 @cli.command()
