@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from bnn.errors import UserError
 from campaign.counts import LEAST_STEPS, cost
-from campaign.driver import site_here
+from campaign.driver import prepare, site_here
 from campaign.grid import load_campaign, parse_campaign
 from campaign.machine import Machine, completed, detect, find_gpus, keep, name_results, recorded
+from campaign.plan import plan_content
 from campaign.sites import load_site
 from campaign.yamlfile import read_yaml
 
@@ -219,6 +220,7 @@ def test_more_cores_take_no_more_time(cores):
         ("atuo", r"expected array or object, not 'atuo'"),
         ({"up_to": "core"}, r"up_to: 'core' is none of cores, gpus"),
         ({"at_most": 2}, r"nodes.up_to: missing"),
+        ({"up_to": "cores", "at_least": 2}, r"nodes.at_least: unknown key"),
         ({"up_to": "gpus"}, r"local has no GPU that can be used \(looked for: .*nvidia-smi"),
     ],
 )
@@ -237,6 +239,35 @@ def test_a_scheduler_has_no_one_machine():
     site.grid.clear()
     with pytest.raises(UserError, match=r"nodes.up_to: slurm has a scheduler and many machines"):
         parse_campaign(values, "config.yaml", site)
+
+
+def test_only_a_study_is_cut_to_a_time():
+    values = read_yaml(ROOT / "config.yaml") | {"nodes": {"up_to": "cores", "time_of": [1, 2]}}
+    with pytest.raises(UserError, match=r"config.yaml: nodes.time_of: of a study's own nodes only"):
+        parse_campaign(values, "config.yaml", replace(load_site(ROOT / "profiles/local"), grid={}))
+
+
+def test_the_plan_names_the_machine_and_what_was_cut(monkeypatch):
+    many, two = plan_content(local_on(monkeypatch, cores=8)), plan_content(local_on(monkeypatch, cores=2))
+    assert many["site"]["title"].endswith(f"({HERE.cpu}, 8 cores, 999 GiB)")
+    assert many["site"]["cut for more cores"][0].startswith("throughput: repeats 2 to 1")
+    assert two["site"]["cut for more cores"] is None
+
+
+def test_a_machine_takes_its_results_folder_when_jobs_start(tmp_path, monkeypatch):
+    monkeypatch.setattr("campaign.machine.detect", lambda gpus: HERE)
+    driver = prepare(ROOT / "profiles/local", ROOT / "config.yaml", tmp_path)
+    record = tmp_path / "local/machine.json"
+    assert not record.exists()
+    driver.start()
+    assert recorded(tmp_path / "local", OTHER) == HERE
+    monkeypatch.setattr("campaign.machine.detect", lambda gpus: OTHER)
+    other = prepare(ROOT / "profiles/local", ROOT / "config.yaml", tmp_path)
+    assert other.layout.site == "local-intel-xeon-e5-2680-v4-14c"
+    assert other.notice.startswith(f"{tmp_path / 'local'} holds measurements of")
+    other.start()
+    assert recorded(tmp_path / "local", OTHER) == HERE
+    assert recorded(other.layout.root, HERE) == OTHER
 
 
 def test_cells_of_another_machine_are_named_as_such(tmp_path, monkeypatch):

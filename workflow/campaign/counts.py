@@ -16,20 +16,22 @@ LEAST_STEPS = 5  # that count, of a run that is cut
 MEMORY_SHARE = 0.8  # of a machine's memory that ranks may take
 
 
-def resolve(values: dict[str, Any], site: Site, origin: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def resolve(values: dict[str, Any], site: Site, prefix: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A campaign's content with lists in place of `up_to`, and what was cut to keep to the time of `time_of`.
 
-    Raises UserError where the site cannot tell how many nodes there are.
+    `prefix` is the file and key path before its keys. Raises UserError where the site cannot tell how many there are.
     """
     found, said = dict(values), []
     if isinstance(values.get("nodes"), dict):
-        found["nodes"] = counts(values["nodes"], site, f"{origin}.nodes")
+        if "time_of" in values["nodes"]:
+            raise UserError(f"{prefix}nodes.time_of: of a study's own nodes only, whose repeats and steps it cuts")
+        found["nodes"] = counts(values["nodes"], site, f"{prefix}nodes")
     studies = dict(values["studies"])
     for name, study in studies.items():
         nodes = study.get("nodes")
         if not isinstance(nodes, dict):
             continue
-        where = f"{origin}.studies.{name}.nodes"
+        where = f"{prefix}studies.{name}.nodes"
         listed = counts(nodes, site, where)
         studies[name] = study | {"nodes": listed}
         if "time_of" in nodes:

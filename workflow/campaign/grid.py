@@ -114,7 +114,7 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
         source = f"{site.origin}: site.grid.{name}"
         values = merge(values, overrides, source)
         check(values, "campaign", source)
-    values, shortened = resolve(values, site, f"{site.origin}: site.grid.{name}" if overrides else origin)
+    values, shortened = resolve(values, site, f"{site.origin}: site.grid.{name}." if overrides else f"{origin}: ")
 
     def locate(section: str, key: str) -> str:
         """The file and key path that a study or variant comes from."""
