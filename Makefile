@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3; do $$p -c "" 2>/dev/null && echo 
 BNN_MPICC ?=
 BNN_CUDA ?=
 BNN_CUDA_HOME ?=
+BNN_ENGINE ?=
 
 CHECK_PYTHON = "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	{ echo "setup: Python 3.11 is needed, $(PYTHON) is not: apt-get install python3 python3-dev python3-venv," \
@@ -13,7 +14,7 @@ SNAKEMAKE = snakemake --profile "profiles/$(PROFILE)"
 REPORT = results/$(notdir $(PROFILE))/report.html
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export BNN_MPICC BNN_CUDA BNN_CUDA_HOME
+export BNN_MPICC BNN_CUDA BNN_CUDA_HOME BNN_ENGINE
 # Another Python's packages must not come before those of .venv.
 unexport PYTHONPATH PYTHONHOME
 
@@ -29,6 +30,7 @@ help: ## explain the targets
 	@echo "  BNN_MPICC=/path/to/mpicc       build Horovod against the site's MPI, not the bundled MPICH"
 	@echo "  BNN_CUDA=80,90                 with NCCL, for GPUs of these compute capabilities (A100, H100)"
 	@echo "  BNN_CUDA_HOME=/path/to/cuda    compile that with a system's CUDA toolkit (V100: CUDA 12.8), or none"
+	@echo "  BNN_ENGINE=torch               without Horovod: packages from pip alone, no compiler"
 	@echo "  TMPDIR=, XDG_CACHE_HOME=       where Horovod is built, where its wheel is kept"
 
 setup: ## make .venv: pinned packages, Horovod (built once), bnn and campaign

@@ -3,9 +3,9 @@
     --dev    also what tests and linters need
 
 Environment: BNN_MPICC (build Horovod against this MPI instead of the bundled MPICH), BNN_CUDA and BNN_CUDA_HOME (with
-NCCL for these GPUs, with this toolkit or "none"), CXX, TMPDIR, XDG_CACHE_HOME, and pip's own settings. It can be
-interrupted and run again at any time. Exit codes: 0 done, 2 something is missing (one line each on what to do), 130
-interrupted.
+NCCL for these GPUs, with this toolkit or "none"), BNN_ENGINE=torch (no Horovod, nothing compiled), CXX, TMPDIR,
+XDG_CACHE_HOME, and pip's own settings. It can be interrupted and run again at any time. Exit codes: 0 done, 2 something
+is missing (one line each on what to do), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import argparse
 import errno
 import os
 import signal
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from bootstrap import checks, cuda, horovod
@@ -31,6 +33,8 @@ EXECUTOR = ROOT / "workflow" / "executor"  # Snakemake's plugin that submits job
 VENV = ROOT / ".venv"
 LOG = ROOT / ".setup.log"
 MPI_CHOICE = "mpicc.txt"
+ENGINE_CHOICE = "engine.txt"
+ENGINES = ("horovod", "torch")
 HOROVOD_LOG = ROOT / ".setup-horovod.log"
 # What Horovod's build needs in the environment: the framework and its own requirements.
 BUILD_PACKAGES = ("torch", "mpich", "cffi", "cloudpickle", "psutil", "pyyaml")
@@ -39,6 +43,11 @@ COMPILE = "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_pa
 TWO_RANKS = (
     "import torch, horovod.torch as hvd; hvd.init(); "
     "assert hvd.size() == 2 and hvd.allreduce(torch.ones(3), op=hvd.Sum).tolist() == [2.0] * 3"
+)
+TWO_RANKS_OF_TORCH = (
+    "import os, torch, torch.distributed as dist; from bnn.engine import launched_rank; rank, size = launched_rank(); "
+    "dist.init_process_group('gloo', init_method='env://', rank=rank, world_size=size); ones = torch.ones(3); "
+    "dist.all_reduce(ones); assert size == 2 and ones.tolist() == [2.0] * 3; dist.destroy_process_group()"
 )
 HAS_NCCL = {
     "horovod": "import horovod.torch as hvd; assert hvd.cuda_built() and hvd.nccl_built() and hvd.mpi_built()",
@@ -55,9 +64,23 @@ def chosen_mpi() -> str:
     return os.environ.get("BNN_MPICC") or remembered
 
 
-def wanted_stamp(dev: bool, mpicc: str, gpus: cuda.Request | None = None) -> dict[str, str]:
+def chosen_engine() -> str:
+    """BNN_ENGINE, else what this environment was set up for, else horovod. Raises SetupError for an unknown one."""
+    try:
+        remembered = (VENV / ENGINE_CHOICE).read_text()
+    except OSError:
+        remembered = ""
+    engine = os.environ.get("BNN_ENGINE") or remembered or ENGINES[0]
+    if engine not in ENGINES:
+        raise SetupError(f"BNN_ENGINE={engine}: is none of {', '.join(ENGINES)}")
+    return engine
+
+
+def wanted_stamp(dev: bool, mpicc: str, gpus: cuda.Request | None = None, engine: str = ENGINES[0]) -> dict[str, str]:
     """The fingerprints of the parts that this call is to set up."""
     facts = {"python": sys.version, "prefix": sys.base_prefix, "venv": str(VENV), "mpi": mpicc}
+    if engine != ENGINES[0]:
+        facts["engine"] = engine
     if gpus:
         facts |= {"cuda": gpus.listed, "cuda_home": gpus.home}
     common = [*(ENVS / "bootstrap").glob("*.py"), ENVS / "setup.py", ENVS / "build.txt", ROOT / "pyproject.toml"]
@@ -88,8 +111,8 @@ def requirements(with_mpich: bool, cuda_major: int | None = None) -> Path:
     return copy
 
 
-def install(dev: bool, mpicc: str, lock: int, gpus: cuda.Request | None = None) -> None:
-    """Fill `.venv`. Raises SetupError.
+def install(dev: bool, mpicc: str, lock: int, gpus: cuda.Request | None = None, engine: str = ENGINES[0]) -> None:
+    """Fill `.venv`. For engine torch there is no Horovod, and nothing else that needs a compiler. Raises SetupError.
 
     Horovod's build starts when all packages are there: it asks torch where its headers are, and torch imports packages
     that another installation, going on beside, might just be replacing. (The answer is then empty, and the build fails
@@ -103,6 +126,8 @@ def install(dev: bool, mpicc: str, lock: int, gpus: cuda.Request | None = None) 
 
     prepare(VENV, LOG)
     (VENV / MPI_CHOICE).write_text(mpicc)
+    (VENV / ENGINE_CHOICE).write_text(engine)
+    compiled = engine == "horovod"
     cuda.remember(VENV, gpus)
     cuda_major = cuda.major(gpus) if gpus else None
     pinned = requirements(with_mpich=not mpicc, cuda_major=cuda_major)
@@ -113,35 +138,61 @@ def install(dev: bool, mpicc: str, lock: int, gpus: cuda.Request | None = None) 
     first = [package for package in BUILD_PACKAGES if package != "mpich" or not mpicc]
     with cuda.explained(LOG) if gpus else nullcontext():
         pip("installing build tools, torch and MPI", "install", "--no-compile", *lists[:2], "-c", pinned, *first)
-    toolkit = None
-    if gpus and cuda_major is not None:
-        torch = cuda.installed_torch(VENV)
-        cuda.check_torch(torch, gpus, cuda_major)
-        if not gpus.home:  # PyPI's toolkit
-            compiler = cuda.compiler_requirement(torch)
-            pip("installing the CUDA compiler", "install", "--no-compile", "-c", pinned, compiler)
-        toolkit = cuda.toolkit(VENV, gpus, cuda_major, torch)
-    mpi = horovod.site_mpi(mpicc) if mpicc else horovod.bundled_mpi(VENV)
+    toolkit = install_toolkit(pip, pinned, gpus, cuda_major) if gpus and cuda_major is not None else None
     pip("installing everything else", "install", "--no-compile", *lists)
     with ThreadPoolExecutor(max_workers=1) as background:
-        wheel = background.submit(horovod.ensure_wheel, VENV, mpi, HOROVOD_LOG, toolkit)
+        wheel = None
+        if compiled:
+            mpi = horovod.site_mpi(mpicc) if mpicc else horovod.bundled_mpi(VENV)
+            wheel = background.submit(horovod.ensure_wheel, VENV, mpi, HOROVOD_LOG, toolkit)
         try:
             run("compiling Python modules", [python, "-c", COMPILE], LOG, env, holds=[lock])
-            built = wheel.result()
+            built = wheel.result() if wheel else None
         except BaseException:
             end_all()
             raise
-    pip("installing Horovod", "install", "--no-deps", "--force-reinstall", built)
+    if built:
+        pip("installing Horovod", "install", "--no-deps", "--force-reinstall", built)
     editable: list[str | Path] = ["-e", ROOT, "-e", EXECUTOR]
     pip("installing bnn, campaign and the executor", "install", "--no-deps", "--no-build-isolation", *editable)
-    build_interposer(python, env | ({"BNN_MPICC": mpicc} if mpicc else {}))
-    build_kernels(python, env)
-    if mpicc:  # a site's MPI may not start on the node where this runs
-        run("loading Horovod", [python, "-c", "import horovod.torch"], LOG, env)
+    if compiled:
+        build_interposer(python, env | ({"BNN_MPICC": mpicc} if mpicc else {}))
+        build_kernels(python, env)
     else:
-        run("trying Horovod on 2 ranks", [VENV / "bin" / "mpiexec", "-n", "2", python, "-c", TWO_RANKS], LOG, env)
+        say("engine torch: no Horovod, no CPU kernels (Flipout on CPUs is slower, in plain torch), no MPI profiles")
+    try_ranks(python, env, mpicc, engine)
     if gpus:
         try_nccl(python, env, "torch" if gpus.home == cuda.NO_TOOLKIT else "horovod")
+
+
+def install_toolkit(pip: Callable[..., None], pinned: Path, gpus: cuda.Request, cuda_major: int) -> cuda.Toolkit:
+    """What Horovod's GPU operations are compiled with; checks the torch that is installed. Raises SetupError."""
+    torch = cuda.installed_torch(VENV)
+    cuda.check_torch(torch, gpus, cuda_major)
+    if not gpus.home:  # PyPI's toolkit
+        compiler = cuda.compiler_requirement(torch)
+        pip("installing the CUDA compiler", "install", "--no-compile", "-c", pinned, compiler)
+    return cuda.toolkit(VENV, gpus, cuda_major, torch)
+
+
+def try_ranks(python: Path, env: Mapping[str, str], mpicc: str, engine: str) -> None:
+    """Two ranks sum up, where the bundled MPI starts them; a site's MPI may not start here. Raises SetupError."""
+    ranks: list[str | Path] = [VENV / "bin" / "mpiexec", "-n", "2", python, "-c"]
+    if engine == "torch":
+        if not mpicc:
+            rank_0 = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+            run("trying torch.distributed on 2 ranks", [*ranks, TWO_RANKS_OF_TORCH], LOG, {**env, **rank_0})
+    elif mpicc:
+        run("loading Horovod", [python, "-c", "import horovod.torch"], LOG, env)
+    else:
+        run("trying Horovod on 2 ranks", [*ranks, TWO_RANKS], LOG, env)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def try_nccl(python: Path, env: Mapping[str, str], engine: str) -> None:
@@ -173,16 +224,19 @@ def main() -> int:
     dev = parser.parse_args().dev
     mpicc = chosen_mpi()
     try:
+        engine = chosen_engine()
         gpus = cuda.chosen(VENV)
+        if gpus and engine == "torch":
+            gpus = replace(gpus, home=cuda.NO_TOOLKIT)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 2
-    wanted = wanted_stamp(dev, mpicc, gpus)
+    wanted = wanted_stamp(dev, mpicc, gpus, engine)
     if stamped(VENV, wanted):
         return 0
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
-    missing = list(checks.problems(VENV, horovod.cache_folder(), cuda=gpus is not None))
+    missing = list(checks.problems(VENV, horovod.cache_folder(), cuda=gpus is not None, compiler=engine == "horovod"))
     missing += cuda.problems(gpus) if gpus else []
     for line in missing:
         print(f"setup: {line}", file=sys.stderr)
@@ -193,7 +247,7 @@ def main() -> int:
             if not stamped(VENV, wanted):
                 for log in (LOG, HOROVOD_LOG):
                     log.unlink(missing_ok=True)
-                install(dev, mpicc, lock, gpus)
+                install(dev, mpicc, lock, gpus, engine)
                 stamp(VENV, wanted)
                 say(f"done: {VENV} is ready (activate it: . .venv/bin/activate)")
     except SetupError as error:

@@ -19,15 +19,15 @@ CUDA_GIB = 5.0
 SCRATCH_GIB = 1.0
 
 
-def problems(venv: Path, cache: Path, cuda: bool = False) -> Iterator[str]:
-    """One line per missing thing; nothing when the set-up can begin."""
-    yield from python_problems()
-    yield from tool_problems()
+def problems(venv: Path, cache: Path, cuda: bool = False, compiler: bool = True) -> Iterator[str]:
+    """One line per missing thing; nothing when the set-up can begin. Without `compiler` nothing will be compiled."""
+    yield from python_problems(compiler)
+    yield from tool_problems(compiler)
     yield from disk_problems(venv, cache, VENV_GIB + (CUDA_GIB if cuda else 0))
 
 
-def python_problems() -> Iterator[str]:
-    """Python's version, its headers, venv and pip's installer."""
+def python_problems(compiler: bool = True) -> Iterator[str]:
+    """Python's version, its headers where something is compiled, venv and pip's installer."""
     if sys.version_info[:2] != (3, 11):
         found = f"{sys.version_info[0]}.{sys.version_info[1]}"
         yield (
@@ -35,16 +35,16 @@ def python_problems() -> Iterator[str]:
             "or name another one: make PYTHON=/path/to/python3.11"
         )
         return
-    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+    if compiler and not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         yield "Python.h is missing (Horovod is compiled against it): apt-get install python3-dev"
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         yield "python3-venv is missing: apt-get install python3-venv"
 
 
-def tool_problems() -> Iterator[str]:
+def tool_problems(compiler: bool = True) -> Iterator[str]:
     """Programs on PATH. A C++ compiler named by the environment variable CXX takes the place of g++."""
     for tool, package in TOOLS.items():
-        if tool == "g++" and os.environ.get("CXX"):
+        if tool == "g++" and (os.environ.get("CXX") or not compiler):
             continue
         if shutil.which(tool) is None:
             yield f"{tool} is missing: apt-get install {package}"

@@ -12,6 +12,7 @@ from bnn.data.pipeline import Schedule
 from bnn.errors import UserError
 from campaign.cell import Cell
 from campaign.grid import load_campaign
+from campaign.machine import Machine
 from campaign.schema import merge
 from campaign.sites import load_site
 from campaign.yamlfile import read_yaml
@@ -176,7 +177,7 @@ def test_a_point_without_room_on_the_site_is_refused(settings, nodes, words):
         campaign(changed(content, "studies/speed/nodes", nodes))
 
 
-def test_the_papers_campaign_and_its_local_cut():
+def test_the_papers_campaign_and_its_local_cut(monkeypatch):
     config = ROOT / "config.yaml"
     paper = load_campaign(config, site(changed(SITE, "site/hardware/cores_per_node", 128)))
     assert {p.cell.nodes for p in paper.cells} == {1, 2, 4, 8, 16, 32, 64, 128}
@@ -200,6 +201,7 @@ def test_the_papers_campaign_and_its_local_cut():
         "cnn-plain",
     }
     assert {(p.settings.cycle_time_ms, p.settings.fusion_buffer_mb) for p in paper.cells} == {(5.0, 64.0)}
+    monkeypatch.setattr("campaign.machine.detect", lambda gpus: Machine("any", 2, 1, 1, 24.0))
     local = load_campaign(config, load_site(ROOT / "profiles/local"))
     assert {p.cell.nodes for p in local.cells} == {1, 2}
     assert {p.cell.dataset for p in local.cells if not p.target} == {"synthetic", "mnist-sample", "infinite-mnist"}

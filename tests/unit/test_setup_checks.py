@@ -127,3 +127,12 @@ def test_the_command_prints_every_problem_and_exits_with_2(tmp_path: Path) -> No
         f"setup: {tool} is missing: apt-get install {tool}" for tool in ("make", "g++", "git")
     ]
     assert not (tmp_path / ".venv").exists()
+
+
+def test_without_a_compiler_neither_it_nor_headers_are_missed(
+    without: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    without("g++")
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    assert list(checks.tool_problems(compiler=False)) == list(checks.python_problems(compiler=False)) == []

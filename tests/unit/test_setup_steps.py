@@ -180,3 +180,42 @@ def test_horovod_is_built_when_no_installation_goes_on(monkeypatch: pytest.Monke
     setup.install(dev=True, mpicc="", lock=0)
     assert seen
     assert all(not going and complete for going, complete in seen)
+
+
+def titles_of_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> list[str]:
+    """What an installation for this engine would run."""
+    titles: list[str] = []
+
+    def wheel(*words: object) -> Path:
+        titles.append("Horovod's wheel")
+        return tmp_path / "horovod.whl"
+
+    monkeypatch.setattr(setup, "run", lambda title, *words, **options: titles.append(title))
+    monkeypatch.setattr(setup, "prepare", lambda venv, log: None)
+    monkeypatch.setattr(setup, "VENV", tmp_path)
+    monkeypatch.setattr(setup.horovod, "bundled_mpi", lambda venv: None)
+    monkeypatch.setattr(setup.horovod, "ensure_wheel", wheel)
+    setup.install(dev=False, mpicc="", lock=0, engine=engine)
+    return titles
+
+
+def test_engine_torch_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_horovod = titles_of_install(tmp_path, monkeypatch, "horovod")
+    of_torch = titles_of_install(tmp_path, monkeypatch, "torch")
+    compiled = {"Horovod's wheel", "installing Horovod", "building the MPI interposer", "building the kernels"}
+    assert compiled | {"trying Horovod on 2 ranks"} == set(of_horovod) - set(of_torch)
+    assert set(of_torch) - set(of_horovod) == {"trying torch.distributed on 2 ranks"}
+
+
+def test_the_engine_is_remembered_and_another_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "VENV", tmp_path)
+    monkeypatch.delenv("BNN_ENGINE", raising=False)
+    assert setup.chosen_engine() == "horovod"
+    (tmp_path / setup.ENGINE_CHOICE).write_text("torch")
+    assert setup.chosen_engine() == "torch"
+    monkeypatch.setenv("BNN_ENGINE", "horovod")
+    assert setup.chosen_engine() == "horovod"
+    monkeypatch.setenv("BNN_ENGINE", "gloo")
+    with pytest.raises(SetupError, match=r"BNN_ENGINE=gloo: is none of horovod, torch"):
+        setup.chosen_engine()
+    assert setup.wanted_stamp(False, "", None, "torch") != setup.wanted_stamp(False, "", None, "horovod")

@@ -12,6 +12,7 @@ import pytest
 
 from campaign.grid import load_campaign
 from campaign.layout import Layout
+from campaign.machine import Machine
 from campaign.render import Place, after_text, pack_texts, render_jobs, script_text
 from campaign.sites import load_site, parse_site
 from campaign.yamlfile import read_yaml
@@ -23,13 +24,22 @@ SITES = sorted(path.parent.name for path in ROOT.glob("profiles/*/site.yaml"))
 CELLS = {
     "local": "synthetic_vgg16_bnn_n2_b16_base_r1",
     "theta": "cifar10_vgg16_bnn_n16_b128_base_r1",
+    "workstation": "cifar10_vgg16_bnn_n2_b128_base_r1",
 }
+TWO_CORES = Machine("AMD EPYC", 2, 1, 1, 24.0)
+TWO_GPUS = Machine("AMD Ryzen 9 7950X 16-Core Processor", 16, 2, 1, 62.6, 2, "NVIDIA GeForce RTX 4090")
 CELL = "cifar10_vgg16_bnn_n8_b128_base_r1"
 
 
 @pytest.fixture(autouse=True)
 def account(monkeypatch):
     monkeypatch.setenv("CAMPAIGN_ACCOUNT", "my-project")
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """The same scripts wherever the tests run."""
+    monkeypatch.setattr("campaign.machine.detect", lambda gpus: TWO_GPUS if gpus else TWO_CORES)
 
 
 def planned_at(site):

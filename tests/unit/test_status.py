@@ -11,7 +11,8 @@ from bnn.records.heartbeat import HeartbeatRecord
 from bnn.watchdog import leave_word
 from campaign.cli import cli
 from campaign.locking import Lock
-from campaign.plan import plan_content
+from campaign.plan import plan_content, read_summary
+from campaign.spent import spent, spent_line
 from campaign.status import status, status_table
 from campaign.why import why
 from tests.support.campaigns import prepared
@@ -193,3 +194,17 @@ def test_the_command_prints_it_for_a_pipe_and_escapes_what_it_read(tmp_path):
     assert result.exit_code == 0
     assert re.search(r"16 cells: 1 failed, 15 waiting; no driver is running", result.output)
     assert "[red]no[/red] such queue" in result.output
+
+
+def test_the_time_that_finished_jobs_took_is_summed_by_what_they_do(tmp_path):
+    driver = prepared(tmp_path)
+    assert spent_line(spent(driver.campaign, driver.layout)) == ""
+    for planned in driver.campaign.cells[:2]:
+        finish(driver, planned)
+    seconds = [read_summary(driver.layout.summary(planned.cell)).seconds_total for planned in driver.campaign.cells[:2]]
+    found = spent(driver.campaign, driver.layout)
+    assert found["train"] == seconds
+    assert spent_line(found) == f"finished jobs took: training {sum(seconds) / 60:.1f} min (2)"
+    assert spent_line({"train": [90.0], "infer": [30.0, 60.0], "prune": []}) == (
+        "finished jobs took: training 1.5 min (1), inference 1.5 min (2)"
+    )

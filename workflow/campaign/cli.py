@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnn.errors import UserError
-from campaign.driver import Driver, prepare
+from campaign.driver import Driver, prepare, site_here
 from campaign.layout import RESULTS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def plan(profile: Path, campaign_file: Path, results: Path) -> None:
     from campaign.readiness import refusal, uncut
 
     driver = prepare(profile, campaign_file, results)
-    if driver.busy:
+    if driver.busy or driver.elsewhere:
         click.echo(driver.notice, err=True)
     elif line := uncut(driver.campaign):
         click.echo(line, err=True)
@@ -73,16 +73,21 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
     from rich.text import Text
 
     from campaign.grid import load_campaign
-    from campaign.sites import load_site
+    from campaign.spent import spent, spent_line
     from campaign.status import status as look
     from campaign.status import status_table
 
-    site = load_site(profile)
-    table, totals = status_table(look(load_campaign(campaign_file, site), site.layout(results)))
+    site, elsewhere = site_here(profile, results)
+    if elsewhere:
+        click.echo(elsewhere, err=True)
+    campaign, layout = load_campaign(campaign_file, site), site.layout(results)
+    table, totals = status_table(look(campaign, layout))
     console = _console()
     if table.row_count:
         console.print(table)
     console.print(Text(totals))
+    if line := spent_line(spent(campaign, layout)):
+        console.print(Text(line))
 
 
 @cli.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from campaign.bench import BenchPoint
 from campaign.grid import Campaign, PlannedCell, load_campaign
 from campaign.layout import Layout
 from campaign.locking import Lock, holder
+from campaign.machine import keep, name_results
 from campaign.plan import plan_content, tells_of, write_plan
 from campaign.readiness import nccl_refusal, refusal, uncut
 from campaign.render import Place, render_jobs
-from campaign.sites import load_site
+from campaign.sites import Site, load_site
 from campaign.unreadable import aside, is_damaged, set_aside
 
 
@@ -37,6 +38,7 @@ class Driver:
     measured: frozenset[str] = frozenset()
     made: frozenset[str] = frozenset()
     lock: Lock | None = field(default=None, repr=False)
+    elsewhere: str = ""  # why results are not where the site's name says
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -48,7 +50,7 @@ class Driver:
         if self.busy:
             return f"a run is going on ({self.busy}): its scripts and plan are left as they are"
         why = refusal(self.campaign)
-        said = [uncut(self.campaign), f"no job will be submitted: {why}" if why else ""]
+        said = [self.elsewhere, uncut(self.campaign), f"no job will be submitted: {why}" if why else ""]
         return "\n".join(line for line in said if line)
 
     def start(self) -> None:
@@ -62,6 +64,8 @@ class Driver:
         self.lock = Lock(self.layout.driver_lock, what)
         if self.busy:
             raise UserError(f"{what} was being run by {self.busy} until now: start again")
+        if machine := self.campaign.site.machine:
+            keep(machine, self.layout.root)
 
 
 def prepare(site_file: Path, campaign_file: Path, results: Path) -> Driver:
@@ -69,7 +73,7 @@ def prepare(site_file: Path, campaign_file: Path, results: Path) -> Driver:
 
     Raises UserError with one line naming the file and the key.
     """
-    site = load_site(site_file)
+    site, elsewhere = site_here(site_file, results)
     campaign = load_campaign(campaign_file, site)
     layout = site.layout(results)
     busy = holder(layout.driver_lock)
@@ -81,7 +85,19 @@ def prepare(site_file: Path, campaign_file: Path, results: Path) -> Driver:
     stale = frozenset(planned.cell.name for planned in campaign.cells if _is_stale(planned, layout))
     measured = frozenset(point.name for point in campaign.bench if _is_measured(point, layout))
     made = frozenset(job.name for job in campaign.after if _is_made(job, layout))
-    return Driver(campaign, layout, busy, stale, measured, made)
+    return Driver(campaign, layout, busy, stale, measured, made, elsewhere=elsewhere)
+
+
+def site_here(site_file: Path, results: Path) -> tuple[Site, str]:
+    """The site under the name that its results have on this machine, and a line where that is not the file's.
+
+    Raises UserError as `load_site` and `name_results`.
+    """
+    site = load_site(site_file)
+    if site.machine is None:
+        return site, ""
+    name, said = name_results(site.name, site.machine, results)
+    return replace(site, name=name), said
 
 
 def _set_aside(campaign: Campaign, layout: Layout) -> None:

@@ -16,6 +16,7 @@ from campaign.after import AfterJob, plan_after
 from campaign.allocation import Allocation
 from campaign.bench import BenchPoint, parse_bench
 from campaign.cell import Cell
+from campaign.counts import resolve
 from campaign.launchers import Placement
 from campaign.schema import check, merge, near
 from campaign.sites import Site
@@ -59,7 +60,10 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class Campaign:
-    """What is to be run on a site; `cells` in the order in which they should run (see `load_campaign`)."""
+    """What is to be run on a site; `cells` in the order in which they should run (see `load_campaign`).
+
+    `cut` says by study what a machine with many cores leaves out to keep to its time (see `campaign.counts`).
+    """
 
     name: str
     origin: str
@@ -70,6 +74,7 @@ class Campaign:
     cells: tuple[PlannedCell, ...]
     bench: tuple[BenchPoint, ...] = ()
     after: tuple[AfterJob, ...] = ()
+    cut: tuple[str, ...] = ()
 
     def datasets(self) -> list[tuple[str, dict[str, Any]]]:
         """The data sets that the cells read, each with its options once."""
@@ -121,6 +126,7 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
         source = f"{site.origin}: site.grid.{name}"
         values = merge(values, overrides, source)
         check(values, "campaign", source)
+    values, shortened = resolve(values, site, f"{site.origin}: site.grid.{name}." if overrides else f"{origin}: ")
 
     def locate(section: str, key: str) -> str:
         """The file and key path that a study or variant comes from."""
@@ -145,7 +151,7 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
     bench = parse_bench(values.get("bench"), where, site)
     cells = tuple(planned.values())
     after = plan_after(studies.values(), cells, site)
-    return Campaign(name, origin, site, targets, studies, variants, cells, bench, after)
+    return Campaign(name, origin, site, targets, studies, variants, cells, bench, after, shortened)
 
 
 def _points(studies: dict[str, Study]) -> Iterator[_Point]:

@@ -34,7 +34,7 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
         "accuracy_targets": list(campaign.accuracy_targets),
         "site": {
             "name": site.name,
-            "title": site.title or site.name,
+            "title": f"{site.title or site.name} ({site.machine})" if site.machine else site.title or site.name,
             "node_label": site.node_label,
             "hardware": asdict(site.hardware),
             "scheduler": site.scheduler.kind,
@@ -44,6 +44,7 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
             "threads": site.threads,
             "profiler": {"kind": site.profiler.kind, "timeline": site.profiler.timeline},
             "watts": site.watts,
+            "cut for more cores": list(campaign.cut) or None,
         },
         "studies": {
             study.name: {

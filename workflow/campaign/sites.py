@@ -14,6 +14,7 @@ from bnn.errors import UserError
 from campaign.allocation import Allocation, Scheduler, parse_scheduler
 from campaign.launchers import Launcher, Placement
 from campaign.layout import Layout
+from campaign.machine import GPUS_LOOKED_FOR, Machine, completed
 from campaign.schema import check
 from campaign.yamlfile import read_yaml
 
@@ -48,6 +49,8 @@ class Hardware:
     interconnect: str = ""
     latency_us: float | None = None
     bandwidth_gb_s: float | None = None
+    cpu: str = ""
+    sockets: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,13 @@ class Site:
     watts: float | None = None
     locks: str = ""
     grid: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rank_memory_gb: float | None = None
+    machine: Machine | None = None  # that was found out, where the file leaves that to us
+
+    @property
+    def looked_for(self) -> str:
+        """What was looked at for GPUs, in words for a message that there are none."""
+        return f" (looked for: {GPUS_LOOKED_FOR}, less what CUDA_VISIBLE_DEVICES hides)" if self.machine else ""
 
     def profiler_of(self, engine: str) -> Profiler | None:
         """What counts the MPI calls of a cell with this engine; None when nothing does."""
@@ -188,8 +198,10 @@ def parse_site(values: dict[str, Any], origin: str) -> Site:
     environment = given.pop("environment", {})
     launcher = given.pop("launcher")
     profiler = _profiler(given.pop("profiler", {"kind": "none"}), origin)
+    hardware, machine = completed(given.pop("hardware"), given["scheduler"]["kind"], origin)
     site = Site(
-        hardware=Hardware(**given.pop("hardware")),
+        hardware=Hardware(**hardware),
+        machine=machine,
         launcher=Launcher(launcher["kind"], tuple(str(word) for word in launcher.get("options", ()))),
         scheduler=parse_scheduler(given.pop("scheduler"), origin),
         prepare=tuple(environment.get("prepare", ())),

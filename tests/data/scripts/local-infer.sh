@@ -32,4 +32,4 @@ export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
 export OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2
 
 # What an interrupted run has finished is kept; the summary is written last of all.
-exec bnn infer "$posterior" --dataset mnist-sample --images 500 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 2 --labels '{"batch_size": "32", "dataset": "mnist-sample", "job": "0dea925a603d08e2", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "local", "variant": "narrow"}' --out "$folder" </dev/null
+exec bnn infer "$posterior" --dataset mnist-sample --images 250 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 2 --labels '{"batch_size": "32", "dataset": "mnist-sample", "job": "c934a74c0621e96f", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "local", "variant": "narrow"}' --out "$folder" </dev/null

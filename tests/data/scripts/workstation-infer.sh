@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# infer_cifar10_vgg16_bnn_n1_b128_base_r1 of campaign paper: bnn infer with 16 threads on this machine.
+# The workflow runs this very file; by hand, from anywhere: bash results/workstation/jobs/infer_cifar10_vgg16_bnn_n1_b128_base_r1.sh
+set -euo pipefail
+
+cd /project
+name=infer_cifar10_vgg16_bnn_n1_b128_base_r1
+measuring=results/workstation/.locks/measuring
+posterior=results/workstation/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior
+folder=results/workstation/infer/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1
+
+mkdir -p "$folder"
+# One measured job at a time on this machine. What this script starts inherits the lock: the kernel frees it when the
+# last of these processes is gone, even if this script is killed before.
+mkdir -p "${measuring%/*}"
+exec 8>>"$measuring"
+if ! flock -n 8; then
+  holder=$(cat "$measuring")
+  echo "$name: waiting for ${holder:-another job}"
+  flock 8
+fi
+echo "$name, process $$ on $HOSTNAME since $(date '+%F %T')" >"$measuring"
+
+export PATH=/project/.venv/bin:"$PATH"
+data_dir=/project/data
+export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
+export OMP_NUM_THREADS=16 MKL_NUM_THREADS=16 OPENBLAS_NUM_THREADS=16
+
+# What an interrupted run has finished is kept; the summary is written last of all.
+exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 16 --labels '{"batch_size": "128", "dataset": "cifar10", "job": "6344cdd40d40a8a1", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "workstation", "variant": "base"}' --out "$folder" </dev/null

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Cell cifar10_vgg16_bnn_n2_b128_base_r1 of campaign paper: 2 ranks x 1 thread on this machine.
+# The workflow runs this very file; by hand, from anywhere: bash results/workstation/jobs/cifar10_vgg16_bnn_n2_b128_base_r1.sh
+set -euo pipefail
+
+cd /project
+cell=cifar10_vgg16_bnn_n2_b128_base_r1
+folder=results/workstation/cells/cifar10/vgg16/bnn/nodes=2/batch=128/variant=base/repeat=1
+measuring=results/workstation/.locks/measuring
+lock=results/workstation/.locks/cifar10_vgg16_bnn_n2_b128_base_r1.cell
+log="$folder/job.log"
+summary="$folder/summary.json"
+kept="$folder/.finished.json"
+
+# Whether summary $1 and the records beside it are of these settings and this launch; a summary is written last of all.
+finished() {
+  grep -Eqs '"hash": ?"c58f9c1a18cce12c"' "$folder/cell.json" &&
+    grep -Eqs '"hash": ?"c58f9c1a18cce12c"' "$1" &&
+    grep -Eqs '"launch": ?"73a84141"' "$1"
+}
+
+# Wait for the lock on open file $1, whose file $2 says who holds it.
+hold() {
+  if ! flock -n "$1"; then
+    holder=$(cat "$2")
+    echo "$cell: waiting for ${holder:-another job}"
+    flock "$1"
+  fi
+  echo "cell $cell, process $$ on $HOSTNAME since $(date '+%F %T')" >"$2"
+}
+
+mkdir -p "$folder" "${lock%/*}"
+# One measured job at a time on this machine, one job per cell. The launcher and its ranks inherit both locks:
+# the kernel frees them when the last of these processes is gone, even if this script is killed before.
+exec 8>>"$measuring"
+hold 8 "$measuring"
+exec 9>>"$lock"
+hold 9 "$lock"
+# Snakemake deletes the summary of a job that it starts, even if another process has just finished that job.
+if finished "$kept"; then
+  ln -f "$kept" "$summary"
+fi
+if finished "$summary"; then
+  echo "$cell: already finished"
+  exit 0
+fi
+
+export PATH=/project/.venv/bin:"$PATH"
+data_dir=/project/data
+export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
+export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+MASTER_ADDR=127.0.0.1
+export MASTER_ADDR MASTER_PORT=21588
+
+# The log goes on when an attempt with the same settings is resumed.
+if ! head -n 1 "$log" 2>/dev/null | grep -q 'settings c58f9c1a18cce12c'; then
+  : >"$log"
+fi
+echo "# job local $$ on $HOSTNAME, settings c58f9c1a18cce12c, started $(date '+%F %T %z')" >>"$log"
+rm -f "$kept"
+
+status=0
+mpiexec -n 2 \
+  bnn train --settings results/workstation/jobs/cifar10_vgg16_bnn_n2_b128_base_r1.json --out "$folder" \
+  >>"$log" 2>&1 </dev/null &
+launcher=$!
+# Ends the launcher when its ranks make no progress, and names the late one in the log.
+python -m bnn.watchdog "$folder" --ranks 2 --pid "$launcher" \
+  --limit 600 --start-limit 1800 >>"$log" 2>&1 </dev/null 8>&- 9>&- &
+watchdog=$!
+trap 'kill -TERM "$launcher" 2>/dev/null || true' INT TERM HUP
+wait "$launcher" || status=$?
+while kill -0 "$launcher" 2>/dev/null; do # a signal cut the wait short: let the launcher end its ranks
+  wait "$launcher" || status=$?
+done
+
+if finished "$summary"; then
+  kill "$watchdog" 2>/dev/null || true
+  ln -f "$summary" "$kept"
+  exit 0
+fi
+watched=0
+wait "$watchdog" || watched=$?
+if [ "$watched" = 3 ]; then
+  status=70 # to be told from a failure of the ranks, and from a mistake (2), which is not tried again
+  echo "$cell: ended by the watchdog" >&2
+fi
+echo "$cell: failed with exit status $status, log: $log" >&2
+tail -n 15 "$log" | sed 's/^/    /' >&2
+exit $((status == 0 ? 1 : status))
