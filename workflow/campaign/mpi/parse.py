@@ -30,6 +30,8 @@ def parse(path: Path) -> list[Profile]:
             start = file.read(6)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    if start.startswith(b"PAR1"):
+        raise UserError(f"{path}:1: a Parquet file without its suffix .parquet")
     if start == b"@ mpiP":
         return read_mpip(path)
     beside = path.with_name(f"{path.name}.parquet")
