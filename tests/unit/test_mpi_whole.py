@@ -7,10 +7,13 @@ counted a small program on two ranks; the host's name is changed. The others are
 import gzip
 import os
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bnn.errors import UserError
 from campaign.mpi import Profile, parse, split
@@ -232,3 +235,28 @@ def test_a_concise_report_says_what_to_do(tmp_path):
 )  # fmt: skip
 def test_half_a_unit_of_the_last_digit(printed, significant, half):
     assert half_unit(printed, significant) == pytest.approx(half)
+
+
+COUNTS = st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 2**20), st.floats(0, 50)), min_size=1, max_size=6)
+
+
+@settings(max_examples=100)
+@given(COUNTS)
+def test_what_mpitrace_prints_of_any_run_is_read_and_without_a_size_refused(counts):
+    """Numbers rounded as its %.1f and %.3f do (IBM mpitrace, src/mpitrace_common.c) always add up well enough."""
+    calls, seconds = sum(c for c, _, _ in counts), sum(t for _, _, t in counts)
+    average = sum(c * size for c, size, _ in counts) / calls
+    text = (
+        SINCE_2021[: SINCE_2021.index("MPI_Barrier")] + f"MPI_Allreduce {calls:12d} {average:11.1f} {seconds:12.3f}\n"
+    )
+    text += f"{'-' * 71}\ntotal communication time = {seconds:.3f} seconds.\ntotal elapsed time = 900.000 seconds.\n"
+    text += "user cpu time = 1.000 seconds.\nsystem time = 1.000 seconds.\nmax resident set size = 1.000 MiB.\n\n"
+    text += f"{'-' * 65}\nMessage size distributions:\n\nMPI_Allreduce #calls avg. bytes time(sec)\n"
+    bins = [f"{c:32d} {size:11.1f} {t:12.3f}\n" for c, size, t in counts]
+    with tempfile.TemporaryDirectory() as folder:
+        (profile,) = read(Path(folder), "mpi_profile.1.0", (text + "".join(bins) + "\n").encode()) or [None]
+        assert profile is not None
+        assert [(b.calls, b.average_bytes) for b in profile.routines[0].bins] == [(c, size) for c, size, _ in counts]
+        for at in range(len(bins)):
+            less = text + "".join(bins[:at] + bins[at + 1 :]) + "\n"
+            assert read(Path(folder), "mpi_profile.1.0", less.encode()) is None
