@@ -138,29 +138,6 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, sample, old, new, later,
         parse(path)
 
 
-@pytest.mark.parametrize(
-    ("sample", "needed"),
-    [(s, "Message size distributions:") for s in (THETA, NEWER, OLDER)] + [(MPIP, "@--- End of Report")],
-)
-def test_a_file_cut_short_is_refused_or_has_lost_only_its_last_part(tmp_path, sample, needed):
-    """What follows `needed` may be missing: versions differ in what they write there."""
-    whole = parse(sample)
-    lines = sample.read_text().splitlines(keepends=True)
-    least = next(i for i, line in enumerate(lines, 1) if line.startswith(needed))
-    path = tmp_path / sample.name
-    for count in range(least):
-        path.write_text("".join(lines[:count]))
-        with pytest.raises(
-            UserError,
-            match=rf"^{re.escape(str(path))}:{max(count, 1)}: .*(ends before|ends in|cut short|expected a rule)",
-        ):
-            parse(path)
-    path.write_text("".join(lines[:least]))
-    for short, profile in zip(parse(path), whole, strict=True):
-        assert (short.rank, short.size, short.totals) == (profile.rank, profile.size, profile.totals)
-        assert [(r.name, r.calls) for r in short.routines] == [(r.name, r.calls) for r in profile.routines]
-
-
 def test_what_is_no_profile_at_all(tmp_path):
     (tmp_path / "empty").write_text("")
     (tmp_path / "bytes").write_bytes(b"Data\n\xff\xfe")

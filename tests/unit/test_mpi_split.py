@@ -7,7 +7,7 @@ from bnn.errors import UserError
 from bnn.records import write_table
 from bnn.records.mpi import MPI_CALLS
 from campaign.mpi import Call, Part, Profile, Routine, parse, split
-from campaign.mpi.split import BY_OPERATOR, BY_SIZE, kind_of
+from campaign.mpi.split import BY_OPERATOR, BY_SIZE, kind_by_size, kind_of
 
 
 def call(routine, operator="", datatype="", size=0, calls=1, seconds=0.5, phase="steady") -> Call:
@@ -92,3 +92,10 @@ def test_our_parquet_file_damaged_or_of_another_run(tmp_path):
     path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match="not a readable Parquet"):
         parse(path)
+
+
+@pytest.mark.parametrize("routine", ["MPI_Barrier", "MPI_Ibarrier", "MPI_Wait", "MPI_Waitall", "MPI_Test", "MPI_Probe"])
+def test_what_has_no_message_is_data_in_every_format(routine):
+    """mpitrace prints 0 bytes, mpiP nothing, our interposer knows the routine."""
+    assert kind_by_size(routine, 0.0) == kind_by_size(routine, None) == kind_of(call(routine)) == "data"
+    assert kind_by_size("MPI_Allreduce", 0.0) == "control"

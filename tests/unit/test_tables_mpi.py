@@ -12,6 +12,7 @@ from bnn.records.files import MPI, MPI_ASIDE, MPI_NOT_RECORDED, TIMELINE
 from campaign.cell import Cell
 from campaign.tables import build_tables
 from tests.support.cells import entry, plan, write_cell, write_profiles
+from tests.unit.test_mpi_whole import SINCE_2021
 
 REAL = """Data for MPI rank 0 of 2:
 Times and statistics from MPI_Init() to MPI_Finalize().
@@ -180,3 +181,17 @@ def test_a_damaged_profile_is_named_and_the_cell_stands(tmp_path):
     assert row["mpi"].startswith(f"not readable: {place / 'mpi_profile.42.0'}:6: ")
     assert row["verdict"] == "OK"
     assert tables["mpi"].empty
+
+
+def test_one_unreadable_rank_is_named_and_the_others_are_kept(tmp_path):
+    """The site's own mpitrace, rank 0 of a version with `host` and `cpu`, rank 1 cut after the table of routines."""
+    cell = entry(nodes=2)
+    write_cell(tmp_path, cell, profiled=False)
+    place = folder(tmp_path, cell) / MPI
+    place.mkdir()
+    (place / "mpi_profile.7.0").write_text(SINCE_2021)
+    (place / "mpi_profile.7.1").write_text("\n".join(REAL.replace("rank 0", "rank 1").splitlines()[:16]) + "\n")
+    tables = build(tmp_path, cell)
+    state = tables["cells"].loc[0, "mpi"]
+    assert state.startswith(f"recorded, without {place / 'mpi_profile.7.1'}:16: the sizes of MPI_Allreduce")
+    assert tables["mpi_ranks"][["rank", "control_seconds", "data_seconds"]].to_numpy().tolist() == [[0, 0.5, 1.25]]

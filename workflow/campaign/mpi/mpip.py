@@ -6,7 +6,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from campaign.mpi.lines import Lines, pattern
+from campaign.mpi.lines import Lines, half_unit, pattern
+from campaign.mpi.mpip_sums import SECONDS, Row, Site, filtered, messages_missing, times_missing
 from campaign.mpi.profile import Profile, Routine, SizeBin, Totals
 
 BANNER = re.compile(r"@ mpiP")
@@ -26,15 +27,24 @@ CALL = pattern(rf"([A-Za-z]\w*) <i> (?:<i>|\*) <i> <x> <x> <x> {SHARE} {SHARE}")
 MESSAGE = pattern(r"([A-Za-z]\w*) <i> (?:<i>|\*) <i> <x> <x> <x> <x>")
 HEADS = pattern(r"(?:Task AppTime MPITime|Name Site Rank Count Max Mean Min) .+")
 
-Site = tuple[str, int, int]  # routine, call site, rank
+OPTIONS = re.compile(r"@ MPIP env var *: (.*)")
+CONCISE = "a concise report (mpiP's option -c) does not say what each rank called: run again without -c, or with -v"
 
 
 class _Reader:
     def __init__(self, path: Path) -> None:
         self.lines = Lines(path)
         self.times: list[tuple[float, float]] = []
-        self.calls: dict[Site, tuple[int, float]] = {}
-        self.sent: dict[Site, tuple[int, float]] = {}
+        self.printed: list[str] = []  # MPI time of each task
+        self.calls: dict[Site, Row] = {}
+        self.sent: dict[Site, Row] = {}
+        self.call_sums: dict[tuple[str, int], Row] = {}
+        self.sent_sums: dict[tuple[str, int], Row] = {}
+        self.options = ""
+        self.listed = 0
+        self.all_tasks = False
+        self.slack: tuple[float, ...] = (0.0, 0.0)  # of the sums over tasks, as their terms are printed
+        self.left: list[str] = []
 
     def read(self) -> list[Profile]:
         lines = self.lines
@@ -48,13 +58,29 @@ class _Reader:
                 self._row(section, line)
         if section != END:
             lines.refuse("the report is cut short: it has no end")
-        if not self.times or not self.calls:
-            lines.refuse("no times of tasks and call sites (mpiP writes them unless its report is a concise one)")
-        return [self._profile(rank) for rank in range(len(self.times))]
+        if not self.times or not (self.calls or self.call_sums):
+            lines.refuse("no times of tasks and call sites (mpiP's option -d leaves them out): run again without it")
+        if not self.all_tasks:
+            lines.refuse("the times of the tasks have no sum (*)")
+        threshold = re.search(r"-t[ ,]*[0-9.]+", self.options)
+        for reason in (
+            filtered(self.calls, self.call_sums, self.listed, f"option {threshold[0]} of mpiP" if threshold else ""),
+            times_missing(self.calls, self.printed),
+            messages_missing(self.sent, self.sent_sums, self.calls),
+        ):
+            if reason:
+                lines.refuse(reason)
+        return self._profiles()
 
     def _open(self, section: str) -> None:
         if section == END or section.startswith(SKIPPED):
+            if section.startswith(("Callsite I/O", "Callsite RMA", "MPI Time Statistics", "Topology")):
+                self.left.append(section.partition(" (")[0])
             return
+        if section.startswith("Task Time Statistics"):
+            self.lines.refuse(CONCISE)
+        if section.startswith(CALLS) and (told := re.search(r": ([0-9]{1,15})$", section)):
+            self.listed = int(told[1])
         if section != TIME and not section.startswith((CALLS, SENT)):
             self.lines.refuse(f"unknown part of an mpiP report: {section[:80]!r}")
         heads = self.lines.next()
@@ -66,50 +92,71 @@ class _Reader:
         if section == TIME:
             self._task(line)
         elif section.startswith(CALLS):
-            self._site(line, CALL, self.calls)
+            self._site(line, CALL, self.calls, self.call_sums)
         elif section.startswith(SENT):
-            self._site(line, MESSAGE, self.sent)
+            self._site(line, MESSAGE, self.sent, self.sent_sums)
+        elif section == "" and (options := OPTIONS.fullmatch(line)):
+            self.options = options[1]
         elif not section.startswith(SKIPPED) and not (section == "" and INTRO.fullmatch(line)):
             self.lines.refuse(f"not a line of an mpiP report: {line[:80]!r}")
 
     def _task(self, line: str) -> None:
-        if ALL_TASKS.fullmatch(line):
+        if every := ALL_TASKS.fullmatch(line):
+            self._sum_of_tasks(every)
             return
         found = TASK.fullmatch(line)
         if not found or int(found[1]) != len(self.times):
             self.lines.refuse(f"not the times of task {len(self.times)}: {line[:80]!r}")
         self.times.append((float(found[2]), float(found[3])))
+        self.printed.append(found[3])
+        self.slack = tuple(
+            before + half_unit(word, SECONDS) for before, word in zip(self.slack, found.groups()[1:3], strict=True)
+        )
 
-    def _site(self, line: str, what: re.Pattern[str], into: dict[Site, tuple[int, float]]) -> None:
+    def _sum_of_tasks(self, every: re.Match[str]) -> None:
+        sums = [sum(pair[i] for pair in self.times) for i in (0, 1)]
+        for has, printed, slack in zip(sums, every.groups(), self.slack, strict=True):
+            if abs(has - float(printed)) > 1.000001 * (slack + half_unit(printed, SECONDS)) + 1e-9:
+                self.lines.refuse(f"the times of {len(self.times)} tasks add up to {has:.6g} of {printed} s")
+        self.all_tasks = True
+
+    def _site(self, line: str, what: re.Pattern[str], into: dict[Site, Row], sums: dict[tuple[str, int], Row]) -> None:
         """A call site's row. Keeps the count and, of calls, the mean time (ms), of messages, their sum (bytes)."""
         found = what.fullmatch(line)
         if not found:
             self.lines.refuse(f"not a call site's row: {line[:80]!r}")
+        name, number = found[1], int(found[2])
+        row = Row(int(found[4]), found[6] if what is CALL else found[8])
         if found[3] is None:  # the sum over ranks
+            if (name, number) in sums:
+                self.lines.refuse(f"a sum over ranks a second time: {line[:80]!r}")
+            sums[name, number] = row
             return
-        site = found[1], int(found[2]), int(found[3])
-        if site in into or site[2] >= len(self.times) or (into is self.sent and site not in self.calls):
+        site = name, number, int(found[3])
+        if site in into or site[2] >= len(self.times):
             self.lines.refuse(f"an unknown task or call site, or one that comes a second time: {line[:80]!r}")
-        into[site] = int(found[4]), float(found[6] if what is CALL else found[8])
+        into[site] = row
 
-    def _profile(self, rank: int) -> Profile:
-        sites: dict[str, list[SizeBin]] = defaultdict(list)
-        for (name, number, of), (count, mean) in self.calls.items():
-            if of == rank:
-                _, size = self.sent.get((name, number, of), (0, None))
-                average = None if size is None or count == 0 else size / count
-                sites[name].append(SizeBin(count, average, count * mean / 1e3))
-        elapsed, communication = self.times[rank]
-        return Profile(
-            file=str(self.lines.path),
-            tool="mpiP",
-            rank=rank,
-            size=len(self.times),
-            job=None,
-            window=None,
-            routines=tuple(_routine(f"MPI_{name}", bins) for name, bins in sites.items()),
-            totals=Totals(communication, elapsed),
-        )
+    def _profiles(self) -> list[Profile]:
+        sites: list[dict[str, list[SizeBin]]] = [defaultdict(list) for _ in self.times]
+        for (name, number, rank), row in self.calls.items():
+            size = self.sent.get((name, number, rank))
+            average = None if size is None or row.calls == 0 else size.value / row.calls
+            sites[rank][name].append(SizeBin(row.calls, average, row.calls * row.value / 1e3))
+        return [
+            Profile(
+                file=str(self.lines.path),
+                tool="mpiP",
+                rank=rank,
+                size=len(self.times),
+                job=None,
+                window=None,
+                routines=tuple(_routine(f"MPI_{name}", bins) for name, bins in of_rank.items()),
+                totals=Totals(communication, elapsed),
+                left=tuple(self.left),
+            )
+            for rank, (of_rank, (elapsed, communication)) in enumerate(zip(sites, self.times, strict=True))
+        ]
 
 
 def _routine(name: str, bins: list[SizeBin]) -> Routine:

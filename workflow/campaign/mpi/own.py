@@ -41,7 +41,7 @@ def read_own(parquet: Path) -> Profile:
         overhead_ns=None if math.isnan(overhead) else float(overhead),
     )
     text = parquet.with_suffix("")
-    return _with_text(profile, read_mpitrace(text)) if text.is_file() else profile
+    return _with_text(profile, read_mpitrace(text, sizes=False)) if text.is_file() else profile
 
 
 def _routines(calls: tuple[Call, ...]) -> tuple[Routine, ...]:
@@ -73,5 +73,11 @@ def _with_text(profile: Profile, text: Profile) -> Profile:
     rows = {r.name: r for r in profile.routines}
     routines = tuple(rows[r.name] for r in text.routines)
     return replace(
-        profile, routines=routines, window=text.window, totals=text.totals, extremes=text.extremes, tasks=text.tasks
+        profile,
+        routines=routines,
+        window=text.window,
+        totals=text.totals,
+        extremes=text.extremes,
+        tasks=text.tasks,
+        left=text.left,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from campaign.mpi.mpip import read_mpip
 from campaign.mpi.mpitrace import read_mpitrace
 from campaign.mpi.own import read_own
 from campaign.mpi.profile import Profile
-from campaign.mpi.split import split
+from campaign.mpi.split import Split, split
 
 
 def parse(path: Path) -> list[Profile]:
@@ -30,6 +30,8 @@ def parse(path: Path) -> list[Profile]:
             start = file.read(6)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    if start.startswith(b"PAR1"):
+        raise UserError(f"{path}:1: a Parquet file without its suffix .parquet")
     if start == b"@ mpiP":
         return read_mpip(path)
     beside = path.with_name(f"{path.name}.parquet")
@@ -54,16 +56,24 @@ def profile_json(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def _as_json(profile: Profile) -> dict[str, Any]:
-    return {**asdict(profile), "split": asdict(split(profile)), "communication_efficiency": efficiency(profile)}
+    parts = split(profile)
+    return {**_plain(profile), "split": _plain(parts), "communication_efficiency": efficiency(profile, parts)}
 
 
-def efficiency(profile: Profile) -> dict[str, float | None]:
+def _plain(value: Any) -> Any:
+    """A dataclass as a dictionary, without the copies of its leaves that `asdict` makes: 4,096 ranks are many."""
+    if isinstance(value, tuple):
+        return tuple(_plain(part) for part in value)
+    return {name: _plain(part) for name, part in vars(value).items()} if is_dataclass(value) else value
+
+
+def efficiency(profile: Profile, parts: Split | None = None) -> dict[str, float | None]:
     """Fractions of the elapsed time inside MPI: all of it, and the parts that carry data and control.
 
     `paper` is the paper's "communication efficiency" (footnote 2). It is not time lost: Horovod's background thread
-    waits in MPI while the other threads compute.
+    waits in MPI while the other threads compute. `parts`: its split, where that is known already.
     """
-    totals, parts = profile.totals, split(profile)
+    totals, parts = profile.totals, parts or split(profile)
     if totals is None or totals.elapsed == 0:
         return {"paper": None, "data": None, "control": None}
     return {

@@ -81,7 +81,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Profile:
-    """What one rank did. `calls` and `overhead_ns` (the cost of counting one call) are of our interposer only."""
+    """What one rank did. `calls` and `overhead_ns` (the cost of counting one call) are of our interposer only.
+
+    `left` names what the file holds besides and was not read.
+    """
 
     file: str
     tool: Tool
@@ -95,3 +98,4 @@ class Profile:
     tasks: tuple[Task, ...] = ()
     calls: tuple[Call, ...] | None = None
     overhead_ns: float | None = None
+    left: tuple[str, ...] = ()

@@ -52,4 +52,6 @@ def show(profiles: Iterable[Profile], console: Console) -> None:
         console.print(Text(f"{profile.file}: rank {profile.rank} of {profile.size}{job} ({profile.tool})"))
         console.print(profile_table(profile))
         console.print(Text(_totals(profile)))
+        if profile.left:
+            console.print(Text(f"not read: {'; '.join(profile.left)}"))
         console.print(Text(split(profile).rule + "\n"))

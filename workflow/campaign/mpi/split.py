@@ -6,6 +6,7 @@ metrics). Asking for a rank or a size is neither: it sends nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from campaign.mpi.profile import Call, Profile, Routine
@@ -19,6 +20,10 @@ REQUEST_TYPES = frozenset({"MPI_INT", "MPI_BYTE"})
 # A foreign profile knows no operators and types. Horovod's bit vectors are 8 bytes per 64 tensors (8 bytes in the
 # paper's runs); the least gradient of the paper's models is 40 bytes (a bias of 10 classes).
 CONTROL_BYTES = 32
+
+# These have no message of their own: mpitrace prints 0 bytes, mpiP nothing. They are no control, hence data, as in
+# a profile that knows operators.
+NO_MESSAGE = re.compile(r"MPI_(?:I?barrier|Wait\w*|Test\w*|I?m?probe|Start(?:all)?)", re.ASCII | re.IGNORECASE)
 
 BY_OPERATOR = "control: reductions with bitwise or logical operators, requests of plain integers and bytes"
 BY_SIZE = f"by size, for want of operators: control is what has at most {CONTROL_BYTES} bytes, and gathers to rank 0"
@@ -57,11 +62,13 @@ def kind_of(call: Call) -> str:
 
 
 def kind_by_size(routine: str, average_bytes: float | None) -> str:
-    """The same for a foreign profile, by routine and size of the message."""
+    """The same for a foreign profile of any format, by routine and size of the message."""
     if routine in LOCAL:
         return "local"
     if routine in ("MPI_Gather", "MPI_Gatherv"):
         return "control"
+    if NO_MESSAGE.fullmatch(routine):
+        return "data"
     return "control" if average_bytes is not None and average_bytes <= CONTROL_BYTES else "data"
 
 

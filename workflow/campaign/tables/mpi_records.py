@@ -34,7 +34,7 @@ def carries_no_data(settings: TrainSettings) -> str:
 
 
 def read_mpi(folder: Path, settings: TrainSettings, results: Path) -> MpiRecords:
-    """What `folder`, a cell's, holds of MPI profiles. One that cannot be read is a reason: the cell stands."""
+    """What `folder`, a cell's, holds of MPI profiles. Those that cannot be read are named: the cell stands."""
     place = folder / MPI
     if settings.engine != "horovod":
         return MpiRecords(f"not measurable: {carries_no_data(settings)}")
@@ -49,10 +49,22 @@ def read_mpi(folder: Path, settings: TrainSettings, results: Path) -> MpiRecords
         return MpiRecords("not recorded yet: the cell's job is about to gather its profiles; make the tables again")
     if not files:
         return MpiRecords("not recorded: the cell ran without a profiler", timeline=shown)
-    try:
-        profiles = sorted(parse_all(files), key=lambda profile: profile.rank)
-        if len({profile.rank for profile in profiles}) != len(profiles):
-            raise UserError(f"{place}: holds the MPI profiles of several jobs")
-    except UserError as error:
-        return MpiRecords(f"not readable: {error}", timeline=shown)
-    return MpiRecords(RECORDED, tuple(profiles), shown)
+    profiles, faults = _readable(files)
+    if len({profile.rank for profile in profiles}) != len(profiles):
+        return MpiRecords(f"not readable: {place}: holds the MPI profiles of several jobs", timeline=shown)
+    if not profiles:
+        return MpiRecords(f"not readable: {'; '.join(faults)}", timeline=shown)
+    state = RECORDED + "".join(f", without {fault}" for fault in faults)
+    return MpiRecords(state, tuple(sorted(profiles, key=lambda profile: profile.rank)), shown)
+
+
+def _readable(files: list[Path]) -> tuple[list[Profile], list[str]]:
+    """The profiles that can be read, and of each other file the reason: a rank's profile stands without the others."""
+    profiles: list[Profile] = []
+    faults = []
+    for path in files:
+        try:
+            profiles += parse_all([path])
+        except UserError as error:
+            faults.append(str(error))
+    return profiles, faults
