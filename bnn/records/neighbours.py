@@ -26,7 +26,7 @@ NEIGHBOURS = TableSchema(
             "foreign_seconds",
             "float64",
             "s",
-            "CPU time on these CPUs, interrupts apart, that no rank used; null below 0.1 s",
+            "CPU time there of others, interrupts apart; null if seconds < 0.1",
         ),
         Column("foreign_cores", "float64", "CPUs", "foreign_seconds / seconds: CPUs that other programs kept busy"),
         Column("foreign_share", "float64", "fraction", "foreign_cores / cpus"),

@@ -12,8 +12,9 @@ from bnn.records.neighbours import NEIGHBOURS, NEIGHBOURS_FILE
 
 def train(out, *options):
     command = [
-        sys.executable, "-m", "bnn.cli", "train", "--model", "fc", "--width", "0.5", "--epochs", "100", "--threads", "1",
-        "--max-steps", "200", "--engine", "single", "--save-posterior", "false", "--out", str(out), *options,
+        sys.executable, "-m", "bnn.cli", "train", "--model", "fc", "--width", "0.5", "--epochs", "100",
+        "--threads", "1", "--max-steps", "200", "--engine", "single", "--save-posterior", "false",
+        "--out", str(out), *options,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -116,7 +116,8 @@ V2 = "35 24 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdele
                                      "sys/fs/cgroup/cpu acct/cpu.cfs_quota_us": "-1\n",
                                      "sys/fs/cgroup/cpu acct/cpu.cfs_period_us": "100000\n"}, 4.0, 7.0),
         # a container without a cgroup namespace: the mounted folder is the group itself
-        (V2.replace(" / /sys", " /docker/7 /sys"), "0::/docker/7\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 0.5, None),
+        (V2.replace(" / /sys", " /docker/7 /sys"), "0::/docker/7\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"},
+         0.5, None),
         # and one whose group lies outside of what is mounted
         (V2, "0::/../../elsewhere\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 0.5, None),
         ("", "", {}, None, None),
