@@ -101,7 +101,7 @@ def complete(program: str, words: str, folder: Path = ROOT) -> list[str]:
     variables = {
         f"_{program.upper()}_COMPLETE": "bash_complete",
         "COMP_WORDS": words,
-        "COMP_CWORD": str(len(parts) - 1),
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
     }
     done = subprocess.run(
         [Path(sys.executable).with_name(program)],
