@@ -46,6 +46,10 @@ def threads_given(values: dict[str, Any]) -> tuple[dict[str, Any], Room | None]:
 def threads_for_all(settings: AnySettings, engine: Engine, room: Room) -> AnySettings:
     """The same number of threads for all ranks, the least that any has found; rank 0 says it. Every rank calls it."""
     found = min(engine.gather(settings.threads, "threads"))  # type: ignore[attr-defined]  # all have it
+    if found != settings.threads:  # type: ignore[attr-defined]
+        import torch
+
+        torch.set_num_threads(found)
     if engine.rank == 0:
         say_threads(found, room)
     return settings.model_copy(update={"threads": found})
