@@ -15,19 +15,19 @@ from bnn.errors import UserError
 from bnn.heartbeat import Heartbeat, early_rank
 from bnn.inference.commands import infer
 from bnn.interop.commands import export, import_
-from bnn.launch import json_object, on_ranks, process_start
+from bnn.launch import (
+    MACHINE,
+    json_object,
+    on_ranks,
+    one_line,
+    process_start,
+    say_reasons,
+    threads_for_all,
+    threads_given,
+)
+from bnn.options import Known, dataset_names, model_names, setting_options
 from bnn.pruning.commands import prune
 from bnn.settings import TrainSettings, parse_settings, read_settings
-
-
-def _setting_options(command: Any) -> Any:
-    """One option per setting, made from the model that validates them: a setting is declared once."""
-    for name, field in reversed(TrainSettings.model_fields.items()):
-        flag = f"--{name.replace('_', '-')}"
-        default = field.get_default(call_default_factory=True)
-        text = f"{field.description} [default: {default}]"
-        command = click.option(flag, name, default=None, help=text, metavar="VALUE")(command)
-    return command
 
 
 def _given(values: dict[str, str | None]) -> dict[str, Any]:
@@ -48,12 +48,13 @@ def cli() -> None:
 @cli.command()
 @click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the run's records")
-@_setting_options
+@setting_options(TrainSettings, known={"dataset": dataset_names, "model": model_names}, defaults={"threads": MACHINE})
 def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
     """Train one model; options override the settings file. Start it with mpiexec, srun or aprun for several ranks."""
     given = _given(options)
     base = read_settings(settings_file).model_dump(exclude_unset=True) if settings_file else {}
-    settings = parse_settings({**base, **given}, "command line" if given else str(settings_file))
+    values, room = threads_given({**base, **given})
+    settings = parse_settings(values, "command line" if given or room else str(settings_file))
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch starts its thread pool
     heartbeat = Heartbeat(out, early_rank())
     heartbeat.start()  # before torch is loaded, which can take minutes on a busy file system
@@ -63,6 +64,8 @@ def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
 
         engine = start_engine(settings)
         heartbeat.confirm(engine.rank)
+        if room:
+            settings = threads_for_all(settings, engine, room)
         summary = on_ranks(engine, lambda: run(settings, out, engine, process_start(), heartbeat))
     finally:
         heartbeat.stop()
@@ -72,10 +75,11 @@ def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
         rate = summary.throughput.steady
         speed = f"{rate:.1f} samples/s" if rate else "no steady steps"
         click.echo(f"{summary.verdict.status}  {speed}  {summary.seconds_total:.1f} s  {out}")
+        say_reasons(summary.verdict.reasons)
 
 
 @cli.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, type=Known(model_names))
 @click.option("--kind", type=click.Choice(["bnn", "cnn"]), help="only this kind")
 @click.option("--width", type=float, default=1.0, show_default=True, help="factor on hidden channels")
 def models(names: tuple[str, ...], kind: str | None, width: float) -> None:
@@ -110,7 +114,7 @@ def list_datasets() -> None:
 
 
 @data.command("prepare")
-@click.argument("name")
+@click.argument("name", type=Known(dataset_names))
 @click.option("--data-dir", type=click.Path(path_type=Path), help="folder (default: BNN_DATA_DIR, else results/data)")
 @click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="an option of the data set; repeatable")
 @click.option("--options", "text", help="all options of the data set, as JSON")
@@ -132,8 +136,11 @@ def main() -> None:
     except UserError as error:
         print(f"bnn: {error}", file=sys.stderr)
         sys.exit(2)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        print(f"bnn: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         print("bnn: interrupted", file=sys.stderr)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import click
+
+from bnn.cores import Room, room_here
 from bnn.errors import UserError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from bnn.engine import Engine
 
+    AnySettings = TypeVar("AnySettings", bound=BaseModel)
+
 Result = TypeVar("Result")
+# What `--help` says of the default of --threads.
+MACHINE = "the cores this process may use, divided by the ranks that share them"
 
 
 def json_object(text: str, origin: str) -> dict[str, Any]:
@@ -24,6 +33,44 @@ def json_object(text: str, origin: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{origin}: expected a JSON object")
     return value
+
+
+def threads_given(values: dict[str, Any]) -> tuple[dict[str, Any], Room | None]:
+    """The settings with a number of threads: this machine's, and the room it was taken from, where none is given."""
+    if values.get("threads") is not None:
+        return values, None
+    room = room_here()
+    return {**values, "threads": room.threads}, room
+
+
+def threads_for_all(settings: AnySettings, engine: Engine, room: Room) -> AnySettings:
+    """The same number of threads for all ranks, the least that any has found; rank 0 says it. Every rank calls it."""
+    found = min(engine.gather(settings.threads, "threads"))  # type: ignore[attr-defined]  # all have it
+    if found != settings.threads:  # type: ignore[attr-defined]
+        import torch
+
+        torch.set_num_threads(found)
+    if engine.rank == 0:
+        say_threads(found, room)
+    return settings.model_copy(update={"threads": found})
+
+
+def say_threads(number: int, room: Room) -> None:
+    """One line on how many threads were taken, and from what."""
+    click.echo(f"{number} thread{'s' * (number > 1)} per rank ({room}; --threads says another number)")
+
+
+def say_reasons(reasons: Iterable[str]) -> None:
+    """Why a verdict is not OK, a line each."""
+    for reason in reasons:
+        click.echo(f"  {reason}")
+
+
+def one_line(error: click.ClickException) -> str:
+    """A mistake on the command line without the usage around it; it names the option itself."""
+    text = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    return f"{text} ({context.command_path} --help tells more)" if context else text
 
 
 def process_start() -> float:

@@ -16,12 +16,16 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bnn.records.neighbours import PhaseLoad
+
 WARMUP = "warmup"
 STEADY = "steady"
 # Below this many repeats an interval is a t-interval on the logarithm; from it on, a bootstrap.
 FEW_REPEATS = 5
 # Below this mean standard deviation of a probability over draws, the draws are called alike.
 ALIKE = 1e-3
+# Seconds by which the difference of two readings of a CPU's time may be off: a tick of 1/100 s at each end.
+TICKS = 0.02
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,33 @@ def degenerate(sigma_median: float | None, sigma_median_start: float | None, dra
     return reasons
 
 
+def disturbances(load: PhaseLoad | None, during: str, limit: float) -> list[str]:
+    """What disturbed a measurement, each with its number; empty where nothing did or nothing could be measured.
+
+    `load` is what the machine did meanwhile, `during` names the part that was measured. More than `limit` (a fraction)
+    of the time of the CPUs that the run's ranks may use, beyond what the counters' ticks can tell: taken by other
+    programs, by the hypervisor, or withheld by a quota; or some program waited for memory that share of the time. Any
+    throttling for heat counts. Where ranks are not bound to CPUs, those of the machine count: the scheduler keeps
+    ranks and others apart while there is room, and then they share caches, memory and clock frequency alone.
+    """
+    if load is None or load.seconds <= 0:
+        return []
+    reasons, short, limited = [], TICKS / load.seconds, f"(limit {limit:.0%})"
+    if load.foreign_share is not None and load.foreign_cores is not None and load.foreign_share > limit + short:
+        cores = f"{load.foreign_cores:.2f} of a core" if load.foreign_cores < 1 else f"{load.foreign_cores:.2f} cores"
+        mine = f"{load.foreign_share:.0%} of the {load.cpus} CPUs it may use" if load.cpus > 1 else "the one it may use"
+        reasons.append(f"other programs used {cores} during {during}: {mine} {limited}")
+    if load.stolen_share is not None and load.stolen_share > limit + short:
+        reasons.append(f"the hypervisor took {load.stolen_share:.0%} of the CPU time during {during} {limited}")
+    if load.held_back_share is not None and load.held_back_share > limit:
+        reasons.append(f"a CPU quota withheld {load.held_back_share:.0%} of the CPU time during {during} {limited}")
+    if load.pressure_memory is not None and load.pressure_memory > limit:
+        reasons.append(f"programs waited for memory {load.pressure_memory:.0%} of the time of {during} {limited}")
+    if load.throttles:
+        reasons.append(f"processors were slowed down for their heat {load.throttles} times during {during}")
+    return reasons
+
+
 def verdict(
     steps: pd.DataFrame,
     ranks: int,
@@ -206,11 +237,13 @@ def verdict(
     sigma_median_start: float | None = None,
     draw_spread: float | None = None,
     finite: bool = True,
+    disturbed: Sequence[str] = (),
 ) -> tuple[str, list[str]]:
     """Judge a run: ('OK' | 'WARN' | 'INVALID', reasons). Drawn and marked, never dropped.
 
     A posterior is degenerate when the median sigma is within 5% of its start (the noise has not been learnt), or when
     the draws of an evaluation are all alike. `finite`: whether the trained parameters and their predictions are.
+    `disturbed`: what `disturbances` says of the steady steps.
     """
     invalid, warn = [], []
     present = sorted(int(rank) for rank in steps["rank"].unique())
@@ -240,5 +273,6 @@ def verdict(
         warn.append(f"resumed: {attempts} attempts")
     if dirty:
         warn.append("the working tree had uncommitted changes")
+    warn += disturbed
     warn += degenerate(sigma_median, sigma_median_start, draw_spread)
     return ("INVALID" if invalid else "WARN" if warn else "OK"), invalid + warn

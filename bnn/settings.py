@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bnn.errors import UserError
 from bnn.regular import read_text_regular
 
+# Share of its CPUs that others may take from a measurement before it is called disturbed.
+FOREIGN_LIMIT = 0.05
 # Fields that say where and how a run is kept, not what it computes: they do not change a run's hash.
-NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit"})
+NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
 
 
 class TrainSettings(BaseModel):
@@ -92,6 +94,12 @@ class TrainSettings(BaseModel):
     checkpoint_epochs: int = Field(0, ge=0, description="epochs between checkpoints; 0: none")
     save_posterior: bool = Field(True, description="write the trained posterior at the end")
     cv_limit: float = Field(0.1, gt=0, description="coefficient of variation of step times above which a run is WARN")
+    foreign_limit: float = Field(
+        FOREIGN_LIMIT,
+        gt=0,
+        description="share of its CPUs' time that other programs, the hypervisor or a quota may take from a run during "
+        "its steady steps; beyond it the run is WARN",
+    )
     labels: dict[str, str] = Field(default_factory=dict, description="free labels, copied into the summary")
 
     @model_validator(mode="after")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from bnn.bench.implementations import BEST, OURS, PEERS, choose
 from bnn.errors import UserError
+from bnn.launch import MACHINE, say_threads, threads_given
+from bnn.options import Known, model_names
 
 FALLBACK_SHAPE = (3, 32, 32)
 
@@ -18,8 +22,16 @@ class Names(click.ParamType):
 
     name = "a,b,c"
 
+    def __init__(self, known: Iterable[str]) -> None:
+        self.known = tuple(known)
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         return value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(",") if word.strip())
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The last name of the list, with what stands before it."""
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{word}") for word in self.known if word.startswith(last)]
 
 
 class Counts(click.ParamType):
@@ -45,12 +57,15 @@ POSITIVE = click.IntRange(min=1)
 def _shared(command: Any) -> Any:
     """The options of both benchmarks."""
     for option in reversed((
-        click.option("--model", default="vgg16", show_default=True, help="as in bnn train"),
-        click.option("--threads", type=POSITIVE, default=2, show_default=True, help="threads of every implementation"),
+        click.option("--model", default="vgg16", type=Known(model_names), show_default=True, help="as in bnn train"),
+        click.option("--threads", type=POSITIVE, help=f"threads of every implementation [default: {MACHINE}]"),
         click.option("--rounds", type=POSITIVE, default=6, show_default=True, help="turns of every implementation"),
-        click.option("--peers", type=Names(), default=(), help=f"any of {', '.join(PEERS)}"),
+        click.option("--peers", type=Names(PEERS), default=(), help=f"any of {', '.join(PEERS)}"),
         click.option(
-            "--implementations", type=Names(), default=(), help=f"default: all of {', '.join((*OURS, BEST))}"
+            "--implementations",
+            type=Names((*OURS, BEST)),
+            default=(),
+            help=f"default: all of {', '.join((*OURS, BEST))}",
         ),
         click.option("--warmup", type=POSITIVE, default=3, show_default=True, help="unmeasured steps at the start"),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="of order and noise"),
@@ -70,6 +85,9 @@ def _run(
     choice = choose(benchmark, implementations, peers)
     if shape is not None and len(shape) != 3:
         raise UserError("--shape: give channels, height and width, as in 3,32,32")
+    given, room = threads_given(given)
+    if room:
+        say_threads(given["threads"], room)
     from bnn.bench.run import run_bench
     from bnn.bench.session import Plan
     from bnn.models.architectures import PAPER_INPUT

@@ -12,7 +12,7 @@ from bnn.bench import summary
 from bnn.metrics import Interval
 from bnn.records.bench import BenchHeader
 
-DISTURBING = 0.05  # of a core: from here on others are said to disturb the measured one
+DISTURBING = 0.05  # of a core: from here on waiting workers are said to disturb the measured one
 
 
 def with_interval(interval: Interval, digits: int = 3) -> str:
@@ -35,9 +35,8 @@ def print_report(rows: pd.DataFrame, header: BenchHeader, console: Console) -> N
         console.print(f"not measured: {name}: {reason}", soft_wrap=True, markup=False)
     if header.idle_cpu > DISTURBING:
         console.print(f"warning: waiting workers used {header.idle_cpu:.0%} of a core while others were measured")
-    threads = int(rows["threads"].iloc[0])
-    if header.foreign_cpu > DISTURBING and header.foreign_cpu + threads > header.cores:
-        console.print(f"warning: other programs used {header.foreign_cpu:.0%} of a core: do not trust these times")
+    for reason in header.warnings:
+        console.print(f"warning: {reason}: do not trust these times", soft_wrap=True, markup=False, highlight=False)
 
 
 def print_header(rows: pd.DataFrame, header: BenchHeader, console: Console) -> None:

@@ -19,10 +19,12 @@ from bnn.bench.peak import measure_peak
 from bnn.bench.pool import ROOT
 from bnn.bench.session import Plan, Result, measure
 from bnn.errors import UserError
+from bnn.metrics import disturbances
 from bnn.models.describe import MODELS
 from bnn.records.bench import BENCH, BenchHeader, header_path
 from bnn.records.columns import write_table
 from bnn.records.files import write_text
+from bnn.settings import FOREIGN_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,6 +138,7 @@ def make_header(plan: Plan, result: Result, started: float, peak: dict[str, Any]
     from bnn.provenance import cpu_model, git_state
 
     revision, dirty = git_state()
+    load = result.neighbours()
     return BenchHeader(
         benchmark=plan.benchmark,
         command=["bnn", *sys.argv[1:]],
@@ -149,7 +152,9 @@ def make_header(plan: Plan, result: Result, started: float, peak: dict[str, Any]
         warmup=plan.warmup,
         seed=plan.seed,
         idle_cpu=result.idle_cpu,
-        foreign_cpu=result.foreign_cpu,
+        foreign_cpu=load.foreign_cores if load else None,
+        neighbours=load,
+        warnings=disturbances(load, "the measured turns", FOREIGN_LIMIT),
         peak=peak,
         git_revision=revision,
         git_dirty=dirty,

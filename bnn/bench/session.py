@@ -14,7 +14,10 @@ from bnn.bench.implementations import BEST, CANDIDATES, Choice, implementation
 from bnn.bench.pool import Pool, UnavailableError, Worker
 from bnn.bench.protocol import Spec
 from bnn.errors import UserError
+from bnn.neighbours import NeighbourMeter
+from bnn.neighbours.together import alone
 from bnn.records.bench import WorkerFacts
+from bnn.records.neighbours import PhaseLoad
 
 # Between two turns: a worker's threads spin for some milliseconds before they sleep.
 PAUSE_SECONDS = 0.1
@@ -69,18 +72,18 @@ class Result:
     workers: dict[str, WorkerFacts] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
     waiting_cpu: float = 0.0
-    others_cpu: float = 0.0
     wall: float = 0.0
+    meter: NeighbourMeter = field(default_factory=lambda: NeighbourMeter("pauses"))
 
     @property
     def idle_cpu(self) -> float:
         """Of one core, what the waiting workers used while another was measured."""
         return self.waiting_cpu / self.wall if self.wall else 0.0
 
-    @property
-    def foreign_cpu(self) -> float:
-        """Of one core, what processes that are not ours used meanwhile."""
-        return max(0.0, self.others_cpu / self.wall) if self.wall else 0.0
+    def neighbours(self) -> PhaseLoad | None:
+        """What the rest of the machine did in all turns together; None before the first."""
+        self.meter.stop()
+        return alone(self.meter).phases.get("turns")
 
 
 def order(names: list[str], seed: int, case: int, round_: int) -> list[str]:
@@ -173,15 +176,15 @@ def turn(
     time.sleep(PAUSE_SECONDS)
     worker: Worker = pool.workers[name]
     when = f"in round {round_ + 1}"
-    waiting, active, machine = pool.waiting_cpu_seconds(name), worker.cpu_seconds(), busy_seconds()
+    waiting = pool.waiting_cpu_seconds(name)
+    result.meter.enter("turns")
     began = time.perf_counter()
     if settle:
         worker.ask(when, **request, times=settle)
     said = worker.ask(when, **request, times=plan.steps)
     result.wall += time.perf_counter() - began
-    waiting = pool.waiting_cpu_seconds(name) - waiting
-    result.waiting_cpu += waiting
-    result.others_cpu += busy_seconds() - machine - (worker.cpu_seconds() - active) - waiting
+    result.meter.enter("pauses")
+    result.waiting_cpu += pool.waiting_cpu_seconds(name) - waiting
     facts, inference = result.workers[name], request["do"] == "draws"
     for step, (seconds, update) in enumerate(zip(said["seconds"], said["update"], strict=True)):
         result.rows.append({
@@ -203,14 +206,6 @@ def turn(
             "draws": plan.draws if inference else None,
             "images": request["images"] if inference else None,
         })  # fmt: skip
-
-
-def busy_seconds() -> float:
-    """Processor time that the whole machine has used since it started, in seconds of one core."""
-    import psutil
-
-    times = psutil.cpu_times()
-    return float(times.user + times.system + times.nice) if hasattr(times, "nice") else float(times.user + times.system)
 
 
 def add_noise_and_kl(worker: Worker, result: Result) -> None:

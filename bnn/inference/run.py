@@ -17,13 +17,16 @@ from bnn.inference.chunks import compute_chunks, draws_per_chunk, read_chunks
 from bnn.inference.convergence import SETTLED_TOLERANCE, convergence, settled_draws
 from bnn.inference.heldout import held_out
 from bnn.inference.predictor import Predictor
-from bnn.inference.settings import InferSettings
+from bnn.inference.settings import HeldOutSettings, InferSettings
 from bnn.inference.tables import FILES, gather, write_tables
+from bnn.neighbours import NeighbourMeter, Neighbours, gather_neighbours
 from bnn.posterior import load_posterior
 from bnn.posterior.facts import find_posterior, posterior_facts
 from bnn.provenance import git_state, versions
 from bnn.records import inference as records
+from bnn.records.columns import write_table
 from bnn.records.files import write_text
+from bnn.records.neighbours import NEIGHBOURS, NEIGHBOURS_FILE
 from bnn.records.summary import Verdict
 
 WORK = ".chunks"
@@ -35,6 +38,7 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     Every rank calls it. Draws that an interrupted run with the same settings has made are kept. Raises UserError as
     `load_posterior` and `held_out` do, and when `out` cannot be written.
     """
+    meter = NeighbourMeter("startup")
     folder = find_posterior(settings.posterior, settings.step)
     network = load_posterior(folder).to(settings.device)
     facts = posterior_facts(folder, network)
@@ -50,8 +54,12 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     engine.barrier("prepared")
     startup = time.time() - started_at
     start = time.perf_counter()
+    meter.enter("draws")
     compute_chunks(predictor, images, settings.draws, chunk, settings.seed, engine, work, settings.device)
-    seconds = engine.gather(time.perf_counter() - start, "seconds")
+    taken = time.perf_counter() - start
+    meter.stop()
+    seconds = engine.gather(taken, "seconds")
+    neighbours = gather_neighbours(engine, meter)
     peaks = engine.gather(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "memory")
     hosts = engine.gather(socket.gethostname(), "hosts")
     if engine.rank != 0:
@@ -64,6 +72,7 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
         measured = gathered.statistics.summary()
         table = convergence(of_truth, seed=settings.seed)
         write_tables(gathered, table, images, staging)
+        write_table(neighbours.frame(), staging / NEIGHBOURS_FILE, NEIGHBOURS)
         revision, dirty = git_state()
         summary = records.InferenceSummary(
             posterior=facts,
@@ -96,7 +105,8 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
             hosts=sorted(set(hosts)),
             git_revision=revision,
             git_dirty=dirty,
-            verdict=verdict(facts, measured["softmax_spread"], dirty),
+            neighbours=neighbours.phases,
+            verdict=verdict(facts, measured["softmax_spread"], dirty, disturbed(neighbours, "draws", settings)),
         )
         write_text(staging / records.INFERENCE, summary.model_dump_json(indent=2))
         publish(staging, out)
@@ -113,7 +123,7 @@ def prepare(out: Path, work: Path) -> None:
     """Make the folder ready: an earlier result goes, chunks of other settings too."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in (records.INFERENCE, *FILES):
+        for name in (records.INFERENCE, NEIGHBOURS_FILE, *FILES):
             (out / name).unlink(missing_ok=True)
         for old in (*out.glob(".partial-*"), *(out / WORK).glob("*")):
             if old != work:
@@ -125,7 +135,7 @@ def prepare(out: Path, work: Path) -> None:
 
 def publish(staging: Path, out: Path) -> None:
     """Rename the staged files into place, the summary last."""
-    for name in (*FILES, records.INFERENCE):
+    for name in (*FILES, NEIGHBOURS_FILE, records.INFERENCE):
         os.replace(staging / name, out / name)
 
 
@@ -134,9 +144,16 @@ def noise_source(device: str) -> str:
     return f"philox ({kernels.isa()})" if device == "cpu" and kernels.available() else f"torch ({device})"
 
 
-def verdict(facts: records.PosteriorFacts, spread: float | None, dirty: bool | None) -> Verdict:
+def disturbed(neighbours: Neighbours, phase: str, settings: HeldOutSettings) -> list[str]:
+    """What disturbed the part that was measured."""
+    return metrics.disturbances(neighbours.phases.get(phase), f"the {phase}", settings.foreign_limit)
+
+
+def verdict(
+    facts: records.PosteriorFacts, spread: float | None, dirty: bool | None, disturbances: list[str]
+) -> Verdict:
     """OK, or WARN with the reasons."""
-    reasons = metrics.degenerate(facts.sigma_median, facts.sigma_median_start, spread)
+    reasons = disturbances + metrics.degenerate(facts.sigma_median, facts.sigma_median_start, spread)
     if dirty:
         reasons.insert(0, "the working tree had uncommitted changes")
     return Verdict(status="WARN" if reasons else "OK", reasons=reasons)

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bnn.errors import UserError
+from bnn.settings import FOREIGN_LIMIT
 
 
 class HeldOutSettings(BaseModel):
@@ -28,6 +29,9 @@ class HeldOutSettings(BaseModel):
     seed: int = Field(1, ge=0, lt=2**63, description="of the draws' noise")
     threads: int = Field(1, ge=1, description="threads per rank")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where to compute")
+    foreign_limit: float = Field(
+        FOREIGN_LIMIT, gt=0, description="share of its CPUs' time that others may take before the verdict is WARN"
+    )
     labels: dict[str, Any] = Field(default_factory=dict, description="kept in the summary, as JSON")
 
 

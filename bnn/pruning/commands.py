@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from bnn.errors import UserError
-from bnn.inference.commands import read_options, setting_options
+from bnn.inference.commands import read_options
 from bnn.inference.settings import parse
-from bnn.launch import process_start
+from bnn.launch import MACHINE, process_start, say_reasons, say_threads, threads_given
+from bnn.options import dataset_names, setting_options
 from bnn.pruning.settings import PruneSettings
 
 
@@ -24,14 +25,17 @@ def percentages(text: str) -> list[float]:
 
 
 @click.command()
-@setting_options(PruneSettings)
+@setting_options(PruneSettings, argument="posterior", known={"dataset": dataset_names}, defaults={"threads": MACHINE})
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the records")
 def prune(out: Path, **options: Any) -> None:
     """Prune POSTERIOR by its signal-to-noise ratio, level by level; measure accuracy and speed of each."""
     given = read_options(options)
     if given.get("percent") is not None:
         given["percent"] = percentages(given["percent"])
-    settings = parse(PruneSettings, given)
+    values, room = threads_given(given)
+    settings = parse(PruneSettings, values)
+    if room:
+        say_threads(settings.threads, room)
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch starts its thread pool
     from bnn.pruning.run import prune as run
 
@@ -41,3 +45,4 @@ def prune(out: Path, **options: Any) -> None:
     else:
         best = f"{summary.largest_percent:.1f}% removed below 1 point of loss, {summary.largest_speedup:.2f}x as fast"
     click.echo(f"{summary.verdict.status}  accuracy {summary.accuracy_unpruned:.4f} unpruned; {best}  {out}")
+    say_reasons(summary.verdict.reasons)

@@ -15,7 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bnn.errors import UserError
 from bnn.inference.heldout import held_out
-from bnn.inference.run import verdict
+from bnn.inference.run import disturbed, verdict
+from bnn.neighbours import NeighbourMeter
+from bnn.neighbours.together import alone
 from bnn.posterior import GraphNetwork, load_posterior
 from bnn.posterior.facts import find_posterior, posterior_facts
 from bnn.provenance import git_state, versions
@@ -25,9 +27,12 @@ from bnn.pruning.snr import snr_histogram
 from bnn.records import pruning as records
 from bnn.records.columns import write_table
 from bnn.records.files import write_text
+from bnn.records.neighbours import NEIGHBOURS, NEIGHBOURS_FILE
 
 WORK = ".levels"
-TABLES = (records.PRUNING_FILE, records.LAYERS_FILE, records.SNR_FILE, records.LEVEL_TRUE_CLASS_FILE)
+TABLES = (
+    records.PRUNING_FILE, records.LAYERS_FILE, records.SNR_FILE, records.LEVEL_TRUE_CLASS_FILE, NEIGHBOURS_FILE
+)  # fmt: skip
 # A loss of accuracy that the headline allows, in points.
 ALLOWED_LOSS = 1.0
 
@@ -42,6 +47,7 @@ def prune(settings: PruneSettings, out: Path, started_at: float) -> records.Prun
     Levels that an interrupted sweep with the same settings has finished are kept. Raises UserError as `load_posterior`
     and `held_out` do, for a selection that cannot be made and when `out` cannot be written.
     """
+    meter = NeighbourMeter("startup")
     folder = find_posterior(settings.posterior, settings.step)
     network = load_posterior(folder)
     facts = posterior_facts(folder, network)
@@ -54,6 +60,7 @@ def prune(settings: PruneSettings, out: Path, started_at: float) -> records.Prun
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("draws"))
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
             task = bar.add_task("pruning", total=settings.draws * len(levels))
+            meter.enter("levels")
             sweep = Sweep(settings, network, images, bar, task)
             for number, percent, threshold in levels:
                 place = work / level_folder(number)
@@ -65,9 +72,12 @@ def prune(settings: PruneSettings, out: Path, started_at: float) -> records.Prun
                 else:
                     kept = sweep.level(number, percent, threshold, finished[0], place)
                 finished.append(kept)
+        meter.stop()
+        neighbours = alone(meter)
         staging = out / f".partial-{os.getpid()}"
         staging.mkdir()
         write_tables(finished, network, staging)
+        write_table(neighbours.frame(), staging / NEIGHBOURS_FILE, NEIGHBOURS)
         rows = pd.DataFrame([level.row for level in finished])
         best = headline(rows)
         revision, dirty = git_state()
@@ -97,7 +107,8 @@ def prune(settings: PruneSettings, out: Path, started_at: float) -> records.Prun
             hosts=[socket.gethostname()],
             git_revision=revision,
             git_dirty=dirty,
-            verdict=verdict(facts, None, dirty),
+            neighbours=neighbours.phases,
+            verdict=verdict(facts, None, dirty, disturbed(neighbours, "levels", settings)),
         )
         write_text(staging / records.PRUNING_SUMMARY, summary.model_dump_json(indent=2))
         publish(staging, work, out)

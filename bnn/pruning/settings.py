@@ -54,5 +54,5 @@ class PruneSettings(HeldOutSettings):
 
     def fingerprint(self, posterior: str) -> str:
         """Names the work that levels of an interrupted sweep belong to; `posterior` is its tensors' SHA-256."""
-        work = self.model_dump(mode="json", exclude={"posterior", "data_dir", "labels", "step"})
+        work = self.model_dump(mode="json", exclude={"posterior", "data_dir", "labels", "step", "foreign_limit"})
         return hashlib.sha256(json.dumps([work, posterior], sort_keys=True).encode()).hexdigest()[:16]

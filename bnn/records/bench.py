@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from bnn.records.columns import Column, TableSchema
+from bnn.records.neighbours import PhaseLoad
 
 BENCH = TableSchema(
     name="bench",
@@ -54,7 +55,8 @@ class BenchHeader(BaseModel):
     """What all rows of a benchmark share. Times are seconds since 1970; `git_dirty` is None outside a checkout.
 
     `idle_cpu` is how much of one core the waiting workers used while another was measured (0: none), as a fraction;
-    `foreign_cpu` the same of everything else on the machine, this benchmark apart.
+    `foreign_cpu` is CPUs that everything else on the machine kept busy meanwhile, this benchmark apart (None: not
+    measured), as `foreign_cores` in `neighbours`, which holds what else it did; `warnings` say what disturbed.
     `not_measured` gives the reason for each implementation that was to be measured and could not be. `peak` is the
     machine's own, as bnn.flops.peak.Peak.record has it (FLOP/s); None where it was not measured.
     """
@@ -74,7 +76,9 @@ class BenchHeader(BaseModel):
     warmup: int
     seed: int
     idle_cpu: float
-    foreign_cpu: float = 0.0
+    foreign_cpu: float | None = None
+    neighbours: PhaseLoad | None = None
+    warnings: list[str] = []
     peak: dict[str, Any] | None = None
     git_revision: str | None
     git_dirty: bool | None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from bnn.records.columns import Column, TableSchema
+from bnn.records.neighbours import PhaseLoad
 from bnn.records.summary import Verdict
 
 # Names of the files in the folder of an inference; the summary is written last.
@@ -168,4 +169,7 @@ class InferenceSummary(BaseModel):
     hosts: list[str]
     git_revision: str | None
     git_dirty: bool | None
+    neighbours: dict[str, PhaseLoad] | None = Field(
+        None, description="in startup and draws, what the rest of the machine did meanwhile; None in older records"
+    )
     verdict: Verdict

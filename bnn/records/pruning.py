@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from bnn.records.columns import Column, TableSchema
 from bnn.records.inference import TRUE_CLASS, PosteriorFacts
+from bnn.records.neighbours import PhaseLoad
 from bnn.records.summary import Verdict
 
 # Names of the files in the folder of a pruning sweep; the summary is written last.
@@ -121,4 +122,7 @@ class PruningSummary(BaseModel):
     hosts: list[str]
     git_revision: str | None
     git_dirty: bool | None
+    neighbours: dict[str, PhaseLoad] | None = Field(
+        None, description="in startup and levels, what the rest of the machine did meanwhile; None in older records"
+    )
     verdict: Verdict

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bnn.records.neighbours import PhaseLoad
+
 
 class Throughput(BaseModel):
     """Samples per second over all ranks, in the three definitions of bnn.metrics; None = could not be computed."""
@@ -113,6 +115,11 @@ class Summary(BaseModel):
         None,
         description="cray-pm-counters (whole nodes), rapl (processors and memory), nvml (GPUs used), rapl+nvml, or "
         "'not measurable: reason'; None in records of runs that did not look",
+    )
+    neighbours: dict[str, PhaseLoad] | None = Field(
+        None,
+        description="by phase of the last attempt, what the rest of the machine did meanwhile, the worst of all ranks; "
+        "None in records of runs that did not look",
     )
     loss: float | None
     nll: float | None

@@ -13,6 +13,7 @@ from bnn.energy import RunEnergy
 from bnn.layers import sigma_median
 from bnn.models.build import count_parameters
 from bnn.models.describe import MODELS, describe
+from bnn.neighbours import Neighbours
 from bnn.posterior import save_posterior
 from bnn.provenance import gather_provenance
 from bnn.records import (
@@ -29,6 +30,7 @@ from bnn.records import (
     write_table,
 )
 from bnn.records.files import write_text
+from bnn.records.neighbours import NEIGHBOURS, NEIGHBOURS_FILE
 from bnn.settings import TrainSettings
 from bnn.training.implementation import what_runs
 from bnn.training.run import Run
@@ -93,6 +95,7 @@ def summarise(
     process_start: float,
     training_start: float,
     energy: RunEnergy,
+    neighbours: Neighbours,
 ) -> Summary:
     """The summary of a run from the rows of all its ranks; the starts are in seconds since 1970."""
     settings, model, schedule = run.settings, run.model, run.schedule
@@ -101,12 +104,14 @@ def summarise(
     sigma = sigma_median(model)
     judged_sigma = sigma if settings.save_posterior else None  # a throughput run is not asked to learn its noise
     attempts = int(rows["attempt"].nunique())
+    steady_load = neighbours.phases.get(metrics.STEADY)
     status, reasons = metrics.verdict(
         rows, len(provenance.ranks), cv_limit=settings.cv_limit, attempts=attempts,
         mixed_hardware=provenance.mixed_hardware(), dirty=provenance.git_dirty,
         sigma_median=judged_sigma, sigma_median_start=run.sigma_start,
         draw_spread=run.evaluations[-1].draw_spread if run.evaluations else None,
         finite=finite_result(run),
+        disturbed=metrics.disturbances(steady_load, "the steady steps", settings.foreign_limit),
     )  # fmt: skip
     last, (total, trainable) = steps.iloc[-1], count_parameters(model)
     warmup = steps[steps["phase"] == metrics.WARMUP]["seconds"].sum()
@@ -151,6 +156,7 @@ def summarise(
         energy_steady_joules=energy.steady_joules,
         joules_per_sample=energy.steady_joules / samples if energy.steady_joules and samples else None,
         energy_source=energy.source,
+        neighbours=neighbours.phases,
         loss=float(last["loss"]) if finite else None,
         nll=float(last["nll"]) if finite else None,
         kl=float(last["kl"]) if finite else None,
@@ -163,7 +169,9 @@ def summarise(
     )
 
 
-def finish(run: Run, process_start: float, training_start: float, energy: RunEnergy) -> Summary | None:
+def finish(
+    run: Run, process_start: float, training_start: float, energy: RunEnergy, neighbours: Neighbours
+) -> Summary | None:
     """Write all records and publish them; returns the summary on rank 0. Every rank must call it."""
     settings, engine, folder, heartbeat = run.settings, run.engine, run.folder, run.heartbeat
     heartbeat.move("end")
@@ -176,9 +184,10 @@ def finish(run: Run, process_start: float, training_start: float, energy: RunEne
         heartbeat.move("end")
         folder.write_cell(settings)
         write_text(folder.staging / PROVENANCE, provenance.model_dump_json(indent=2))
+        write_table(neighbours.frame(), folder.staging / NEIGHBOURS_FILE, NEIGHBOURS)
         if settings.save_posterior and run.recorder.failed_step is None and finite_result(run):
             write_posterior(run)
-        summary = summarise(run, rows, provenance, memory, process_start, training_start, energy)
+        summary = summarise(run, rows, provenance, memory, process_start, training_start, energy, neighbours)
         write_text(folder.staging / SUMMARY, summary.model_dump_json(indent=2))
         folder.publish()
     engine.barrier("published")

@@ -16,11 +16,12 @@ from bnn.errors import UserError
 from bnn.records import CELL, POSTERIOR, PROVENANCE, STEPS_FILE, SUMMARY, CellRecord, Evaluation, FileEntry
 from bnn.records.checkpoint import MARKER, read_marker
 from bnn.records.files import CHECKPOINT, HEARTBEAT, MPI, PARTIAL, heartbeat_name, staging, write_text
+from bnn.records.neighbours import NEIGHBOURS_FILE
 from bnn.settings import TrainSettings
 
 EVALUATIONS = "evaluations.json"
 # In the order in which they are renamed into place: the summary says that the rest is there, so it comes last.
-RECORDS = (CELL, STEPS_FILE, PROVENANCE, POSTERIOR)
+RECORDS = (CELL, STEPS_FILE, PROVENANCE, NEIGHBOURS_FILE, POSTERIOR)
 
 
 def _remove(path: Path) -> None:

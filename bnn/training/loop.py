@@ -9,6 +9,7 @@ from bnn.energy import EnergyMeter, node_meter, total_energy
 from bnn.engine import Engine
 from bnn.heartbeat import Heartbeat
 from bnn.mpi_trace import mark
+from bnn.neighbours import NeighbourMeter, gather_neighbours
 from bnn.records import Summary
 from bnn.settings import TrainSettings
 from bnn.training.batches import batches
@@ -39,6 +40,7 @@ def train(
     Resumes from the latest checkpoint of the same settings, if there is one. A non-finite loss ends the run at its
     step on all ranks; the summary's verdict is then INVALID. Raises UserError for what a user can mend.
     """
+    neighbours = NeighbourMeter("startup")
     run = start_run(settings, out, engine, heartbeat)
     recorder, schedule, heartbeat = run.recorder, run.schedule, run.heartbeat
     meter = node_meter(engine, settings.device)
@@ -49,7 +51,9 @@ def train(
     training_start = time.time()
 
     for step in range(run.first_step, run.steps):
-        mark("warmup" if step - run.first_step < settings.warmup_steps else "steady")
+        phase = "warmup" if step - run.first_step < settings.warmup_steps else "steady"
+        mark(phase)
+        neighbours.enter(phase)
         if step - run.first_step == settings.warmup_steps:
             recorder.flush()  # a GPU may still have steps of the warm-up in its queue
             meter.resume()
@@ -62,23 +66,25 @@ def train(
         if recorder.failed_step is not None:
             break
         if schedule.ends_epoch(step) and step + 1 < run.steps:
-            end_epoch(run, step + 1, meter)
+            end_epoch(run, step + 1, meter, neighbours)
 
     recorder.flush()
     meter.pause()
     if recorder.failed_step is None:
         mark("evaluation")
+        neighbours.enter("evaluation")
         average_statistics(run, run.steps)
         if settings.evaluate != "none":
             run.evaluations.append(evaluate(run, run.steps))
     meter.stop()
     mark("end")
+    neighbours.stop()
     heartbeat.move("exchange")
     energy = total_energy(engine, meter)
-    return finish(run, process_start, training_start, energy)
+    return finish(run, process_start, training_start, energy, gather_neighbours(engine, neighbours))
 
 
-def end_epoch(run: Run, done: int, meter: EnergyMeter) -> None:
+def end_epoch(run: Run, done: int, meter: EnergyMeter, neighbours: NeighbourMeter) -> None:
     """Between two epochs, after `done` steps: held-out metrics and a checkpoint, where they are due."""
     epoch, settings = run.schedule.epoch(done), run.settings
     evaluating = settings.evaluate == "epoch"
@@ -89,10 +95,12 @@ def end_epoch(run: Run, done: int, meter: EnergyMeter) -> None:
     with meter.paused():
         if evaluating:
             mark("evaluation")
+            neighbours.enter("evaluation")
             average_statistics(run, done)
             run.evaluations.append(evaluate(run, done))
         if saving:
             if run.engine.rank == 0:
                 run.folder.keep_evaluations(run.evaluations)
             mark("checkpoint")
+            neighbours.enter("checkpoint")
             save_checkpoint(run, done)

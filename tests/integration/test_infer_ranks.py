@@ -27,7 +27,18 @@ def tiny(input_shape, classes):
 
 def run(ranks: int, posterior: Path, out: Path, *more: str, command: str = "infer") -> subprocess.CompletedProcess[str]:
     launcher = ["mpiexec", "-n", str(ranks)] if ranks else []
-    words = [*launcher, str(BIN / "bnn"), command, str(posterior), "--dataset", "mnist-sample", "--images", "50"]
+    words = [
+        *launcher,
+        str(BIN / "bnn"),
+        command,
+        str(posterior),
+        "--dataset",
+        "mnist-sample",
+        "--images",
+        "50",
+        "--threads",
+        "1",
+    ]
     return subprocess.run(
         [*words, "--out", str(out), *more], capture_output=True, text=True, timeout=240, env=environment(), check=False
     )

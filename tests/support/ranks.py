@@ -18,6 +18,7 @@ BIN = Path(sys.executable).parent
 SMALL = {
     "dataset": "synthetic", "dataset_options": {"shape": [1, 12, 12], "size": 96}, "model": "vgg16", "width": 0.0625,
     "batch_size": 8, "epochs": 2, "warmup_steps": 2, "rho_init": -4.0, "learning_rate": 1e-3, "engine": "single",
+    "threads": 1,
 }  # fmt: skip
 
 

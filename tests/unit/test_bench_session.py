@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,13 +198,21 @@ def test_what_waiting_workers_use_is_counted(pretend: Pretend, monkeypatch: pyte
 def test_what_other_programs_use_is_counted_and_warned_of(
     pretend: Pretend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bnn.bench import session
+    from bnn.neighbours import meter, together
+    from bnn.neighbours.counters import CpuTimes, read_machine
 
-    ticks = iter(range(1000))
-    monkeypatch.setattr(session, "busy_seconds", lambda: float(next(ticks)))
-    run_bench(plan(["cnn"], threads=os.cpu_count() or 1), tmp_path / "bench.parquet")
+    ticks = iter(range(1000, 10**6, 10))  # each CPU is busy for 10 s more whenever it is looked at
+
+    def busy(own, root):
+        return replace(read_machine(own, root), cpus=dict.fromkeys(own, CpuTimes(float(next(ticks)), 0.0)))
+
+    monkeypatch.setattr(meter, "read_machine", busy)
+    monkeypatch.setattr(together, "SHORTEST", 0.0)
+    run_bench(plan(["cnn"]), tmp_path / "bench.parquet")
     header = BenchHeader.model_validate_json((tmp_path / "bench.json").read_text())
     assert header.foreign_cpu > 1
+    assert header.neighbours.foreign_cores == header.foreign_cpu
+    assert header.warnings[0].startswith("other programs used ")
     assert "do not trust these times" in capsys.readouterr().out
 
 

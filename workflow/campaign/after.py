@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from bnn.errors import UserError
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
+from bnn.settings import FOREIGN_LIMIT
 from campaign import unreadable
 from campaign.after_sections import COMMANDS, INFER, PRUNE, AfterSection, Sweep
 from campaign.allocation import Allocation
@@ -35,6 +36,7 @@ FINGERPRINT = "job"
 class AfterJob:
     """One job after a cell; `sweep` is of pruning only. `target` is the only target that asks for it, empty: any.
 
+    `foreign_limit` is its cell's: what others may do before the verdict is WARN.
     `trained` is a hash of how its cell is trained, `launch` of the site's environment: the numbers depend on both.
     """
 
@@ -50,6 +52,7 @@ class AfterJob:
     trained: str
     launch: str
     allocation: Allocation | None = None
+    foreign_limit: float = FOREIGN_LIMIT
 
     @property
     def name(self) -> str:
@@ -88,7 +91,8 @@ class AfterJob:
     def options(self) -> list[str]:
         """What `bnn infer` or `bnn prune` is told, except where to read and to write."""
         labels = self.cell.labels() | {FINGERPRINT: self.fingerprint}
-        return [*self.measures, "--labels", json.dumps(labels, sort_keys=True)]
+        limit = [] if self.foreign_limit == FOREIGN_LIMIT else ["--foreign-limit", f"{self.foreign_limit:g}"]
+        return [*self.measures, *limit, "--labels", json.dumps(labels, sort_keys=True)]
 
     def record(self, layout: Layout) -> Path:
         """Its summary, which is written last of all."""
@@ -126,10 +130,8 @@ def _jobs(planned: PlannedCell, section: AfterSection, study: str, site: Site) -
     sweeps: tuple[Sweep | None, ...] = section.sweeps or (None,)
     what = f"bnn {section.command} after {planned.cell.name}"
     allocation = site.allocate(1, planned.cell.facts() | {"jobs": section.command}, what)
-    return [
-        AfterJob(section.command, planned.cell, section, sweep, *facts, site.environment_hash, allocation)
-        for sweep in sweeps
-    ]
+    launched = (site.environment_hash, allocation, settings.foreign_limit)
+    return [AfterJob(section.command, planned.cell, section, sweep, *facts, *launched) for sweep in sweeps]
 
 
 def _join(first: AfterJob, second: AfterJob) -> AfterJob:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from bnn.errors import UserError
 from campaign.driver import Driver, prepare, site_here
@@ -16,9 +17,44 @@ from campaign.layout import RESULTS
 if TYPE_CHECKING:
     from rich.console import Console
 
+
+class ProfilePath(click.Path):
+    """A site's folder; those of profiles/ are completed."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found = [str(path.parent) for path in sorted(Path("profiles").glob("*/site.yaml"))]
+        return [CompletionItem(path) for path in found if path.startswith(incomplete)] or super().shell_complete(
+            ctx, param, incomplete
+        )
+
+
+class SiteName(click.ParamType):
+    """Name of a site, or a path."""
+
+    name = "site"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        if os.sep in incomplete:
+            return [CompletionItem(incomplete, type="dir")]
+        found = [path.parent.name for path in sorted(Path("profiles").glob("*/site.yaml"))]
+        return [CompletionItem(name) for name in found if name.startswith(incomplete)]
+
+
+class CellName(click.ParamType):
+    """A cell; those whose settings have been written are completed, or files where a path begins."""
+
+    name = "cell"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        if os.sep in incomplete:
+            return [CompletionItem(incomplete, type="file")]
+        names = {path.stem for path in Path(ctx.params.get("results") or RESULTS).glob("*/jobs/[!.]*.json")}
+        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
 profile_option = click.option(
     "--profile",
-    type=click.Path(path_type=Path),
+    type=ProfilePath(path_type=Path),
     default=Path("profiles/local"),
     envvar=["CAMPAIGN_PROFILE", "SNAKEMAKE_PROFILE"],
     show_default=True,
@@ -91,7 +127,7 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
 
 
 @cli.command()
-@click.argument("cell")
+@click.argument("cell", type=CellName())
 @profile_option
 @campaign_option
 @results_option
@@ -133,7 +169,7 @@ def site() -> None:
 
 
 @site.command()
-@click.argument("name")
+@click.argument("name", type=SiteName())
 @campaign_option
 def check(name: str, campaign_file: Path) -> None:
     """Say what is wrong with site NAME (a folder below profiles, or a path) and its grid."""

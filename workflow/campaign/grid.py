@@ -188,8 +188,9 @@ def _plan_cell(
         "seed": seed + point.repeat - 1,
     }
     defaults: dict[str, Any] = {"threads": site.threads}
-    if site.cv_limit is not None:
-        defaults["cv_limit"] = site.cv_limit
+    for name in ("cv_limit", "foreign_limit"):
+        if (limit := getattr(site, name)) is not None:
+            defaults[name] = limit
     layers = [
         ("the site's defaults", defaults),
         common,

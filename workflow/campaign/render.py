@@ -14,6 +14,7 @@ from jinja2 import Template
 
 from bnn.errors import UserError
 from bnn.records.files import CELL, JOB_LOG, MPI, MPI_ASIDE, SUMMARY, TIMELINE
+from bnn.settings import FOREIGN_LIMIT
 from campaign.after import AfterJob
 from campaign.after_sections import INFER, PRUNE
 from campaign.allocation import Allocation
@@ -183,8 +184,9 @@ def _output(log: Path, allocation: Allocation | None) -> Path:
 
 
 def settings_text(planned: PlannedCell) -> str:
-    """What `bnn train --settings` reads."""
-    values = planned.settings.model_dump(mode="json", exclude={"data_dir"})
+    """What `bnn train --settings` reads. A limit as it is by default is not told: the text is a reason to run again."""
+    usual = {"foreign_limit"} if planned.settings.foreign_limit == FOREIGN_LIMIT else set()
+    values = planned.settings.model_dump(mode="json", exclude={"data_dir", *usual})
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 

@@ -101,6 +101,7 @@ class Site:
     profiler: Profiler = Profiler()
     watchdog: Watchdog = Watchdog()
     cv_limit: float | None = None
+    foreign_limit: float | None = None
     watts: float | None = None
     locks: str = ""
     grid: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -55,12 +55,22 @@ def _head(run: pd.Series) -> list[tuple[str, str]]:
         ("measured", f"{moment(run['started_at'])} to {moment(run['stopped_at'])}"),
         ("hardware", f"{run['cpu_model']}, {run['cores']} cores, {number(run['memory_bytes'] / 2**30)} GiB"),
         ("rounds", f"{run['rounds']}, interleaved, {run['steps']} steps each; {run['warmup']} steps of warm-up before"),
+        ("other programs", _others(run)),
         ("noise floor", f"{percent(run['noise_floor'])}; cnn measured once more / cnn: {control}"),
         ("peak", _peak(run)),
         ("versions", _versions(run["versions"])),
         ("git revision", f"{str(run['git_revision'] or DASH)[:12]}{dirty}"),
         ("command", run["command"]),
     ]
+
+
+def _others(run: pd.Series) -> str:
+    """How many CPUs they kept busy, and what that means."""
+    if number(run["foreign_cpu"]) == DASH:
+        return "not measured"
+    return f"kept {number(run['foreign_cpu'], 2)} CPUs busy in the measured turns" + (
+        f"; WARN: {run['warnings']}" if run["warnings"] else ""
+    )
 
 
 def _peak(run: pd.Series) -> str:

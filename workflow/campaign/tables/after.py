@@ -38,6 +38,8 @@ ROWS: dict[str, dict[str, tuple[str, TableSchema]]] = {
     },
 }
 SUMMARY: dict[str, TableSchema] = {"infer": INFERENCE, "prune": PRUNING_SUMMARY}
+# The part of each job whose time is measured.
+MEASURED_PHASE = {"infer": "draws", "prune": "levels"}
 SWEEP = ("semantics", "scope", "by")
 
 
@@ -76,6 +78,8 @@ class LoadedJob:
         told = {name: getattr(done, name) for name in schema.names if hasattr(done, name) and name != "verdict"}
         told |= {name: getattr(facts, name) for name in schema.names if hasattr(facts, name)}
         told |= {"posterior_step": facts.step, "posterior_sha256": facts.sha256}
+        load = (done.neighbours or {}).get(MEASURED_PHASE[self.command])
+        told |= {"foreign_cores": load.foreign_cores if load else None}
         return row | told | {"status": done.verdict.status, "reasons": "; ".join(done.verdict.reasons)}
 
     def rows(self, table: str) -> list[Row]:

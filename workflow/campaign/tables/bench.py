@@ -78,11 +78,12 @@ def run_row(loaded: LoadedBench) -> Row:
         return row
     same_name = (
         "rounds", "steps", "warmup", "seed", "cpu_model", "cores", "memory_bytes", "git_revision", "git_dirty",
-        "started_at", "stopped_at", "idle_cpu",
+        "started_at", "stopped_at", "idle_cpu", "foreign_cpu",
     )  # fmt: skip
     row |= {name: getattr(header, name) for name in same_name}
     peak = header.peak or {}
     return row | {
+        "warnings": "; ".join(header.warnings),
         "versions": json.dumps({name: facts.versions for name, facts in header.workers.items()}, sort_keys=True),
         "command": " ".join(header.command),
         "noise_floor": floors(rows).get(BASE),

@@ -25,7 +25,7 @@ def _interval(name: str, unit: str, meaning: str) -> tuple[Column, Column, Colum
 
 BENCH_RUNS = TableSchema(
     name="bench_runs",
-    version=1,
+    version=2,
     columns=(
         *POINT,
         Column("state", "string", "", "measured, or why there is no record of it"),
@@ -43,6 +43,8 @@ BENCH_RUNS = TableSchema(
         Column("started_at", "float64", "s", "start, seconds since 1970"),
         Column("stopped_at", "float64", "s", "stop, seconds since 1970"),
         Column("idle_cpu", "float64", "fraction", "of one core: used by those that waited for their turn"),
+        Column("foreign_cpu", "float64", "CPUs", "kept busy by other programs in the measured turns; empty: unknown"),
+        Column("warnings", "string", "", "what disturbed the measured turns, separated by '; '"),
         Column("noise_floor", "float64", "fraction", "how far from 1 a ratio may be by chance: cnn against itself"),
         *_interval("control_ratio", "", "step time of cnn measured once more / of cnn, paired by round"),
         Column("peak_flops_per_second", "float64", "FLOP/s", "most that the library reaches; empty: not measured"),

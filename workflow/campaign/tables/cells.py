@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bnn.errors import UserError
-from bnn.metrics import epoch_seconds, per_step, steady
+from bnn.metrics import STEADY, epoch_seconds, per_step, steady
 from bnn.records import PROVENANCE, STEPS, STEPS_FILE, SUMMARY, Provenance, Summary, read_table
 from bnn.settings import TrainSettings, parse_settings
 from campaign.cell import IDENTITY, Cell
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record", bound=BaseModel)
 Row = dict[str, Any]
+# Of what the rest of the machine did in the steady steps.
+DISTURBANCES = (
+    "foreign_cores", "foreign_share", "stolen_share", "held_back_share", "involuntary_per_second", "megahertz_mean",
+    "throttles", "pressure_memory",
+)  # fmt: skip
 PARTS = ("data", "forward", "backward", "exchange", "optimizer")
 
 
@@ -137,6 +142,8 @@ def cell_row(loaded: LoadedCell) -> Row:
     }
     if rates.steady:
         row["epoch_seconds"] = epoch_seconds(rates.steady, done.train_size)
+    if load := (done.neighbours or {}).get(STEADY):
+        row |= {name: getattr(load, name) for name in DISTURBANCES}
     row |= _seconds_by_part(loaded.steps)
     if done.evaluations:
         last = done.evaluations[-1]

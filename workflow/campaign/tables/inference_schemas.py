@@ -15,6 +15,7 @@ _TRAINED = (
 _STATUS = (
     Column("status", "string", "", "verdict of this job: OK, WARN or INVALID; MISSING: no record of it as planned"),
     Column("reasons", "string", "", "why it is not OK, separated by '; '"),
+    Column("foreign_cores", "float64", "CPUs", "kept busy by other programs while it measured; empty: not measured"),
 )
 _SWEEP = (
     Column("semantics", "string", "", "what a pruned weight is: zero, bprune (sigma 0.693) or mean-only"),
@@ -41,7 +42,7 @@ _ORIGIN = (
 # One row per planned job; without a record as planned, what it would tell is empty and `status` is MISSING.
 INFERENCE = TableSchema(
     name="inference",
-    version=1,
+    version=2,
     columns=(
         *IDENTITY,
         *_TRAINED,
@@ -111,7 +112,7 @@ PRUNING_TRUE_CLASS = _of_job("pruning_true_class", pruning.LEVEL_TRUE_CLASS, _SW
 # One row per planned sweep; as table `inference` for those that are MISSING.
 PRUNING_SUMMARY = TableSchema(
     name="pruning_summary",
-    version=1,
+    version=2,
     columns=(
         *IDENTITY,
         *_TRAINED,

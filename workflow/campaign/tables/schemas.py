@@ -13,7 +13,7 @@ LABEL_KEYS = tuple(column.name for column in LABELS)
 
 CELLS = TableSchema(
     name="cells",
-    version=2,
+    version=3,
     columns=(
         *IDENTITY,
         *LABELS,
@@ -29,6 +29,14 @@ CELLS = TableSchema(
         Column("throughput_paper_std", "float64", "samples/s", "standard deviation of those rates over all steps"),
         Column("steady_steps", "int64", "steps", "steps after warm-up"),
         Column("coefficient_of_variation", "float64", "fraction", "standard deviation / mean of steady step times"),
+        Column("foreign_cores", "float64", "CPUs", "kept busy by other programs in the steady steps; empty: unknown"),
+        Column("foreign_share", "float64", "fraction", "of the CPUs that the ranks may use, the worst group of ranks"),
+        Column("stolen_share", "float64", "fraction", "of their time in the steady steps: taken by the hypervisor"),
+        Column("held_back_share", "float64", "fraction", "of their time in the steady steps: withheld by a CPU quota"),
+        Column("involuntary_per_second", "float64", "1/s", "involuntary context switches of a rank, steady steps"),
+        Column("megahertz_mean", "float64", "MHz", "frequency of the ranks' CPUs, at the ends of the steady steps"),
+        Column("throttles", "int64", "", "times their processors were slowed down for heat in the steady steps"),
+        Column("pressure_memory", "float64", "fraction", "of the steady steps' time, a task waited for memory"),
         Column("step_seconds", "float64", "s", "mean wall time of a steady step, of its slowest rank"),
         Column("epoch_seconds", "float64", "s", "one pass over the training set at the steady throughput"),
         Column("seconds_data", "float64", "s", "mean per steady step, all ranks: fetching the batch"),
