@@ -192,9 +192,16 @@ class Pbs:
 
     def submit(self, script: Path, name: str) -> str:
         before = mark(self.log(script, None))
-        job = submitted(["qsub", "-N", name, str(script)], r"^(\d+(?:\[\])?(?:\.\S+)?)\s*$")
+        job = submitted(
+            ["qsub", "-N", name, str(script)],
+            r"^[ \t]*(\d+(?:\[\])?(?:\.[A-Za-z0-9][\w.-]*)?)[ \t\r]*$",
+            lambda: self._named(name),
+        )
         self._marks[job] = before
         return job
+
+    def _named(self, name: str) -> list[str]:
+        return [live.job for live in self.live([], names=True) if live.name == name]
 
     def cancel(self, jobs: Collection[str]) -> None:
         answer = run(["qdel", *(f"{job}@{self._moved[job].server}" if job in self._moved else job for job in jobs)])
