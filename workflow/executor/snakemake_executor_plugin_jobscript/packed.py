@@ -45,7 +45,9 @@ class PackingScheduler:
         self._names: dict[str, str] = {}  # of packed jobs by id
 
     def know(self, script: Path) -> None:
-        """There may be packed jobs of an earlier driver beside this script."""
+        """There may be packed jobs of an earlier driver beside this script, or it may be at another cluster."""
+        if know := getattr(self._inner, "know", None):
+            know(script)
         place = script.parent / FOLDER
         if place not in self._places:
             self._places.add(place)

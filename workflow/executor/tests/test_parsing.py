@@ -154,9 +154,12 @@ def test_qstat_answers() -> None:
 
 
 def test_qstat_json_with_faults() -> None:
-    text = '{"Jobs": {"1.s": {"Account_Name": 007, "Variable_List": {"A": "tab\there", "B": "\\d"}, "n": 0.5}}}'
-    assert pbs.parse_json(text)["Jobs"]["1.s"] == {
-        "Account_Name": "007", "Variable_List": {"A": "tab\there", "B": "\\d"}, "n": 0.5
+    needed = '"Job_Name": 123, "Job_Owner": "me@l", "job_state": "R"'
+    text = f'{{"Jobs": {{"1.s": {{{needed}, "Account_Name": 007, "Variable_List": '
+    text += '{"A": "tab\there", "B": "\\d"}, "n": .5}}}'
+    assert pbs.records(Answer("qstat", 0, text, ""))["1.s"] == {
+        "Job_Name": 123, "Job_Owner": "me@l", "job_state": "R",
+        "Account_Name": "007", "Variable_List": {"A": "tab\there", "B": "\\d"}, "n": ".5"
     }  # fmt: skip
 
 

@@ -66,9 +66,12 @@ class Cobalt:
 
     def submit(self, script: Path, name: str) -> str:
         before = mark(self._file(script, "", ".error"))
-        job = submitted(["qsub", "--jobname", name, str(script)], r"^(\d+)\s*$")
+        job = submitted(["qsub", "--jobname", name, str(script)], r"^(\d+)\s*$", lambda: self._named(name))
         self._marks[job] = before
         return job
+
+    def _named(self, name: str) -> list[str]:
+        return [live.job for live in self.live([], names=True) if live.name == name]
 
     def cancel(self, jobs: Collection[str]) -> None:
         answer = run(["qdel", *jobs])

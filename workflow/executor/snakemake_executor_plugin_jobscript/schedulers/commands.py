@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from snakemake_executor_plugin_jobscript.schedulers.base import (
@@ -17,6 +17,7 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     UnclearError,
     UnreachableError,
 )
+from snakemake_executor_plugin_jobscript.schedulers.environment import for_query, for_submission
 from snakemake_executor_plugin_jobscript.schedulers.refusals import (
     OF_ALL_QUEUES,
     OF_WAITING_JOBS,
@@ -88,7 +89,7 @@ def run(command: Sequence[str], timeout: float = TIMEOUT, query: bool = True) ->
             # a session of its own: Ctrl-C at the terminal must not cut a submission in two
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
-                env=_plain() if query else None,
+                env=for_query(os.environ) if query else for_submission(os.environ),
             )  # fmt: skip
         except OSError as error:
             raise UnreachableError(f"{program}: {error.strerror or error}") from None
@@ -105,23 +106,30 @@ def run(command: Sequence[str], timeout: float = TIMEOUT, query: bool = True) ->
     return Answer(program, code, *texts)
 
 
-def submitted(command: Sequence[str], form: str) -> str:
-    """Submit; returns the job's id, the last line of the answer that has the `form` (one group).
+def submitted(command: Sequence[str], form: str, named: Callable[[], Collection[str]]) -> str:
+    """Submit; returns the job's id, which is alone in its line and has the `form` (one group).
 
-    Raises RefusedError or LimitError with the scheduler's words, and UnreachableError for an answer that tells nothing.
+    Messages before and after it may hold numbers as well: of several, the one is right that `named` has, which gives
+    the ids of the user's jobs of this name by the queue. Of ids and bare numbers, only ids count.
+
+    Raises RefusedError or LimitError with the scheduler's words, UnclearError with words that are not known, and
+    UnreachableError for an answer that does not tell the id.
     """
     answer = run(command, query=False)
-    if answer.code == 0:
-        if ids := re.findall(form, answer.out, re.MULTILINE):
-            return str(ids[-1])
+    if answer.code != 0:
+        raise answer.refusal()
+    ids = list(dict.fromkeys(re.findall(form, answer.out, re.MULTILINE)))
+    ids = [job for job in ids if not job.isdigit()] or ids
+    if len(ids) > 1:
+        queued = set(named())
+        ids = [job for job in ids if job in queued]
+        if len(ids) != 1:
+            raise UnreachableError(
+                f"{answer.program}: which number is the job's cannot be told ({shorten(answer.out)!r})"
+            )
+    if not ids:
         raise answer.unreachable()
-    raise answer.refusal()
-
-
-def _plain() -> dict[str, str]:
-    """The environment without settings that would filter or reformat a listing."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SQUEUE_", "SACCT_"))}
-    return kept | {"LC_ALL": "C", "SLURM_TIME_FORMAT": "standard"}
+    return str(ids[0])
 
 
 def user() -> str:

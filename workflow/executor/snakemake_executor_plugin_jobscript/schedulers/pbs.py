@@ -1,12 +1,11 @@
-"""PBS Pro: qstat in JSON for what lives and, with -x, for what has ended; qsub, qdel."""
+"""PBS Pro: qselect and qstat in JSON for what lives and, with -x, for what has ended; qsub, qdel."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Mapping
-from contextlib import suppress
-from dataclasses import replace
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,12 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
 from snakemake_executor_plugin_jobscript.schedulers.commands import Answer, run, submitted, user
 from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
 from snakemake_executor_plugin_jobscript.schedulers.evidence import NOTHING, Mark, mark, says, tail
+from snakemake_executor_plugin_jobscript.schedulers.qstat_json import Listing, read
 
 STATES = {"R": State.RUNNING, "B": State.RUNNING, "S": State.RUNNING, "U": State.RUNNING, "E": State.ENDING,
           "H": State.HELD}  # fmt: skip
-ENDED = {"F", "X", "M"}  # finished, also a subjob; moved to another server, which is not ours to ask
+ENDED = {"F", "X"}  # finished, also a subjob
+MOVED = "M"  # to another server, which is to be asked: <id>@<server>
 DELETED = 91  # the substate of a job that qdel ended
 # Statuses below 0 are the server's: a limit or a node ended the job. (All others: it could not be started.)
 SERVER_OUTCOMES = {
@@ -37,6 +38,10 @@ SERVER_OUTCOMES = {
 WALLTIME_WORDS = ("job killed: walltime",)
 MEMORY_WORDS = ("oom-kill", "cgroup mem limit exceeded", "job killed: mem ", "job killed: vmem ")
 UNKNOWN_JOB = re.compile(r"Unknown Job Id:? *(\S+)", re.IGNORECASE)
+FINISHED_JOB = re.compile(r"qstat: *(\S+) Job has finished", re.IGNORECASE)
+OWN_NAME = re.compile(r"[cp]-[0-9a-f]{12}")
+CHUNK = 200  # ids in one command line
+MOVED_SILENCE = 3600.0  # seconds that a moved job counts as there while its new server does not answer
 
 
 class Pbs:
@@ -46,36 +51,160 @@ class Pbs:
 
     def __init__(self) -> None:
         self._marks: dict[str, Mark] = {}
+        self._moved: dict[str, Moved] = {}
+        self._silent: dict[str, float] = {}  # since when a moved job's server has not answered, in s
+        self._selects = self._selects_moved = True  # whether qselect works here, and finds moved jobs
 
     def live(self, jobs: Collection[str], names: bool) -> list[Live]:
-        # Everybody's jobs in full are a burden to a big server, so they are asked for only to find a job by its name.
-        answer = run(["qstat", "-f", "-F", "json", *([] if names else jobs)])
-        return parse_live(records(answer), user())
+        """Everybody's jobs in full are a burden to a big server and hold texts of others: ours are asked for by id.
+
+        Where there is no working qselect, jobs are looked for by name in the list of all.
+        """
+        wanted = set(jobs)
+        if names:
+            mine = self._own()
+            if mine is None:
+                return [*self._all(wanted), *self._followed(wanted)]
+            wanted |= mine
+            wanted |= self._own_moved()
+        here = sorted(wanted - set(self._moved))
+        told, silent = self._ask(here, history=False)
+        # of several jobs some versions print the first one only
+        found = self._all(here) if silent else parse_live(told, user())
+        return [*found, *self._followed(wanted)]
+
+    def _own(self) -> set[str] | None:
+        """The ids of this user's live jobs; None where qselect cannot tell. Raises UnreachableError."""
+        if not self._selects:
+            return None
+        try:
+            answer = run(["qselect", "-u", user()])
+        except UnreachableError as error:
+            if "No such file" not in str(error) and "Permission denied" not in str(error):
+                raise
+            self._selects = False
+            return None
+        if answer.transient:
+            raise answer.unreachable()
+        if answer.code != 0:
+            return None
+        return set(re.findall(r"^\s*(\d+(?:\[\d*\])?\.\S+|\d+)\s*$", answer.out, re.MULTILINE))
+
+    def _own_moved(self) -> set[str]:
+        """The ids of jobs with names of ours that were moved to other servers, as far as the server keeps a history."""
+        if not self._selects_moved:
+            return set()
+        answer = run(["qselect", "-x", "-s", MOVED, "-u", user()])
+        if answer.code != 0:
+            if answer.transient:
+                raise answer.unreachable()
+            self._selects_moved = False
+            return set()
+        ids = set(re.findall(r"^\s*(\d+\S*)\s*$", answer.out, re.MULTILINE))
+        if fresh := sorted(ids - set(self._moved)):
+            for job, record in self._ask(fresh, history=True)[0].items():
+                if record.get("job_state") == MOVED:
+                    self._moved[job] = Moved.of(record)
+        return {job for job in ids if job in self._moved and OWN_NAME.fullmatch(self._moved[job].name)}
+
+    def _all(self, jobs: Iterable[str]) -> list[Live]:
+        """This user's live jobs in the list of everybody's. Raises UnreachableError if one of ours may be missing."""
+        owner = user()
+        answer = run(["qstat", "-f", "-F", "json"])
+        return parse_live(records(answer, (f"{owner}@", f'"{owner}"', *(f'"{job}"' for job in jobs))), owner)
+
+    def _ask(self, jobs: Sequence[str], history: bool) -> tuple[dict[str, dict[str, Any]], set[str]]:
+        """The records of `jobs`, and those of which nothing was said at all. Raises UnreachableError."""
+        told: dict[str, dict[str, Any]] = {}
+        silent: set[str] = set()
+        for start in range(0, len(jobs), CHUNK):
+            chunk = jobs[start : start + CHUNK]
+            answer = run(["qstat", *(["-x"] if history else []), "-f", "-F", "json", *chunk])
+            if history and "not configured to maintain job history" in answer.words:
+                answer = run(["qstat", "-f", "-F", "json", *chunk])
+            listing = listed(answer, chunk)
+            if damaged := sorted(listing.damaged & set(chunk)):
+                raise UnreachableError(f"qstat: what it says of job {damaged[0]} cannot be read")
+            known = {job: record for job, record in listing.jobs.items() if job in chunk}
+            told |= known
+            gone = unknown_jobs(answer.err) | set(FINISHED_JOB.findall(answer.err))
+            silent |= {
+                job for job in chunk if job not in known and job not in gone and job.partition(".")[0] not in gone
+            }
+        return told, silent
 
     def ended(self, jobs: Mapping[str, Path]) -> dict[str, Ended | Live]:
-        answer = run(["qstat", "-x", "-f", "-F", "json", *jobs])
-        unknown = unknown_jobs(answer.err)
-        if "not configured to maintain job history" in answer.words:
-            answer = run(["qstat", "-f", "-F", "json", *jobs])
-            unknown = unknown_jobs(answer.err)
-        told = records(answer)
-        found: dict[str, Ended | Live] = {job: UNKNOWN for job in jobs if job in unknown}
+        told, silent = self._ask(list(jobs), history=True)
+        if len(jobs) > 1:
+            for job in sorted(silent):
+                alone, nothing = self._ask([job], history=True)
+                told |= alone
+                silent -= set(alone) if nothing else {job}
+        found: dict[str, Ended | Live] = {job: UNKNOWN for job in jobs if job not in told and job not in silent}
         for job, script in jobs.items():
-            if (record := told.get(job)) is not None:
-                # written where it stays (-k), not copied there at the end
-                kept = (value(options(script, "#PBS"), "-k") or "n") != "n"
-                text = tail(self.log(script, job), self._marks.get(job, NOTHING), appended=kept)
-                found[job] = judge(job, record, text)
+            if (record := told.get(job)) is None:
+                continue
+            if record.get("job_state") == MOVED:
+                self._moved[job] = Moved.of(record)
+                found[job] = self._follow(job, script)
+            else:
+                found[job] = self._judged(job, script, record)
         return found
+
+    def _judged(self, job: str, script: Path, record: Mapping[str, Any]) -> Ended | Live:
+        # written where it stays (-k), not copied there at the end
+        kept = (value(options(script, "#PBS"), "-k") or "n") != "n"
+        return judge(job, record, tail(self.log(script, job), self._marks.get(job, NOTHING), appended=kept))
+
+    def _followed(self, jobs: Iterable[str]) -> list[Live]:
+        """Those of `jobs` that were moved, and that live at their servers (or may do so)."""
+        told = {job: self._follow(job, None) for job in sorted(set(jobs) & set(self._moved))}
+        return [live for live in told.values() if isinstance(live, Live)]
+
+    def _follow(self, job: str, script: Path | None) -> Ended | Live:
+        """What the server that a job was moved to tells of it: as long as it does not, the job counts as there.
+
+        Raises UnreachableError after MOVED_SILENCE.
+        """
+        moved = self._moved[job]
+        problem = "does not say where"
+        if moved.server:
+            try:
+                answer = run(["qstat", "-x", "-f", "-F", "json", f"{job}@{moved.server}"])
+                if "not configured to maintain job history" in answer.words:
+                    answer = run(["qstat", "-f", "-F", "json", f"{job}@{moved.server}"])
+                listing = listed(answer, [job])
+                record = listing.jobs.get(job)
+                if record is not None and record.get("job_state") != MOVED:
+                    self._silent.pop(job, None)
+                    return self._judged(job, script, record) if script else judge(job, record, "")
+                if record is None and {job, job.partition(".")[0]} & unknown_jobs(answer.err.replace("@", " ")):
+                    self._silent.pop(job, None)
+                    return UNKNOWN
+                problem = f"was moved on to {Moved.of(record).destination}" if record else "gives no answer about it"
+            except UnreachableError as error:
+                problem = f"gives no answer: {error}"
+        reason = f"it was moved to {moved.destination}, which {problem}"
+        since = self._silent.setdefault(job, time.monotonic())
+        if time.monotonic() - since > MOVED_SILENCE:
+            raise UnreachableError(f"job {job}: {reason}")
+        return Live(job, moved.name, State.HELD, reason)
 
     def submit(self, script: Path, name: str) -> str:
         before = mark(self.log(script, None))
-        job = submitted(["qsub", "-N", name, str(script)], r"^(\d+(?:\[\])?(?:\.\S+)?)\s*$")
+        job = submitted(
+            ["qsub", "-N", name, str(script)],
+            r"^[ \t]*(\d+(?:\[\])?(?:\.[A-Za-z0-9][\w.-]*)?)[ \t\r]*$",
+            lambda: self._named(name),
+        )
         self._marks[job] = before
         return job
 
+    def _named(self, name: str) -> list[str]:
+        return [live.job for live in self.live([], names=True) if live.name == name]
+
     def cancel(self, jobs: Collection[str]) -> None:
-        answer = run(["qdel", *jobs])
+        answer = run(["qdel", *(f"{job}@{self._moved[job].server}" if job in self._moved else job for job in jobs)])
         if answer.code != 0 and not says(answer.words, ("unknown job id", "has finished")):
             raise answer.unreachable()
 
@@ -94,32 +223,49 @@ def unknown_jobs(text: str) -> set[str]:
     return set(UNKNOWN_JOB.findall(text))
 
 
-def records(answer: Answer) -> dict[str, dict[str, Any]]:
-    """The jobs of `qstat -f -F json` by id; it prints those it knows even if it ends with an error for others.
+def listed(answer: Answer, marks: Collection[str] | None = None) -> Listing:
+    """The listing of `qstat -f -F json`; it prints jobs that it knows even if it ends with an error for others.
 
-    Raises UnreachableError if there is no answer in it.
+    `marks` as for `read`. Raises UnreachableError if there is no answer in it.
     """
     if answer.code != 0 and (answer.transient or not says(answer.err, ("unknown job id", "job has finished"))):
         raise answer.unreachable()
     if not answer.out.strip():
         if answer.code != 0:  # not one of the jobs is known
-            return {}
+            return Listing()
         raise UnreachableError("qstat: an empty answer")
     try:
-        content = parse_json(answer.out)
+        return read(answer.out, marks)
     except ValueError as error:
-        raise UnreachableError(f"qstat: not JSON ({error})") from None
-    jobs = content.get("Jobs", {}) if isinstance(content, dict) else {}
-    return {str(job): record for job, record in jobs.items() if isinstance(record, dict)}
+        raise UnreachableError(f"qstat: its answer cannot be read ({error})") from None
 
 
-def parse_json(text: str) -> Any:
-    """JSON as qstat writes it: control characters in strings, bare numbers with leading zeros, stray backslashes."""
-    with suppress(ValueError):
-        return json.loads(text, strict=False)
-    text = re.sub(r"(:\s*)(-?0\d+(?:\.\d*)?)(\s*[,}\n])", r'\1"\2"\3', text)
-    text = re.sub(r'\\(?!["\\/bfnrtu])', r"\\\\", text)
-    return json.loads(text, strict=False)
+def records(answer: Answer, marks: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
+    """The jobs of a listing by id. Raises UnreachableError if one that has a mark may be missing."""
+    listing = listed(answer, marks)
+    if listing.doubt or listing.damaged:
+        jobs = ", ".join(sorted(listing.damaged)[:3])
+        raise UnreachableError(f"qstat: its answer cannot be read ({listing.doubt or f'job {jobs} is damaged'})")
+    return listing.jobs
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A job that is at another server by now; the old one keeps the destination, `queue@server`, as its queue."""
+
+    name: str
+    destination: str
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Moved:
+        told = re.search(r'moved to \\?"?([^"\\\s]+)', str(record.get("comment", "")))  # (svr_jobfunc.c of openpbs)
+        queue = str(record.get("queue", ""))
+        return cls(str(record.get("Job_Name", "")), queue if "@" in queue or not told else told[1])
+
+    @property
+    def server(self) -> str:
+        server = self.destination.rpartition("@")[2] if "@" in self.destination else ""
+        return server if re.fullmatch(r"[A-Za-z0-9][\w.:-]*", server) else ""
 
 
 def parse_live(jobs: Mapping[str, Mapping[str, Any]], owner: str) -> list[Live]:
@@ -127,12 +273,12 @@ def parse_live(jobs: Mapping[str, Mapping[str, Any]], owner: str) -> list[Live]:
     return [
         live_of(job, record)
         for job, record in jobs.items()
-        if str(record.get("Job_Owner", "")).split("@")[0] == owner and record.get("job_state") not in ENDED
+        if str(record.get("Job_Owner", "")).split("@")[0] == owner and record.get("job_state") not in {*ENDED, MOVED}
     ]
 
 
 def live_of(job: str, record: Mapping[str, Any]) -> Live:
-    state = STATES.get(str(record.get("job_state")), State.QUEUED)
+    state = STATES.get(str(record.get("job_state")), State.HELD if record.get("job_state") == MOVED else State.QUEUED)
     return Live(job, str(record.get("Job_Name", "")), state, str(record.get("comment", "")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -18,9 +19,12 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     exited,
     killed_by,
 )
-from snakemake_executor_plugin_jobscript.schedulers.commands import run, submitted
+from snakemake_executor_plugin_jobscript.schedulers.commands import run, submitted, user
 from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
 
+CLUSTER = re.compile(r"[\w.-]+")
+ARRAY_JOB = re.compile(r"\d+(?:_(?:\d+|\[.*\]))?(?:\+\d+)?")
+NO_ARRAY = 0xFFFFFFFE  # what %a is for a job that is not part of an array
 COLUMNS = "%i|%j|%T|%S|%r"
 RUNNING = {"RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "CONFIGURING"}
 ENDED = {
@@ -52,61 +56,127 @@ class Slurm:
 
     def __init__(self) -> None:
         self._accounting = True
+        self._clusters: set[str] = set()  # that scripts or the user's environment name
+        self._names: dict[str, str] = {}
+
+    def know(self, script: Path) -> None:
+        """A script may be at another cluster already: `--clusters` in it, or in the environment, says at which."""
+        named = value(options(script, "#SBATCH"), "-M", "--clusters") or ""
+        named = os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or named
+        self._clusters |= {name for name in re.split(r"[,\s]+", named) if CLUSTER.fullmatch(name)}
 
     def live(self, jobs: Collection[str], names: bool) -> list[Live]:
-        answer = run(["squeue", "--me", "-h", "-o", COLUMNS])
-        if answer.code != 0:
-            raise answer.unreachable()
-        return parse_queue(answer.out)
+        clusters = {cluster_of(job) for job in jobs} | (self._clusters if names else set())
+        found: list[Live] = []
+        for cluster in sorted({*clusters, ""}):
+            answer = run(["squeue", *where(cluster), "--me", "-h", "-o", COLUMNS])
+            if answer.code != 0:
+                raise answer.unreachable()
+            found += parse_queue(answer.out, cluster)
+        # our own cluster may be named as well: such a job is told once, by the id that it is known by
+        named = {(live.job.partition(";")[0], live.name): live.job for live in found if cluster_of(live.job)}
+        twins = {live.job: named.get((live.job, live.name)) for live in found}
+        hidden = {other if job in jobs else job for job, other in twins.items() if other and other != job}
+        return [live for live in found if live.job not in hidden]
 
     def ended(self, jobs: Mapping[str, Path]) -> dict[str, Ended | Live]:
         found: dict[str, Ended | Live] = {}
         for job in jobs:  # scontrol takes one job at a time
-            answer = run(["scontrol", "--oneliner", "show", "job", job])
+            number, _, cluster = job.partition(";")
+            answer = run(["scontrol", *where(cluster), "--oneliner", "show", "job", number])
             if answer.code == 0:
-                found |= {seen: told for seen, told in parse_details(answer.out).items() if seen == job}
+                if told := parse_details(answer.out).get(number):
+                    found[job] = replace(told, job=job) if isinstance(told, Live) else told
             elif "invalid job id" in answer.words.lower():
                 found[job] = UNKNOWN
             else:
                 raise answer.unreachable()
         forgotten = [job for job, told in found.items() if told == UNKNOWN]
-        return found | (self._from_accounting(forgotten) if forgotten and self._accounting else {})
+        if self._accounting:
+            for cluster in sorted({cluster_of(job) for job in forgotten}):
+                found |= self._from_accounting([job for job in forgotten if cluster_of(job) == cluster], cluster)
+        return found
 
-    def _from_accounting(self, jobs: list[str]) -> dict[str, Ended | Live]:
+    def _from_accounting(self, jobs: list[str], cluster: str) -> dict[str, Ended | Live]:
         """Of jobs that the controller has forgotten; empty where there is no accounting."""
         try:
-            answer = run(["sacct", "-X", "-n", "-P", "-o", SACCT, "-j", ",".join(jobs)])
+            numbers = [job.partition(";")[0] for job in jobs]
+            answer = run(["sacct", *where(cluster), "-X", "-n", "-P", "-o", SACCT, "-j", ",".join(numbers)])
         except UnreachableError:
             return {}
         if answer.code != 0:
             self._accounting = answer.transient
             return {}
-        told = parse_accounting(answer.out)
+        told = {f"{job};{cluster}" if cluster else job: end for job, end in parse_accounting(answer.out).items()}
         # the database lags behind: what it takes for alive, the controller no longer knows
         return {job: told[job] for job in jobs if isinstance(told.get(job), Ended)}
 
     def submit(self, script: Path, name: str) -> str:
-        return submitted(["sbatch", "--parsable", "-J", name, str(script)], r"^(\d+)(?:;\S+)?$")
+        self.know(script)
+        command = ["sbatch", "--parsable", "-J", name, str(script)]
+        job = submitted(command, r"^[ \t]*(\d+(?:;[\w.-]+)?)[ \t\r]*$", lambda: self._named(name))
+        self._names[job] = name
+        return job
+
+    def _named(self, name: str) -> list[str]:
+        return [live.job for live in self.live([], names=True) if live.name == name]
 
     def cancel(self, jobs: Collection[str]) -> None:
-        answer = run(["scancel", *jobs])
-        if answer.code != 0 and "invalid job id" not in answer.words.lower():
-            raise answer.unreachable()
+        for cluster in sorted({cluster_of(job) for job in jobs}):
+            numbers = [job.partition(";")[0] for job in jobs if cluster_of(job) == cluster]
+            answer = run(["scancel", *where(cluster), *numbers])
+            if answer.code != 0 and "invalid job id" not in answer.words.lower():
+                raise answer.unreachable()
 
     def log(self, script: Path, job: str | None) -> Path | None:
         given = value(options(script, "#SBATCH"), "-o", "--output") or "slurm-%j.out"
-        return Path(re.sub(r"%[jA]", job, given)) if job else None if "%" in given else Path(given)
+        return file_name(given, (job or "").partition(";")[0], self._names.get(job or "", ""))
 
 
-def parse_queue(text: str) -> list[Live]:
-    """The lines of squeue, by COLUMNS. Lines of another form (messages) and jobs that have ended are left out."""
+def cluster_of(job: str) -> str:
+    """The cluster in an id as `sbatch --parsable` prints it, `123;beta`; empty for the own one."""
+    return job.partition(";")[2]
+
+
+def where(cluster: str) -> list[str]:
+    return ["-M", cluster] if cluster else []
+
+
+def file_name(given: str, job: str, name: str) -> Path | None:
+    """A file name as Slurm expands it for a batch job (sbatch(1), filename pattern; slurmstepd/fname.c).
+
+    None where it depends on what is not known (yet). A backslash stands for "as it is", and is dropped.
+    """
+    if "\\" in given:
+        return Path(given.replace("\\", ""))
+    symbols = {"j": job, "J": job, "A": job, "x": name, "u": user(), "n": "0", "t": "0", "a": str(NO_ARRAY)}
+    known = True
+
+    def expanded(found: re.Match[str]) -> str:
+        nonlocal known
+        text = symbols.get(found[2], "")
+        known &= bool(text)
+        return text.zfill(min(int(found[1] or 0), 10)) if found[2] in "jJAnta" else text
+
+    path = re.sub(r"%(\d*)([jJAxuntaNs])|%(%)", lambda m: "%" if m[3] else expanded(m), given)
+    return Path(path) if known else None
+
+
+def parse_queue(text: str, cluster: str = "") -> list[Live]:
+    """The lines of squeue, by COLUMNS, of a cluster, or of those that it names in lines of their own.
+
+    Lines of another form (messages) and jobs that have ended are left out.
+    """
     jobs = []
     for line in text.splitlines():
+        if found := re.fullmatch(r"CLUSTER: *(\S+)", line.strip()):
+            cluster = found[1]
         parts = line.strip().split("|")
-        if len(parts) >= 5 and parts[0].split("_")[0].isdigit():
+        if len(parts) >= 5 and ARRAY_JOB.fullmatch(parts[0]):
             # a name may contain the separator: count from both ends
             job, name, state, reason = parts[0], "|".join(parts[1:-3]), parts[-3], parts[-1]
             if state not in ENDED:
+                job = f"{job};{cluster}" if cluster else job
                 jobs.append(Live(job, name, state_of(state, reason), reason))
     return jobs
 
