@@ -1,7 +1,8 @@
 """The definitions both sides use: throughput, warm-up, intervals, efficiency, verdict. Written once, here.
 
-A "steps" frame holds rows of steps.parquet (bnn.records.steps). A step's wall time is that of its slowest rank:
-synchronous training goes on when the last rank is done.
+A "steps" frame holds rows of steps.parquet (bnn.records.steps). A step lasts from its start to that of the next one;
+evaluations and checkpoints between them are in no step. Its wall time is that of its slowest rank: synchronous training
+goes on when the last rank is done.
 """
 
 from __future__ import annotations

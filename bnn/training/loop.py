@@ -51,6 +51,7 @@ def train(
     for step in range(run.first_step, run.steps):
         mark("warmup" if step - run.first_step < settings.warmup_steps else "steady")
         if step - run.first_step == settings.warmup_steps:
+            clock.stop()
             recorder.flush()  # a GPU may still have steps of the warm-up in its queue
             meter.resume()
         clock.start()
@@ -62,8 +63,9 @@ def train(
         if recorder.failed_step is not None:
             break
         if schedule.ends_epoch(step) and step + 1 < run.steps:
-            end_epoch(run, step + 1, meter)
+            end_epoch(run, step + 1, meter, clock)
 
+    clock.stop()
     recorder.flush()
     meter.pause()
     if recorder.failed_step is None:
@@ -78,13 +80,17 @@ def train(
     return finish(run, process_start, training_start, energy)
 
 
-def end_epoch(run: Run, done: int, meter: EnergyMeter) -> None:
-    """Between two epochs, after `done` steps: held-out metrics and a checkpoint, where they are due."""
+def end_epoch(run: Run, done: int, meter: EnergyMeter, clock: StepClock) -> None:
+    """Between two epochs, after `done` steps: held-out metrics and a checkpoint, where they are due.
+
+    The last step ends before that, so that neither is in any step.
+    """
     epoch, settings = run.schedule.epoch(done), run.settings
     evaluating = settings.evaluate == "epoch"
     saving = settings.checkpoint_epochs > 0 and epoch % settings.checkpoint_epochs == 0
     if not (evaluating or saving):
         return
+    clock.stop()
     run.recorder.flush()
     with meter.paused():
         if evaluating:

@@ -21,7 +21,7 @@ def steps_frame(seconds_by_rank: list[list[float]], warmup: int = 2, batch: int 
                 "phase": metrics.WARMUP if step < warmup else metrics.STEADY, "rank": rank,
                 "ranks": len(seconds_by_rank), "started_at": 1000.0 + step, "samples": batch, "seconds": value,
                 "seconds_data": 0.0, "seconds_forward": value, "seconds_backward": 0.0, "seconds_exchange": 0.0,
-                "seconds_optimizer": 0.0, "loss": 1.0, "nll": 1.0, "kl": 0.0, "beta": 1.0,
+                "seconds_optimizer": 0.0, "seconds_between": 0.0, "loss": 1.0, "nll": 1.0, "kl": 0.0, "beta": 1.0,
                 "accuracy": step / 10, "accuracy_running": step / 20,
             })  # fmt: skip
     return pd.DataFrame(rows, columns=STEPS.names)

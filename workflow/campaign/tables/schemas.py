@@ -13,7 +13,7 @@ LABEL_KEYS = tuple(column.name for column in LABELS)
 
 CELLS = TableSchema(
     name="cells",
-    version=2,
+    version=3,
     columns=(
         *IDENTITY,
         *LABELS,
@@ -29,13 +29,14 @@ CELLS = TableSchema(
         Column("throughput_paper_std", "float64", "samples/s", "standard deviation of those rates over all steps"),
         Column("steady_steps", "int64", "steps", "steps after warm-up"),
         Column("coefficient_of_variation", "float64", "fraction", "standard deviation / mean of steady step times"),
-        Column("step_seconds", "float64", "s", "mean wall time of a steady step, of its slowest rank"),
+        Column("step_seconds", "float64", "s", "mean time from a steady step to the next, of its slowest rank"),
         Column("epoch_seconds", "float64", "s", "one pass over the training set at the steady throughput"),
         Column("seconds_data", "float64", "s", "mean per steady step, all ranks: fetching the batch"),
         Column("seconds_forward", "float64", "s", "mean per steady step, all ranks: forward pass and loss"),
         Column("seconds_backward", "float64", "s", "mean per steady step, all ranks: backward pass"),
         Column("seconds_exchange", "float64", "s", "mean per steady step, all ranks: waiting for gradients"),
         Column("seconds_optimizer", "float64", "s", "mean per steady step, all ranks: parameter update"),
+        Column("seconds_between", "float64", "s", "mean per steady step, all ranks: the rest, until the next step"),
         Column("seconds_total", "float64", "s", "wall time of the run, start-up included, on rank 0"),
         Column("seconds_startup", "float64", "s", "of these: before the first step"),
         Column("seconds_training", "float64", "s", "of these: all steps"),
