@@ -86,8 +86,9 @@ def test_t_interval_of_two_repeats_by_hand():
     assert interval.high == pytest.approx(math.exp(1 + half), rel=1e-6)
 
 
-def test_many_repeats_are_bootstrapped_and_one_has_no_interval():
-    assert metrics.repeats_interval([1.0, 2.0, 3.0, 4.0, 5.0]).method == "bootstrap of the median"
+def test_many_repeats_have_order_statistics_and_one_has_no_interval():
+    assert metrics.repeats_interval([1.0, 2.0, 3.0, 4.0, 5.0]).method == "t-interval on log"
+    assert metrics.repeats_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).method == "order statistics of the median"
     assert math.isnan(metrics.repeats_interval([3.0]).low)
     with pytest.raises(ValueError, match="positive"):
         metrics.repeats_interval([])
