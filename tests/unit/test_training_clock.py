@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from bnn.engine import SingleEngine
 from bnn.errors import UserError
@@ -130,3 +131,39 @@ def test_steps_of_an_earlier_version_are_read_and_say_what_they_lack(tmp_path: P
         )
         with pytest.raises(UserError, match=f"version {version.replace('?', '.')}, expected steps version 2"):
             read_table(tmp_path / "other.parquet", STEPS)
+
+
+def test_on_a_gpu_a_step_ends_with_the_event_that_starts_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events of a made-up GPU, a millisecond apart; the host waits for none before it is asked for seconds."""
+    waited: list[object] = []
+
+    class Event:
+        count = 0
+
+        def __init__(self, enable_timing: bool = False) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            Event.count += 1
+            self.at = float(Event.count)
+
+        def synchronize(self) -> None:
+            waited.append(self)
+
+        def elapsed_time(self, other: Event) -> float:
+            return other.at - self.at
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    clock, timings = StepClock("cuda"), []
+    for _ in range(2):
+        clock.start()
+        timings.append(clock.timing)
+        for _ in PARTS:
+            clock.lap()
+    clock.stop()
+    assert not waited
+    assert Event.count == 2 * (1 + len(PARTS)) + 1  # one event ends a step and starts the next
+    assert timings[0].marks[-1] is timings[1].marks[0]
+    for timing in timings:
+        assert timing.seconds() == pytest.approx({"seconds": 0.006} | dict.fromkeys(NAMED, 0.001))
+    assert waited == [timing.marks[-1] for timing in timings]
