@@ -45,7 +45,9 @@ class Heartbeat:
         self.moved = time.time()
         self._out, self._period = out, period
         self._host, self._pid = socket.gethostname(), os.getpid()
-        self._first_step, self._batch_size, self._loop_start = 0, 0, 0.0
+        self._first_step, self._batch_size = 0, 0
+        # seconds in steps until the last pause, and since when they go on; one tuple, since two threads look at it
+        self._stepping: tuple[float, float | None] = (0.0, None)
         self._done = False
         self._quit = threading.Event()
         self._thread: threading.Thread | None = None
@@ -64,8 +66,22 @@ class Heartbeat:
     def begin(self, attempt: int, first_step: int, steps: int, batch_size: int) -> None:
         """The steps `first_step` to `steps` (the last excluded) of this attempt begin; samples are counted from now."""
         self.attempt, self.steps = attempt, steps
-        self._first_step, self._batch_size, self._loop_start = first_step, batch_size, time.time()
+        self._first_step, self._batch_size = first_step, batch_size
+        self._stepping = (0.0, time.time())
         self.advance(first_step)
+
+    def pause(self) -> None:
+        """What comes now belongs to no step (an evaluation, a checkpoint): the rate leaves its time out."""
+        self._stepping = (self._seconds(time.time()), None)
+
+    def resume(self) -> None:
+        """Steps go on."""
+        self._stepping = (self._stepping[0], time.time())
+
+    def _seconds(self, now: float) -> float:
+        """Seconds in steps of this attempt."""
+        before, since = self._stepping
+        return before if since is None else before + now - since
 
     def record(self) -> HeartbeatRecord:
         """What is written now. Raises ValueError while the rank is not known."""
@@ -82,7 +98,7 @@ class Heartbeat:
             part=self.part,
             moved=self.moved,
             beat=now,
-            samples_per_second=samples / max(now - self._loop_start, 1e-9) if samples else None,
+            samples_per_second=samples / max(self._seconds(now), 1e-9) if samples else None,
             done=self._done,
         )
 

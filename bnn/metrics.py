@@ -1,7 +1,8 @@
 """The definitions both sides use: throughput, warm-up, intervals, efficiency, verdict. Written once, here.
 
-A "steps" frame holds rows of steps.parquet (bnn.records.steps). A step's wall time is that of its slowest rank:
-synchronous training goes on when the last rank is done.
+A "steps" frame holds rows of steps.parquet (bnn.records.steps). A step lasts from its start to that of the next one;
+evaluations and checkpoints between them are in no step. Its wall time is that of its slowest rank: synchronous training
+goes on when the last rank is done.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 WARMUP = "warmup"
 STEADY = "steady"
-# Below this many repeats an interval is a t-interval on the logarithm; from it on, a bootstrap.
-FEW_REPEATS = 5
+# Below this many values order statistics give no interval of 95%: it is Student's t on the logarithm.
+FEW_REPEATS = 6
+T_ON_LOG, ORDER_STATISTICS = "t-interval on log", "order statistics of the median"
 # Below this mean standard deviation of a probability over draws, the draws are called alike.
 ALIKE = 1e-3
 # Seconds by which the difference of two readings of a CPU's time may be off: a tick of 1/100 s at each end.
@@ -143,32 +145,75 @@ def time_to_accuracy(steps: pd.DataFrame, target: float, column: str, epochs_com
     return float(elapsed[hits[0]]) if len(hits) else None
 
 
-def repeats_interval(values: Sequence[float], seed: int = 0) -> Interval:
-    """Geometric centre of positive repeated measurements with its 95% interval.
+def repeats_interval(values: Sequence[float]) -> Interval:
+    """Median of what positive repeated measurements are drawn from, with its 95% interval; `values` in order of time.
 
-    With fewer than FEW_REPEATS values a t-interval on the logarithm (one value: no interval); else the median with a
-    percentile bootstrap. Raises ValueError without values or with one that is not positive.
+    docs/intervals.md says what it covers, by simulation. The value, always within the interval, is the geometric mean
+    of fewer than FEW_REPEATS values, else their median on the logarithm, so that a / b and b / a agree. Raises
+    ValueError without values or with one that is not positive.
     """
-    from scipy import stats
-
     data = np.asarray(values, dtype=float)
     if data.size == 0 or not np.all(data > 0):
         raise ValueError("an interval needs positive values")
-    logs = np.log(data)
     if data.size == 1:
         return Interval(float(data[0]), math.nan, math.nan, "single value")
-    if data.size < FEW_REPEATS:
-        centre = logs.mean()
-        half = stats.t.ppf(0.975, data.size - 1) * logs.std(ddof=1) / math.sqrt(data.size)
-        return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half), "t-interval on log")
-    generator = np.random.default_rng(seed)
-    medians = np.median(generator.choice(data, size=(4000, data.size)), axis=1)
-    low, high = np.quantile(medians, (0.025, 0.975))
-    return Interval(float(np.median(data)), float(low), float(high), "bootstrap of the median")
+    centre, low, high = (float(end[0]) for end in np.exp(log_intervals(np.log(data)[None])))
+    return Interval(centre, low, high, T_ON_LOG if data.size < FEW_REPEATS else ORDER_STATISTICS)
+
+
+def log_intervals(logs: np.ndarray) -> np.ndarray:
+    """Centres and ends of the 95% intervals of many samples at once, (3, m), from their logarithms, (m, n), n > 1.
+
+    Fewer than FEW_REPEATS values allow no interval of 95% without an assumption: Student's t about their mean, which
+    takes their noise for symmetric. From there on the interval of the median by order statistics, interpolated between
+    the ranks whose coverage is next above and below (Hettmansperger and Sheather, Statistics & Probability Letters 4,
+    1986), at a confidence raised by what the values' autocorrelation asks for.
+    """
+    from scipy import special
+
+    count = logs.shape[1]
+    if count < FEW_REPEATS:
+        centre = logs.mean(axis=1)
+        half = special.stdtrit(count - 1, 0.975) * logs.std(axis=1, ddof=1) / math.sqrt(count)
+        return np.stack([centre, centre - half, centre + half])
+    confidence = 2 * special.ndtr(special.ndtri(0.975) * np.sqrt(variance_inflation(logs))) - 1
+    ranks = np.arange(1, count // 2 + 1)
+    covered = np.append(1 - 2 * special.bdtr(ranks - 1, count, 0.5), 0.0)  # by the values of rank d and n + 1 - d
+    index = np.clip((covered[None, :-1] >= confidence[:, None]).sum(axis=1) - 1, 0, None)
+    rank, above, below = ranks[index], covered[index], covered[index + 1]
+    share = np.clip((above - confidence) / (above - below), 0, 1)
+    weight = (count - rank) * share / (rank + (count - 2 * rank) * share)
+    ordered = np.sort(logs, axis=1)
+    rows, inner = np.arange(len(logs)), np.minimum(rank, count - 1)
+    low = (1 - weight) * ordered[rows, rank - 1] + weight * ordered[rows, inner]
+    high = (1 - weight) * ordered[rows, count - rank] + weight * ordered[rows, count - 1 - inner]
+    centre = np.median(logs, axis=1)
+    # equal values differ by rounding once they are weighted
+    return np.stack([centre, np.minimum(low, centre), np.maximum(high, centre)])
+
+
+def variance_inflation(logs: np.ndarray) -> np.ndarray:
+    """Variance of a median of these successive values over that of as many independent ones, (m,), of (m, n).
+
+    An autoregression of first order, by the lag-1 correlation of ranks, less its bias in short series (Marriott and
+    Pope, Biometrika 41, 1954); a median follows the values' signs, whose correlation is 2/pi arcsin(rho) under normal
+    noise. Never below 1: what looks alternating is taken for independent.
+    """
+    from scipy import stats
+
+    count = logs.shape[1]
+    ranks = stats.rankdata(logs, axis=1) - (count + 1) / 2
+    spread = np.maximum((ranks**2).sum(axis=1), 1e-12)
+    rho = (ranks[:, 1:] * ranks[:, :-1]).sum(axis=1) / spread
+    rho = np.clip(rho + (1 + 3 * rho) / count, 0, 0.9)
+    rho[ranks.any(axis=1) == 0] = 0  # nothing varies
+    lags = np.arange(1, count)
+    inflation: np.ndarray = 1 + 4 / math.pi * ((1 - lags / count) * np.arcsin(rho[:, None] ** lags)).sum(axis=1)
+    return inflation
 
 
 def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
-    """Ratio of two sets of repeats, paired by repeat: the interval is that of the pairs' ratios.
+    """Ratio of two sets of repeats, paired by repeat, in order of time: the interval is that of the pairs' ratios.
 
     Raises ValueError when the sets are not of one length: unpaired repeats have no paired ratio.
     """

@@ -130,7 +130,8 @@ class BayesianTorch:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return Measured(time.perf_counter() - start, None, float(loss.detach()))
+        value = float(loss.detach())
+        return Measured(time.perf_counter() - start, None, value)
 
     def noise_and_kl(self) -> float | None:
         """Not to be told from outside."""

@@ -52,7 +52,10 @@ class Subject(Protocol):
         """resolved, parameters_total, versions, notes: see bnn.records.bench.WorkerFacts."""
 
     def step(self) -> Measured:
-        """One full training step on a batch that is there already; its value is the loss (nats)."""
+        """One full training step on a batch that is there already; its value is the loss (nats).
+
+        Its seconds last until the next step could start: the loss has been read.
+        """
 
     def noise_and_kl(self) -> float | None:
         """Seconds of a step that noise, KL and its gradient take; None where that cannot be told. Asked last."""

@@ -19,7 +19,9 @@ BENCH = TableSchema(
         Column("width", "float64", "", "factor on hidden channels; 1 is the paper's network"),
         Column("batch", "int64", "samples", "training examples per step; null for inference"),
         Column("threads", "int32", "", "threads of every worker"),
-        Column("implementation", "string", "", "what was measured; cnn-best repeats the rows of its faster candidate"),
+        Column(
+            "implementation", "string", "", "what was measured; cnn-best repeats later rounds of its faster candidate"
+        ),
         Column("resolved", "string", "", "what cnn-best or an automatic choice came to, else as implementation"),
         Column("round", "int32", "", "round of the interleaved run, from 0; ratios are taken within a round"),
         Column("position", "int32", "", "place of this implementation in the order of its round, from 0"),

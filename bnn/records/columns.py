@@ -28,11 +28,19 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """A Parquet table: name, version (raised when a column changes its meaning) and columns."""
+    """A Parquet table: name, version (raised when a column changes its meaning) and columns.
+
+    `oldest`: files from this version on are read, too; columns that they lack are null. None: this version only.
+    """
 
     name: str
     version: int
     columns: tuple[Column, ...]
+    oldest: int | None = None
+
+    def reads(self, name: str, version: str) -> bool:
+        """Whether a file that says so of itself can be read as this table."""
+        return name == self.name and version in map(str, range(self.oldest or self.version, self.version + 1))
 
     @property
     def names(self) -> list[str]:
@@ -101,8 +109,11 @@ def read_table(path: Path, schema: TableSchema) -> pd.DataFrame:
         raise UserError(f"{path}: not a readable Parquet file ({error})") from None
     metadata = table.schema.metadata or {}
     name, version = metadata.get(b"schema", b"?").decode(), metadata.get(b"schema_version", b"?").decode()
-    if (name, version) != (schema.name, str(schema.version)):
+    if not schema.reads(name, version):
         raise UserError(
             f"{path}: holds table {name} version {version}, expected {schema.name} version {schema.version}"
         )
+    for column in schema.columns:
+        if column.name not in table.column_names and version != str(schema.version):
+            table = table.append_column(column.name, pa.nulls(len(table), pa.type_for_alias(column.type)))
     return table.to_pandas()

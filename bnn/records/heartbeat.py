@@ -39,7 +39,7 @@ class HeartbeatRecord(BaseModel):
     moved: float = Field(description="when step or part last changed, or a long part reported progress, s since 1970")
     beat: float = Field(description="when this was written, s since 1970")
     samples_per_second: float | None = Field(
-        None, description="samples/s of this rank alone since the first step of this attempt, everything included"
+        None, description="samples/s of this rank alone in the steps of this attempt, warm-up included"
     )
     done: bool = Field(False, description="the rank has left the run, well or not: nothing more will be written")
 

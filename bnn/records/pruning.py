@@ -23,7 +23,8 @@ LEVEL = Column("level", "int64", "", "level of the sweep, from 0, in the order a
 
 PRUNING = TableSchema(
     name="pruning",
-    version=1,
+    version=2,  # 1: the fastest form was picked on the rounds that time it
+    oldest=1,
     columns=(
         LEVEL,
         PERCENT,
@@ -49,15 +50,22 @@ PRUNING = TableSchema(
         Column("calibration_error", "float64", "", "expected calibration error of the Monte-Carlo mean, 15 bins"),
         Column("predictive_entropy", "float64", "nats", "mean over images"),
         Column("mutual_information", "float64", "nats", "mean over images"),
-        Column("form", "string", "", "the fastest form, by measurement: dense, csr, compact, compact-csr"),
-        Column("seconds", "float64", "s", "median time of `timed_draws` draws of one block of images, fastest form"),
-        Column("seconds_dense", "float64", "s", "the same in the dense form"),
+        Column("form", "string", "", "the fastest form, by rounds of its own: dense, csr, compact, compact-csr"),
+        Column(
+            "seconds",
+            "float64",
+            "s",
+            "median time of `timed_draws` draws of one block of images, fastest form, in later rounds",
+        ),
+        Column(
+            "seconds_dense", "float64", "s", "dense form; a form that is not the fastest: in the rounds that choose"
+        ),
         Column("seconds_csr", "float64", "s", "in the sparse form; null where it was not measured"),
         Column("seconds_compact", "float64", "s", "dead units removed, dense; null where none can be removed"),
         Column("seconds_compact_csr", "float64", "s", "dead units removed, sparse; null where it was not measured"),
         Column("timed_draws", "int64", "draws", "draws per timing"),
         Column("timed_images", "int64", "images", "images per timed draw"),
-        Column("speedup", "float64", "", "unpruned dense time / time of the fastest form, rounds interleaved, median"),
+        Column("speedup", "float64", "", "unpruned dense time / time of the fastest form, paired by later rounds"),
         Column("speedup_low", "float64", "", "lower end of its 95% interval over rounds"),
         Column("speedup_high", "float64", "", "upper end"),
     ),

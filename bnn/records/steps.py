@@ -4,7 +4,8 @@ from bnn.records.columns import Column, TableSchema
 
 STEPS = TableSchema(
     name="steps",
-    version=1,
+    version=2,  # 1: `seconds` ended with the parameter update
+    oldest=1,
     columns=(
         Column("attempt", "int32", "", "attempt of the job that made this row, from 1"),
         Column("step", "int64", "", "optimizer step since the start of training, from 0"),
@@ -16,12 +17,15 @@ STEPS = TableSchema(
         Column("ranks", "int32", "", "number of ranks"),
         Column("started_at", "float64", "s", "start of the step on this rank's clock, seconds since 1970"),
         Column("samples", "int64", "samples", "training examples this rank processed in the step"),
-        Column("seconds", "float64", "s", "wall time of the whole step on this rank"),
+        Column("seconds", "float64", "s", "wall time on this rank from the start of the step to that of the next"),
         Column("seconds_data", "float64", "s", "of these: fetching the batch"),
         Column("seconds_forward", "float64", "s", "of these: noise, forward pass and loss"),
         Column("seconds_backward", "float64", "s", "of these: backward pass (overlaps the gradient exchange)"),
         Column("seconds_exchange", "float64", "s", "of these: waiting for gradients after the backward pass"),
         Column("seconds_optimizer", "float64", "s", "of these: the parameter update"),
+        Column(
+            "seconds_between", "float64", "s", "of these: the rest, until the next step; null: not counted (version 1)"
+        ),
         Column("loss", "float64", "nats", "mean negative log likelihood + beta * KL / N on this rank's batch"),
         Column("nll", "float64", "nats", "mean negative log likelihood of this rank's batch, one draw"),
         Column("kl", "float64", "nats", "KL(posterior || prior), summed over all weights; 0 for a CNN"),

@@ -51,12 +51,13 @@ def train(
     training_start = time.time()
 
     for step in range(run.first_step, run.steps):
+        if step - run.first_step == settings.warmup_steps:
+            clock.stop()
+            recorder.flush()  # a GPU may still have steps of the warm-up in its queue
+            meter.resume()
         phase = "warmup" if step - run.first_step < settings.warmup_steps else "steady"
         mark(phase)
         neighbours.enter(phase)
-        if step - run.first_step == settings.warmup_steps:
-            recorder.flush()  # a GPU may still have steps of the warm-up in its queue
-            meter.resume()
         clock.start()
         images, labels = next(source)
         clock.lap()
@@ -66,8 +67,9 @@ def train(
         if recorder.failed_step is not None:
             break
         if schedule.ends_epoch(step) and step + 1 < run.steps:
-            end_epoch(run, step + 1, meter, neighbours)
+            end_epoch(run, step + 1, meter, clock, neighbours)
 
+    clock.stop()
     recorder.flush()
     meter.pause()
     if recorder.failed_step is None:
@@ -84,13 +86,17 @@ def train(
     return finish(run, process_start, training_start, energy, gather_neighbours(engine, neighbours))
 
 
-def end_epoch(run: Run, done: int, meter: EnergyMeter, neighbours: NeighbourMeter) -> None:
-    """Between two epochs, after `done` steps: held-out metrics and a checkpoint, where they are due."""
+def end_epoch(run: Run, done: int, meter: EnergyMeter, clock: StepClock, neighbours: NeighbourMeter) -> None:
+    """Between two epochs, after `done` steps: held-out metrics and a checkpoint, where they are due.
+
+    The last step ends before that, so that neither is in any step.
+    """
     epoch, settings = run.schedule.epoch(done), run.settings
     evaluating = settings.evaluate == "epoch"
     saving = settings.checkpoint_epochs > 0 and epoch % settings.checkpoint_epochs == 0
     if not (evaluating or saving):
         return
+    clock.stop()
     run.recorder.flush()
     with meter.paused():
         if evaluating:

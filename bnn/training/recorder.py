@@ -15,8 +15,9 @@ from bnn.metrics import STEADY, WARMUP
 from bnn.records import STEPS
 from bnn.training.clock import Timing
 
-# A GPU's loss and event times are read this many steps later, so that reading them does not stall the step.
-GPU_LAG = 8
+# A step ends with the next one's start, hence its row is made one step later. A GPU's loss and event times are read
+# this many steps later, so that reading them does not stall the step.
+CPU_LAG, GPU_LAG = 1, 8
 PROGRESS_SECONDS = 5.0
 
 
@@ -44,7 +45,7 @@ class Recorder:
         self.failed_step: int | None = None
         self._earlier = earlier
         self._cuda = device == "cuda"
-        self._pending: deque[tuple[int, int, float, Timing, Tensor, torch.cuda.Event | None]] = deque()
+        self._pending: deque[tuple[int, int, float, Timing, list[float] | Tensor, torch.cuda.Event | None]] = deque()
         accuracies = [] if earlier is None else earlier.sort_values("step")["accuracy"].tolist()
         self._accuracy_sum, self._accuracy_count = 0.0, 0
         for accuracy in accuracies:
@@ -52,34 +53,45 @@ class Recorder:
         self._last_line = time.monotonic()
 
     def add(self, step: int, epoch: int, beta: float, timing: Timing, metrics: Tensor) -> None:
-        """Take a step's timing and its device tensor [nll, kl, loss, accuracy, finite on all ranks]."""
+        """Take a step's timing and its device tensor [nll, kl, loss, accuracy, finite on all ranks].
+
+        On a CPU `failed_step` is known at once.
+        """
+        values: list[float] | Tensor
         copied = None
         if self._cuda:
             host = torch.empty(metrics.shape, dtype=metrics.dtype, pin_memory=True)
             host.copy_(metrics, non_blocking=True)
-            metrics, copied = host, torch.cuda.Event()
+            values, copied = host, torch.cuda.Event()
             copied.record()
-        self._pending.append((step, epoch, beta, timing, metrics, copied))
-        while len(self._pending) > (GPU_LAG if self._cuda else 0):
+        else:
+            values = metrics.tolist()
+            self._judge(step, values)
+        self._pending.append((step, epoch, beta, timing, values, copied))
+        while len(self._pending) > (GPU_LAG if self._cuda else CPU_LAG):
             self._settle()
 
     def flush(self) -> None:
-        """Read whatever is still due."""
+        """Read whatever is still due; the last step must have ended."""
         while self._pending:
             self._settle()
+
+    def _judge(self, step: int, values: list[float]) -> None:
+        if values[-1] < 1 and self.failed_step is None:
+            self.failed_step = step
 
     def _count(self, accuracy: float) -> None:
         self._accuracy_sum += accuracy
         self._accuracy_count += 1
 
     def _settle(self) -> None:
-        step, epoch, beta, timing, metrics, copied = self._pending.popleft()
+        step, epoch, beta, timing, read, copied = self._pending.popleft()
         if copied is not None:
             copied.synchronize()  # the last thing queued in that step: the metrics are here, and its events are over
         seconds = timing.seconds()
-        nll, kl, loss, accuracy, finite = metrics.tolist()
-        if finite < 1 and self.failed_step is None:
-            self.failed_step = step
+        values = read if isinstance(read, list) else read.tolist()
+        self._judge(step, values)
+        nll, kl, loss, accuracy, _ = values
         self._count(accuracy)
         facts = self.facts
         self.rows.append({

@@ -36,7 +36,7 @@ def test_one_process_leaves_every_record_and_nothing_else(tmp_path):
     assert (summary.steps, summary.steps_per_epoch, summary.epochs_completed, summary.samples) == (24, 12, 2, 192)
     assert steps["phase"].value_counts().to_dict() == {"steady": 22, "warmup": 2}
     assert [e.step for e in summary.evaluations] == [12, 24]
-    parts = ["data", "forward", "backward", "exchange", "optimizer"]
+    parts = ["data", "forward", "backward", "exchange", "optimizer", "between"]
     np.testing.assert_allclose(steps[[f"seconds_{p}" for p in parts]].sum(axis=1), steps["seconds"], rtol=1e-9)
     assert summary.throughput.steady == pytest.approx(8 * 22 / steps.query("phase == 'steady'")["seconds"].sum())
     assert (steps["loss"] - steps["nll"] - steps["kl"] / 96).abs().max() < 1e-3

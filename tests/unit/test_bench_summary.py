@@ -44,7 +44,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     ratio = summary.paired_ratio(rows, "bnn-flipout", "cnn")
     assert ratio is not None
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((1.1, 1.1, 1.1))
-    assert ratio.method == "bootstrap of the median"
+    assert ratio.method == "order statistics of the median"
     assert summary.paired_ratio(rows, "tfp", "cnn") is None
     assert summary.paired_ratio(rows, "cnn", "cnn") is None
 

@@ -21,7 +21,7 @@ def steps_frame(seconds_by_rank: list[list[float]], warmup: int = 2, batch: int 
                 "phase": metrics.WARMUP if step < warmup else metrics.STEADY, "rank": rank,
                 "ranks": len(seconds_by_rank), "started_at": 1000.0 + step, "samples": batch, "seconds": value,
                 "seconds_data": 0.0, "seconds_forward": value, "seconds_backward": 0.0, "seconds_exchange": 0.0,
-                "seconds_optimizer": 0.0, "loss": 1.0, "nll": 1.0, "kl": 0.0, "beta": 1.0,
+                "seconds_optimizer": 0.0, "seconds_between": 0.0, "loss": 1.0, "nll": 1.0, "kl": 0.0, "beta": 1.0,
                 "accuracy": step / 10, "accuracy_running": step / 20,
             })  # fmt: skip
     return pd.DataFrame(rows, columns=STEPS.names)
@@ -86,8 +86,9 @@ def test_t_interval_of_two_repeats_by_hand():
     assert interval.high == pytest.approx(math.exp(1 + half), rel=1e-6)
 
 
-def test_many_repeats_are_bootstrapped_and_one_has_no_interval():
-    assert metrics.repeats_interval([1.0, 2.0, 3.0, 4.0, 5.0]).method == "bootstrap of the median"
+def test_many_repeats_have_order_statistics_and_one_has_no_interval():
+    assert metrics.repeats_interval([1.0, 2.0, 3.0, 4.0, 5.0]).method == "t-interval on log"
+    assert metrics.repeats_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).method == "order statistics of the median"
     assert math.isnan(metrics.repeats_interval([3.0]).low)
     with pytest.raises(ValueError, match="positive"):
         metrics.repeats_interval([])

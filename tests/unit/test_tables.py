@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn.errors import UserError
-from bnn.records import read_table, write_table
+from bnn.records import STEPS_FILE, read_table, write_table
+from bnn.records.pruning import PRUNING
 from campaign.statistics import paired, pooled_std, ratio_sigma, worse
 from campaign.tables import TABLES, build_tables
 from campaign.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
@@ -105,6 +107,30 @@ def test_records_of_other_settings_are_invalid(tmp_path):
     row = only(build_tables(plan([entry()]), tmp_path)["cells"])
     assert row["verdict"] == "INVALID"
     assert "other settings" in row["reasons"]
+
+
+def test_steps_of_an_earlier_version_are_read_and_warned_of(tmp_path):
+    """Their seconds end with the update: such a cell must not stand beside others without a word."""
+    new, old = entry(repeat=1), entry(repeat=2)
+    write_cell(tmp_path, old, seconds=0.5)
+    (path,) = tmp_path.rglob(STEPS_FILE)
+    table = pq.read_table(path).drop_columns(["seconds_between"])
+    pq.write_table(table.replace_schema_metadata({"schema": "steps", "schema_version": "1"}), path)
+    write_cell(tmp_path, new, seconds=0.5)
+    cells = build_tables(plan([new, old]), tmp_path)["cells"]
+    before, after = only(cells, repeat=2), only(cells, repeat=1)
+    assert (before["verdict"], before["counted"], after["verdict"]) == ("WARN", True, "OK")
+    assert before["reasons"] == "recorded by an earlier version: seconds between steps are not counted"
+    assert math.isnan(before["seconds_between"])
+    assert after["seconds_between"] == pytest.approx(0.005, rel=0.1)
+
+
+def test_sweeps_of_an_earlier_version_are_read(tmp_path):
+    types = {c.name: c.type.replace("string", "object") for c in PRUNING.columns}
+    write_table(pd.DataFrame(columns=PRUNING.names).astype(types), tmp_path / "p.parquet", PRUNING)
+    table = pq.read_table(tmp_path / "p.parquet")
+    pq.write_table(table.replace_schema_metadata({"schema": "pruning", "schema_version": "1"}), tmp_path / "p.parquet")
+    assert list(read_table(tmp_path / "p.parquet", PRUNING).columns) == PRUNING.names
 
 
 def test_ratio_is_paired_by_repeat(tmp_path):

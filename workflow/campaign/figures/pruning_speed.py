@@ -51,8 +51,9 @@ def pruning_speed_figure(tables: Tables, context: Context) -> Figure:
     notes = [
         "Above: median time of exact Monte-Carlo draws in each form over that of the unpruned dense network, timed in "
         f"turns ({_range(timed['timed_images'])} images, {_range(timed['timed_draws'])} draws); bars: 95% interval of "
-        "the fastest form over rounds. Below: loss of the Monte-Carlo mean on the same images, paired 95% interval. A "
-        "sweep by unit removes whole channels, neurons and inputs. The first repeat is shown.",
+        "the fastest form over rounds that come after its choice. Below: loss of the Monte-Carlo mean on the same "
+        "images, paired 95% interval. A sweep by unit removes whole channels, neurons and inputs. The first repeat is "
+        "shown.",
         f"Published, not drawn: one draw of FC takes about {paper['reduction']}% less time with {paper['percent']}% "
         "pruned, by operations that cannot leave zeros out.",
         data_note(jobs),

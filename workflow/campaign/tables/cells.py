@@ -15,6 +15,7 @@ from bnn.metrics import STEADY, epoch_seconds, per_step, steady
 from bnn.records import PROVENANCE, STEPS, STEPS_FILE, SUMMARY, Provenance, Summary, read_table
 from bnn.settings import TrainSettings, parse_settings
 from campaign.cell import IDENTITY, Cell
+from campaign.statistics import worse
 from campaign.tables.mpi_records import NO_MPI, read_mpi
 from campaign.tables.schemas import CELLS
 
@@ -28,7 +29,9 @@ DISTURBANCES = (
     "foreign_cores", "foreign_share", "stolen_share", "held_back_share", "involuntary_per_second", "megahertz_mean",
     "throttles", "pressure_memory",
 )  # fmt: skip
-PARTS = ("data", "forward", "backward", "exchange", "optimizer")
+PARTS = ("data", "forward", "backward", "exchange", "optimizer", "between")
+# Records of version 1 of the table steps; such steps are shorter than those that are recorded now.
+WITHOUT_BETWEEN = "recorded by an earlier version: seconds between steps are not counted"
 
 
 class LoadedCell:
@@ -90,7 +93,10 @@ class LoadedCell:
         if self.summary.ranks != self.ranks:
             reasons.insert(0, f"ran on {self.summary.ranks} ranks, planned for {self.ranks}")
             return "INVALID", reasons
-        return self.summary.verdict.status, reasons
+        status = self.summary.verdict.status
+        if self.steps is not None and self.steps["seconds_between"].isna().any():
+            return worse(status, "WARN"), [*reasons, WITHOUT_BETWEEN]
+        return status, reasons
 
 
 def _read(path: Path, model: type[Record]) -> Record:
