@@ -12,11 +12,12 @@ import click
 from bnn import __version__
 from bnn.bench.commands import bench
 from bnn.errors import UserError
-from bnn.heartbeat import Heartbeat, early_rank
+from bnn.heartbeat import Heartbeat
 from bnn.inference.commands import infer
 from bnn.interop.commands import export, import_
 from bnn.launch import json_object, on_ranks, process_start
 from bnn.pruning.commands import prune
+from bnn.ranks import early_rank
 from bnn.settings import TrainSettings, parse_settings, read_settings
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bnn import metrics
+from bnn.device import synchronize
 from bnn.inference.predictor import Predictor
 
 UNPRUNED = "unpruned"
@@ -49,10 +50,12 @@ def measure(forms: dict[str, Predictor], images: Tensor, seed: int) -> Speed:
 
 
 def turn(predictor: Predictor, images: Tensor, draws: int) -> float:
-    """Seconds of that many draws."""
+    """Seconds of that many draws, on a GPU until the last of them is there."""
+    synchronize(predictor.device)
     start = time.perf_counter()
     for _ in predictor.probabilities(0, 0, draws, [images]):
         pass
+    synchronize(predictor.device)
     return time.perf_counter() - start
 
 
