@@ -11,6 +11,7 @@ import click
 
 from bnn import __version__
 from bnn.bench.commands import bench
+from bnn.check.commands import check
 from bnn.errors import UserError
 from bnn.heartbeat import Heartbeat
 from bnn.inference.commands import infer
@@ -89,6 +90,7 @@ def models(names: tuple[str, ...], kind: str | None, width: float) -> None:
 
 
 cli.add_command(bench)
+cli.add_command(check)
 cli.add_command(infer)
 cli.add_command(prune)
 cli.add_command(import_)
