@@ -21,7 +21,7 @@ from bnn.errors import UserError
 @click.option("--launcher", help="what starts them [default: mpiexec -n RANKS]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("bnn-check.json"), show_default=True)
 def check(device: str, ranks: int, launcher: str | None, out: Path) -> None:
-    """Check numbers, ranks, whole runs and energy on this machine; OUT is a file to send: versions, rows, faults' logs."""
+    """Check numbers, ranks, whole runs and energy here; OUT is a file to send: versions, rows, logs of faults."""
     from bnn.check.outcome import FAULT, Context, Outcome
     from bnn.check.plan import CHECKS, Check
     from bnn.check.run import run_checks

@@ -115,9 +115,9 @@ def compare(first: dict[str, Tensor], second: dict[str, Tensor], device: str) ->
     """The largest distance of two runs' tensors: none on a CPU; on a GPU some sums may be of another order."""
     if first.keys() != second.keys():
         raise FaultError("the resumed run has other tensors")
-    for name in first:
-        agree(f"after the resumption {name}", second[name], first[name], 0.0 if device == "cpu" else 1e-4)
-    return max(distance(second[name], first[name]) for name in first)
+    for name, tensor in first.items():
+        agree(f"after the resumption {name}", second[name], tensor, 0.0 if device == "cpu" else 1e-4)
+    return max(distance(second[name], tensor) for name, tensor in first.items())
 
 
 def resume(context: Context) -> str:
