@@ -11,8 +11,9 @@ import click
 
 from bnn import __version__
 from bnn.bench.commands import bench
+from bnn.check.commands import check
 from bnn.errors import UserError
-from bnn.heartbeat import Heartbeat, early_rank
+from bnn.heartbeat import Heartbeat
 from bnn.inference.commands import infer
 from bnn.interop.commands import export, import_
 from bnn.launch import (
@@ -27,6 +28,7 @@ from bnn.launch import (
 )
 from bnn.options import Known, dataset_names, model_names, setting_options
 from bnn.pruning.commands import prune
+from bnn.ranks import early_rank
 from bnn.settings import TrainSettings, parse_settings, read_settings
 
 
@@ -92,6 +94,7 @@ def models(names: tuple[str, ...], kind: str | None, width: float) -> None:
 
 
 cli.add_command(bench)
+cli.add_command(check)
 cli.add_command(infer)
 cli.add_command(prune)
 cli.add_command(import_)

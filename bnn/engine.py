@@ -15,12 +15,7 @@ import torch
 from torch import Tensor
 
 from bnn.errors import UserError
-
-# Where launchers say which rank this process is (MPICH and Cray PALS, Open MPI, Slurm, torchrun).
-# (SLURM_NTASKS would not do: it is also set in a batch script, which is no rank.)
-RANK_VARIABLES = (("RANK", "WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-                  ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))  # fmt: skip
-LOCAL_RANK_VARIABLES = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+from bnn.ranks import launched, local_rank, machine, refuse_several
 
 
 def flat(tensor: Tensor) -> Tensor:
@@ -168,15 +163,23 @@ class TorchEngine(Engine):
 
     def __init__(self, settings: LaunchSettings) -> None:
         import torch.distributed as dist
+        from torch.distributed.rendezvous import rendezvous
 
-        self.rank, self.size = launched_rank()
-        self.local_rank = next((int(os.environ[v]) for v in LOCAL_RANK_VARIABLES if v in os.environ), self.rank)
+        told = launched()
+        if told.size is None:
+            raise UserError(
+                f"engine torch: {told.launcher} does not say how many ranks there are; set RANK, WORLD_SIZE, LOCAL_RANK"
+            )
+        self.rank, self.size = told.rank, told.size
         if self.size > 1 and "MASTER_ADDR" not in os.environ:
             raise UserError("engine torch: MASTER_ADDR and MASTER_PORT must name rank 0's host and a free port")
         self._dist = dist
+        self._device = torch.device(settings.device)  # what the backend takes; of several GPUs the current one
         if self.size > 1:
+            store, _, _ = next(rendezvous("env://", rank=self.rank, world_size=self.size))
+            self.local_rank = neighbours_before(store, self.rank)
             backend = "nccl" if settings.device == "cuda" else "gloo"
-            dist.init_process_group(backend, init_method="env://", rank=self.rank, world_size=self.size)
+            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size)
 
     def start_average(self, tensor: Tensor, name: str) -> Any:
         return self._dist.all_reduce(flat(tensor), async_op=True)
@@ -186,14 +189,19 @@ class TorchEngine(Engine):
         tensor.div_(self.size)
 
     def broadcast_(self, tensors: Iterable[Tensor], label: str) -> None:
-        if self.size > 1:
-            for tensor in tensors:
-                self._dist.broadcast(flat(tensor), src=0)
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            here = flat(tensor)
+            sent = here.to(self._device)  # itself, unless it lies elsewhere, as optimizers' step counters do
+            self._dist.broadcast(sent, src=0)
+            if sent is not here:
+                here.copy_(sent)
 
     def gather(self, value: Any, label: str) -> list[Any]:
         if self.size == 1:
             return [value]
-        device = "cuda" if self._dist.get_backend() == "nccl" else "cpu"
+        device = self._device
         data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)
         sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.size)]
         self._dist.all_gather(sizes, torch.tensor([len(data)], device=device))
@@ -209,12 +217,16 @@ class TorchEngine(Engine):
             self._dist.destroy_process_group()
 
 
-def launched_rank() -> tuple[int, int]:
-    """(rank, size) as the launcher states them in the environment; (0, 1) when nothing launched this process."""
-    for rank, size in RANK_VARIABLES:
-        if rank in os.environ and size in os.environ:
-            return int(os.environ[rank]), int(os.environ[size])
-    return 0, 1
+def neighbours_before(store: Any, rank: int) -> int:
+    """Which rank of its machine this is, from 0: what its launcher states, else by asking the others.
+
+    `store` is torch.distributed's, before any backend is there. Every rank must call it.
+    """
+    store.set(f"bnn.machine.{rank}", machine())
+    stated = local_rank()
+    if stated is not None:
+        return stated
+    return [store.get(f"bnn.machine.{other}").decode() for other in range(rank)].count(machine())
 
 
 def start_engine(settings: LaunchSettings) -> Engine:
@@ -223,6 +235,5 @@ def start_engine(settings: LaunchSettings) -> Engine:
         return HorovodEngine(settings)
     if settings.engine == "torch":
         return TorchEngine(settings)
-    if launched_rank()[1] > 1:
-        raise UserError("engine single: started on several ranks; choose engine horovod or torch")
+    refuse_several("engine single", "choose engine horovod or torch")
     return SingleEngine()

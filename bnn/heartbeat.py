@@ -16,17 +16,7 @@ from pathlib import Path
 from bnn.records.files import HEARTBEAT, heartbeat_name
 from bnn.records.heartbeat import SIZE, HeartbeatRecord, Part
 
-# Where launchers say which rank this process is: torchrun, MPICH, Cray PALS, Open MPI, PMIx, Cray ALPS (aprun),
-# Slurm; the last is also set for a launcher in a batch script, so that it comes after what launchers set.
-EARLY_RANK = (
-    "RANK", "PMI_RANK", "PALS_RANKID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "ALPS_APP_PE", "SLURM_PROCID",
-)  # fmt: skip
 PERIOD = 1.0  # seconds between two beats
-
-
-def early_rank() -> int | None:
-    """This process's rank before its engine has started; None where no launcher states it."""
-    return next((int(os.environ[name]) for name in EARLY_RANK if os.environ.get(name, "").isdigit()), None)
 
 
 class Heartbeat:

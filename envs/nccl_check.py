@@ -60,7 +60,7 @@ def check_machine(engine: str, needed: int) -> None:
     """Raises CheckError when there is no CUDA, too few GPUs, no code for them or no NCCL in Horovod."""
     import torch
 
-    from bnn.training.start import runs_on
+    from bnn.device import runs_on
 
     if torch.version.cuda is None:
         raise CheckError(f"torch {torch.__version__} is built without CUDA: make setup BNN_CUDA=80,90 (envs/README.md)")

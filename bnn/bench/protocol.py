@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from bnn.errors import UserError
+from bnn.memory import peak_resident_bytes
 
 
 @dataclass(frozen=True)
@@ -64,18 +63,6 @@ class Subject(Protocol):
         """The predictive distribution of `images` images from `draws` draws; its value is a mean probability."""
 
 
-def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far.
-
-    Linux's VmHWM, because ru_maxrss also counts what the parent held when it started this process.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def serve(make: Callable[[Spec], Subject]) -> None:
     """A worker's whole life: build what argv[1] describes, then answer requests until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
@@ -107,5 +94,5 @@ def serve(make: Callable[[Spec], Subject]) -> None:
             seconds=[one.seconds for one in done],
             update=[one.update for one in done],
             value=done[-1].value,
-            peak_memory_bytes=peak_memory_bytes(),
+            peak_memory_bytes=peak_resident_bytes(),
         )

@@ -17,6 +17,7 @@ from bnn.bench.parts import noise_and_kl
 from bnn.bench.protocol import Measured, Spec, serve
 from bnn.data import load_dataset
 from bnn.data.pipeline import Schedule
+from bnn.device import prepare_device
 from bnn.engine import SingleEngine
 from bnn.errors import UserError
 from bnn.exchange import GradientExchange
@@ -31,7 +32,7 @@ from bnn.training.clock import StepClock
 from bnn.training.forward import make_forward
 from bnn.training.implementation import what_runs
 from bnn.training.run import Run
-from bnn.training.start import make_model, make_optimizer, prepare_device
+from bnn.training.start import make_model, make_optimizer
 from bnn.training.step import key_noise, take_step
 
 WITHOUT_KERNELS = "bnn-flipout-torch"
@@ -64,7 +65,7 @@ class Ours:
             spec.implementation,
         )
         engine = SingleEngine()
-        prepare_device(settings, engine)
+        prepare_device(settings.device, settings.threads, engine)
         self.settings = settings
         self.dataset = load_dataset("synthetic", None, **settings.dataset_options)
         self.model = make_model(settings, self.dataset)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bnn.device import gpu_uuid
 from bnn.energy.counters import CRAY, POWERCAP, Counter, NotMeasurableError, cray, rapl
 from bnn.energy.nvml import LIBRARY, nvml
 from bnn.engine import Engine
+from bnn.ranks import machine
 
 # Often enough not to miss a wrap: a RAPL counter of 65 kJ, the smallest, then bears 2 kW per package.
 PERIOD = 30.0  # seconds
@@ -115,21 +117,6 @@ class EnergyMeter:
             self._last = now
             self.joules += added
             self.steady_joules += added if self._steady else 0.0
-
-
-def machine() -> str:
-    """What tells this running machine from others; ranks in containers or virtual hosts of one machine agree."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return socket.gethostname()
-
-
-def gpu_uuid() -> str:
-    """UUID of this rank's GPU, in NVML's spelling."""
-    import torch
-
-    return f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
 
 
 def node_meter(engine: Engine, device: str) -> EnergyMeter:

@@ -50,6 +50,8 @@ def layers_of(network: GraphNetwork) -> dict[str, nn.Module]:
 class Predictor:
     """A network ready for draws. `form`: dense or csr (see draw_layers); `fold`: BatchNorm and ReLU go into layers.
 
+    It draws where the network lies, `device`, which is where its images must be.
+
     The network itself is left as it is. Raises UserError for an unknown mode.
     """
 
@@ -57,6 +59,7 @@ class Predictor:
         if mode not in MODES:
             raise UserError(f"mode {mode}: unknown; there are {', '.join(MODES)}")
         self.mode, self.form = mode, form
+        self.device = next((tensor.device.type for tensor in network.parameters()), "cpu")
         self.block = images_per_block(network)
         layers = layers_of(network)
         if mode == "exact":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import socket
 import sys
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 from bnn import kernels, metrics
+from bnn.device import peak_memory_bytes, prepare_device
 from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.inference.chunks import compute_chunks, draws_per_chunk, read_chunks
@@ -36,9 +36,10 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     """Predict and write the records to `out`, inference.json last; returns the summary on rank 0.
 
     Every rank calls it. Draws that an interrupted run with the same settings has made are kept. Raises UserError as
-    `load_posterior` and `held_out` do, and when `out` cannot be written.
+    `prepare_device`, `load_posterior` and `held_out` do, and when `out` cannot be written.
     """
     meter = NeighbourMeter("startup")
+    prepare_device(settings.device, settings.threads, engine)
     folder = find_posterior(settings.posterior, settings.step)
     network = load_posterior(folder).to(settings.device)
     facts = posterior_facts(folder, network)
@@ -60,7 +61,7 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     meter.stop()
     seconds = engine.gather(taken, "seconds")
     neighbours = gather_neighbours(engine, meter)
-    peaks = engine.gather(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "memory")
+    peaks = engine.gather(peak_memory_bytes(settings.device), "memory")
     hosts = engine.gather(socket.gethostname(), "hosts")
     if engine.rank != 0:
         engine.barrier("written")
@@ -92,6 +93,7 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
             engine=engine.name,
             ranks=engine.size,
             threads=settings.threads,
+            device=settings.device,
             **measured,
             settled_draws=settled_draws(table),
             settled_tolerance=SETTLED_TOLERANCE,

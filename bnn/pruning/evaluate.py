@@ -34,9 +34,9 @@ def evaluate(predictor: Predictor, images: HeldOut, draws: int, seed: int, bar: 
     statistics = PredictiveStatistics(len(images), images.classes, images.labels)
     shown = images.first_of_classes()
     of_truth = np.empty((draws, len(shown)), np.float32)
-    blocks = images.blocks(predictor.block)
+    blocks = images.blocks(predictor.block, predictor.device)
     for draw, probabilities in enumerate(predictor.probabilities(seed, 0, draws, blocks)):
-        values = probabilities.numpy()
+        values = probabilities.cpu().numpy()
         if not np.isfinite(values).all():
             raise UserError(f"draw {draw}: probabilities that are not finite")
         statistics.add(draw, values[None])

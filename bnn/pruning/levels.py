@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import zipfile
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Sweep:
 
     def unpruned(self, folder: Path) -> Level:
         """Level -1."""
-        evaluated = self.evaluate(Predictor(self.network))
+        evaluated = self.evaluate(Predictor(placed(self.network, self.settings.device)))
         weights = kernel_weights(self.network)
         row = self.row(UNPRUNED_LEVEL, evaluated, evaluated.right) | {
             "percent": 100 * (1 - nonzeros(self.network) / weights),
@@ -78,10 +79,10 @@ class Sweep:
         pruned = apply(self.network, selection, settings.semantics)
         masked = eliminate_dead(pruned)  # without what cannot influence the output all forms make the same draws
         small = compact(masked)
-        forms = forms_of(self.network, pruned, masked, small, settings.semantics)
+        forms = forms_of(self.network, pruned, masked, small, settings.semantics, settings.device)
         quickest = forms.get("compact", forms["dense"])
         evaluated = self.evaluate(quickest)
-        block = self.images.blocks(forms[UNPRUNED].block)[0]  # as many at once as inference takes
+        block = self.images.blocks(forms[UNPRUNED].block, settings.device)[0]  # as many at once as inference takes
         speed = measure(forms, block, settings.seed)
         row = self.row(number, evaluated, before.right) | {
             "percent": selection.percent,
@@ -175,18 +176,30 @@ def nonzeros(network: GraphNetwork) -> int:
     return sum(int(weights_left(layer).sum()) for layer in bayesian(network).values())
 
 
+def placed(network: GraphNetwork, device: str) -> GraphNetwork:
+    """The network where it is to draw. What is removed is chosen on the host, alike for every device."""
+    return network if device == "cpu" else copy.deepcopy(network).to(device)
+
+
 def forms_of(
-    network: GraphNetwork, pruned: GraphNetwork, masked: GraphNetwork, small: GraphNetwork, semantics: str
+    network: GraphNetwork,
+    pruned: GraphNetwork,
+    masked: GraphNetwork,
+    small: GraphNetwork,
+    semantics: str,
+    device: str = "cpu",
 ) -> dict[str, Predictor]:
-    """The ways to compute a pruned network, and the unpruned one beside which they are timed.
+    """The ways to compute a pruned network on a device, and the unpruned one beside which they are timed.
 
     Only where weights are truly zero is there another form than the dense one.
     """
-    forms = {UNPRUNED: Predictor(network)}
+    forms = {UNPRUNED: Predictor(placed(network, device))}
     if semantics != "zero":
-        return forms | {"dense": Predictor(pruned)}
-    forms |= {"dense": Predictor(masked), "csr": Predictor(masked, form="csr")}
+        return forms | {"dense": Predictor(placed(pruned, device))}
+    dense = placed(masked, device)
+    forms |= {"dense": Predictor(dense), "csr": Predictor(dense, form="csr")}
     if kernel_weights(small) < kernel_weights(network):
+        small = placed(small, device)
         forms |= {"compact": Predictor(small), "compact-csr": Predictor(small, form="csr")}
     return forms
 

@@ -13,6 +13,8 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bnn.device import prepare_device
+from bnn.engine import SingleEngine
 from bnn.errors import UserError
 from bnn.inference.heldout import held_out
 from bnn.inference.run import disturbed, verdict
@@ -24,6 +26,7 @@ from bnn.provenance import git_state, versions
 from bnn.pruning.levels import UNPRUNED_LEVEL, Level, Sweep, read_level
 from bnn.pruning.settings import PruneSettings
 from bnn.pruning.snr import snr_histogram
+from bnn.ranks import refuse_several
 from bnn.records import pruning as records
 from bnn.records.columns import write_table
 from bnn.records.files import write_text
@@ -44,10 +47,13 @@ def level_folder(number: int) -> str:
 def prune(settings: PruneSettings, out: Path, started_at: float) -> records.PruningSummary:
     """Run the sweep and write its records to `out`, pruning.json last.
 
-    Levels that an interrupted sweep with the same settings has finished are kept. Raises UserError as `load_posterior`
-    and `held_out` do, for a selection that cannot be made and when `out` cannot be written.
+    Levels that an interrupted sweep with the same settings has finished are kept. Raises UserError as `prepare_device`,
+    `load_posterior` and `held_out` do, on several ranks, for a selection that cannot be made and when `out` cannot be
+    written.
     """
     meter = NeighbourMeter("startup")
+    refuse_several("prune", "a sweep is one process's: start it without a launcher, or on one rank")
+    prepare_device(settings.device, settings.threads, SingleEngine())
     folder = find_posterior(settings.posterior, settings.step)
     network = load_posterior(folder)
     facts = posterior_facts(folder, network)
@@ -95,6 +101,7 @@ def prune(settings: PruneSettings, out: Path, started_at: float) -> records.Prun
             by=settings.by,
             levels=len(settings.levels),
             threads=settings.threads,
+            device=settings.device,
             accuracy_unpruned=finished[0].row["accuracy"],
             largest_percent=None if best is None else float(best["percent"]),
             largest_speedup=None if best is None else float(best["speedup"]),

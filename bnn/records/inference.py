@@ -145,6 +145,7 @@ class InferenceSummary(BaseModel):
     engine: str
     ranks: int
     threads: int
+    device: str | None = None  # where draws were made; not recorded by earlier versions
     accuracy: float
     accuracy_single_draw: float
     accuracy_single_draw_std: float | None

@@ -118,6 +118,7 @@ class PruningSummary(BaseModel):
     by: str
     levels: int
     threads: int
+    device: str | None = None  # where draws were made and timed; not recorded by earlier versions
     accuracy_unpruned: float
     largest_percent: float | None
     largest_speedup: float | None

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from bnn.data.pipeline import Schedule
 from bnn.records import STEPS, read_table, write_table
 from bnn.records.checkpoint import MARKER, CheckpointMarker
 from bnn.records.files import CHECKPOINT, write_text
@@ -47,10 +48,39 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
                     optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
 
 
-def save_checkpoint(run: Run, step: int) -> None:
-    """Keep the state after `step` steps; older checkpoints go once this one is complete."""
+def checkpoint_due(schedule: Schedule, done: int, every: int) -> bool:
+    """Whether the last of `done` steps brought the run to, or past, a multiple of `every` epochs; never for 0."""
+    return every > 0 and schedule.epoch(done) // every > schedule.epoch(done - 1) // every
+
+
+def spoilt(model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
+    """Name of a tensor that no run can go on from, empty if there is none.
+
+    That is a parameter which is not finite, or NaN in a buffer or in the optimizer's state (where infinity may be
+    meant, as in masks).
+    """
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            return name
+    for name, tensor in {**dict(model.named_buffers()), **optimizer_tensors(optimizer)}.items():
+        if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
+            return name
+    return ""
+
+
+def save_checkpoint(run: Run, step: int) -> bool:
+    """Keep the state after `step` steps; older checkpoints go once this one is complete. Returns whether it was kept.
+
+    It is not, and older ones stay, if it is spoilt on any rank: the last update before it has no loss that shows it.
+    """
     model, engine, out = run.model, run.engine, run.folder.out
     run.heartbeat.move("checkpoint")
+    problems = engine.gather(spoilt(model, run.optimizer), "spoilt")
+    if any(problems):
+        if engine.rank == 0:
+            rank = next(rank for rank, problem in enumerate(problems) if problem)
+            print(f"no checkpoint after step {step}: {problems[rank]} is not finite on rank {rank}", flush=True)
+        return False
     folder = out / CHECKPOINT / f"step-{step}"
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_plain(dict(model.named_buffers())), folder / f"rank-{engine.rank}.safetensors")
@@ -72,6 +102,7 @@ def save_checkpoint(run: Run, step: int) -> None:
         for other in (out / CHECKPOINT).iterdir():
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
+    return True
 
 
 def load_checkpoint(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import time
 
 import pandas as pd
 import torch
 
 from bnn import metrics
+from bnn.device import peak_memory_bytes
 from bnn.energy import RunEnergy
 from bnn.layers import sigma_median
 from bnn.models.build import count_parameters
@@ -31,7 +31,6 @@ from bnn.records import (
 )
 from bnn.records.files import write_text
 from bnn.records.neighbours import NEIGHBOURS, NEIGHBOURS_FILE
-from bnn.settings import TrainSettings
 from bnn.training.implementation import what_runs
 from bnn.training.run import Run
 from bnn.training.start import example_input
@@ -52,13 +51,6 @@ def merge_rows(run: Run) -> pd.DataFrame:
     for part in parts:
         part.unlink()
     return merged
-
-
-def peak_memory_bytes(settings: TrainSettings) -> int:
-    """Largest memory of this rank so far: the GPU's where one is used, else resident."""
-    if settings.device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def macs_forward(run: Run) -> int | None:
@@ -177,7 +169,7 @@ def finish(
     heartbeat.move("end")
     rows = merge_rows(run)
     heartbeat.move("exchange")
-    memory = max(engine.gather(peak_memory_bytes(settings), "memory"))
+    memory = max(engine.gather(peak_memory_bytes(settings.device), "memory"))
     provenance = gather_provenance(engine, process_start)
     summary = None
     if engine.rank == 0:

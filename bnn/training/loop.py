@@ -13,7 +13,7 @@ from bnn.neighbours import NeighbourMeter, gather_neighbours
 from bnn.records import Summary
 from bnn.settings import TrainSettings
 from bnn.training.batches import batches
-from bnn.training.checkpoint import save_checkpoint
+from bnn.training.checkpoint import checkpoint_due, save_checkpoint
 from bnn.training.clock import StepClock
 from bnn.training.evaluation import evaluate
 from bnn.training.finish import finish
@@ -64,10 +64,10 @@ def train(
         beta, metrics = take_step(run, step, images, labels, clock)
         recorder.add(step, schedule.epoch(step), beta, clock.timing, metrics)
         heartbeat.advance(step + 1)
-        if recorder.failed_step is not None:
-            break
         if schedule.ends_epoch(step) and step + 1 < run.steps:
             end_epoch(run, step + 1, meter, clock, neighbours)
+        if recorder.failed_step is not None:
+            break
 
     clock.stop()
     recorder.flush()
@@ -91,13 +91,15 @@ def end_epoch(run: Run, done: int, meter: EnergyMeter, clock: StepClock, neighbo
 
     The last step ends before that, so that neither is in any step.
     """
-    epoch, settings = run.schedule.epoch(done), run.settings
+    settings = run.settings
     evaluating = settings.evaluate == "epoch"
-    saving = settings.checkpoint_epochs > 0 and epoch % settings.checkpoint_epochs == 0
+    saving = checkpoint_due(run.schedule, done, settings.checkpoint_epochs)
     if not (evaluating or saving):
         return
     clock.stop()
     run.recorder.flush()
+    if run.recorder.failed_step is not None:  # read late: nothing is measured or kept of a state that is spoilt
+        return
     with meter.paused():
         if evaluating:
             mark("evaluation")

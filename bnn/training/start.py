@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from bnn.data import Dataset, load_dataset
 from bnn.data.pipeline import Schedule
+from bnn.device import prepare_device
 from bnn.engine import Engine
-from bnn.errors import UserError
 from bnn.exchange import GradientExchange
 from bnn.heartbeat import Heartbeat
 from bnn.layers import PosteriorInit, sigma_median
-from bnn.memory import keep_freed_memory
 from bnn.models.build import build_model
 from bnn.optim import FusedAdam, FusedRMSprop
 from bnn.posterior.trace import trace
@@ -37,7 +36,7 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
     Data is read from files that are already there: a compute node never downloads.
     """
     heartbeat = heartbeat or Heartbeat(out, engine.rank)
-    prepare_device(settings, engine)
+    prepare_device(settings.device, settings.threads, engine)
     heartbeat.move("data")
     dataset = load_dataset(settings.dataset, settings.data_dir, **settings.dataset_options)
     size = len(dataset.train)
@@ -92,35 +91,6 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
         sigma_start=sigma_start,
         heartbeat=heartbeat,
     )
-
-
-def prepare_device(settings: TrainSettings, engine: Engine) -> None:
-    """Memory, threads and device of this rank. Raises UserError without a GPU, or a torch that has code for it."""
-    keep_freed_memory()
-    torch.set_num_threads(settings.threads)
-    if settings.device == "cpu":
-        return
-    if not torch.cuda.is_available():
-        raise UserError(f"device cuda: rank {engine.rank} sees no GPU")
-    torch.cuda.set_device(engine.local_rank % torch.cuda.device_count())
-    major, minor = torch.cuda.get_device_capability()
-    if not runs_on(torch.cuda.get_arch_list(), major, minor):
-        raise UserError(f"device cuda: this torch holds no code for sm_{major}{minor} ({torch.cuda.get_device_name()})")
-
-
-def runs_on(architectures: list[str], major: int, minor: int) -> bool:
-    """Whether code for these architectures (`sm_80`, `compute_90`, ...) runs on a GPU of capability major.minor.
-
-    Machine code runs on the same major version from its minor on; `compute_` code is compiled for any later GPU.
-    """
-    for name in architectures:
-        kind, _, digits = name.partition("_")
-        version = int("".join(d for d in digits if d.isdigit()))
-        if kind == "sm" and version // 10 == major and version % 10 <= minor:
-            return True
-        if kind == "compute" and version <= 10 * major + minor:
-            return True
-    return False
 
 
 def example_input(model: nn.Module, dataset: Dataset) -> Tensor:

@@ -172,7 +172,7 @@ def test_a_run_with_other_settings_replaces_the_records(tmp_path):
         ({"dataset": "mnist", "data_dir": "nowhere"}, "mnist"),
         ({"model": "vgg61"}, "model vgg61: unknown"),
         ({"batch_size": 4096}, "no step in 2 epochs for batch 4096"),
-        ({"device": "cuda"}, "device cuda: rank 0 sees no GPU"),
+        ({"device": "cuda"}, "device cuda: no GPU for rank 0: "),
         ({"dataset": "mnist5"}, "mnist5"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from bnn.heartbeat import early_rank
+from bnn.ranks import early_rank
 from bnn.records import SUMMARY
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
 from bnn.records.watchdog import read_watchdog

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from bnn.device import runs_on
 from bnn.layers.convert import convert
-from bnn.training.start import runs_on
 from bnn.training.step import spread_failure
 
 

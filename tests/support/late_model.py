@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bnn.heartbeat import early_rank
+from bnn.ranks import early_rank
 
 ASLEEP_AT = 3  # step
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bnn.heartbeat import EARLY_RANK, Heartbeat, early_rank
+from bnn.heartbeat import Heartbeat
+from bnn.ranks import EARLY_RANK, early_rank
 from bnn.records.heartbeat import SIZE, HeartbeatRecord, read_heartbeat, read_heartbeats
 from bnn.training.clock import PARTS, StepClock
 from bnn.watchdog import Watch, unwritable
