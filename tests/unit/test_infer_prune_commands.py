@@ -266,9 +266,11 @@ def test_the_interval_of_a_paired_loss() -> None:
     worse[:4] = False
     loss, low, high = accuracy_loss(right, worse)
     assert loss == pytest.approx(4.0)
-    assert low == pytest.approx(4 - 1.984217 * 100 * np.sqrt(0.04 * 0.96 / 99), abs=1e-3)
-    assert high - loss == pytest.approx(loss - low)
-    assert accuracy_loss(right, right) == (0.0, -3.0, 3.0)
+    # by hand: 5/102 and 1/102 after the adjustment, z = 1.959964
+    centre, half = 4 / 102, 1.959964 * np.sqrt((6 / 102 - (4 / 102) ** 2) / 102)
+    assert (low, high) == pytest.approx((100 * (centre - half), 100 * (centre + half)), abs=1e-3)
+    alike = 100 * 1.959964 * np.sqrt(2) / 102  # points: about the rule of three, as it must be without a difference
+    assert accuracy_loss(right, right) == pytest.approx((0.0, -alike, alike))
 
 
 def bad_tensors(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:

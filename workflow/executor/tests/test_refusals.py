@@ -225,7 +225,7 @@ def test_what_a_submission_raises(
     said: str, error: type[Exception], everywhere: bool | None, waiting_only: bool | None
 ) -> None:
     with pytest.raises(error) as raised:
-        submitted(["bash", "-c", 'printf "%s\\n" "$1" >&2; exit 1', "x", said], r"^(\d+)$")
+        submitted(["bash", "-c", 'printf "%s\\n" "$1" >&2; exit 1', "x", said], r"^(\d+)$", list)
     assert type(raised.value) is error
     assert said in str(raised.value)
     if isinstance(raised.value, LimitError):
