@@ -79,7 +79,7 @@ PBS = {
         "Undefined attribute ", "Cannot set attribute, read only or insufficient permission  Priority",
         "Unauthorized Request ", "Illegal attribute or resource value", "Unknown queue", "Unknown node ",
         "Access to queue is denied", "Job name is too long", "Queue name too long", "Unknown resource: gpus",
-        "Job violates queue and/or server resource limits", "No default queue specified", "Invalid Account",
+        "Job violates queue and/or server resource limits", "Job exceeds queue resource limits", "No default queue specified", "Invalid Account",
         "Job rejected by all possible destinations", "Resource limit exceeds allowable", "Invalid Job Dependency",
         "Duplicate entry in list ", "Bad time specification(s)", "node(s) specification error",
         "Unknown Reservation Id", "too late for reservation", "Array job exceeds server or queue size limit",

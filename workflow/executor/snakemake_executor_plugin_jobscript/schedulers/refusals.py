@@ -94,7 +94,7 @@ FINAL = _any(
     r"unauthorized request",  # of a queue's lists of users and groups; authentication says "Invalid credential"
     r"illegal attribute or resource value|attribute value is out of range",
     r"access to queue is denied",
-    r"job violates queue and/or server resource limits",
+    r"job (?:violates|exceeds) queue (?:and/or server )?resource limits",
     r"resource limit exceeds allowable",
     r"no default queue specified",
     r"job rejected by all possible destinations",  # what passes, PBS's own routing tries again
