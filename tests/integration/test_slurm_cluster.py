@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from bnn.records import PROVENANCE, SUMMARY, Summary
+from snakemake_executor_plugin_jobscript.schedulers.slurm import Slurm
 from tests.support.ranks import BIN, SMALL, need_horovod
 from tests.support.slurm import Cluster, claim, run
 
@@ -107,6 +108,22 @@ def test_a_job_and_its_verdict(cluster: Cluster, tmp_path: Path, line: str, stat
     assert (ended["JobName"], ended["JobState"], ended["ExitCode"]) == ("c-0123456789ab", state, code)
     if state == "COMPLETED":
         assert output(file).strip() == ended["NodeList"] in cluster.nodes
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["mine%%3Atiny.log", "mine%3Atiny.log", "100%%.log", "%j-%6j.log", "%x.log", "%A_%a.log", "%u.log", "%%%j%%.log",
+     "plain.log", "%t%n.log", "a%20Jb.log", "%%j.log", "%q.log", "end%"],
+)  # fmt: skip
+def test_the_executor_reads_the_log_that_sbatch_names(cluster: Cluster, tmp_path: Path, pattern: str) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    file = tmp_path / "job.sh"
+    file.write_text(f"#!/bin/bash\n#SBATCH --no-requeue\n#SBATCH --output={logs}/{pattern}\necho here\n")
+    slurm = Slurm()
+    job = slurm.submit(file, "a%3Aname")
+    assert cluster.wait(job)["JobState"] == "COMPLETED"
+    assert slurm.log(file, job) == next(logs.iterdir())
 
 
 def test_a_cancelled_job(cluster: Cluster, tmp_path: Path) -> None:
