@@ -221,10 +221,25 @@ def test_the_threshold_is_named_and_the_mend(tmp_path):
         parse(path)
 
 
-def test_a_concise_report_says_what_to_do(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "mend"),
+    [("-c", "run again without -c"), ("-c -t 0", "without -c"), ("-v", r"other report of this run \(-v\)"),
+     ("-k 2,-v", "other report"), ("-t0 -yv", "other report")],
+)  # fmt: skip
+def test_a_concise_report_says_what_to_do(tmp_path, options, mend):
     path = tmp_path / "a.mpiP"
-    path.write_text(f"@ mpiP\n\n{'-' * 75}\n@--- Task Time Statistics (seconds) ---\n{'-' * 75}\n")
-    with pytest.raises(UserError, match=r"concise report \(mpiP's option -c\).*without -c"):
+    head = f"@ mpiP\n@ MPIP env var             : {options}\n\n"
+    path.write_text(f"{head}{'-' * 75}\n@--- Task Time Statistics (seconds) ---\n{'-' * 75}\n")
+    with pytest.raises(UserError, match=rf"concise report \(mpiP's option -c\).*{mend}"):
+        parse(path)
+
+
+def test_a_collective_report_that_lost_calls_says_what_to_do(tmp_path):
+    path = tmp_path / "a.mpiP"
+    report = mpip(2, r"Barrier +3 +1 ", "-l").replace("@ MPIP", "@ Report generation        : Collective\n@ MPIP", 1)
+    assert report.count("*     10 ") == 1
+    path.write_text(report.replace("*     10 ", "*      5 "))
+    with pytest.raises(UserError, match=r"1 of 6 rows .*option -l.*run again without -l"):
         parse(path)
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from campaign.mpi.lines import Lines, half_unit, pattern
-from campaign.mpi.mpip_sums import SECONDS, Row, Site, filtered, messages_missing, times_missing
+from campaign.mpi.mpip_sums import SECONDS, Row, Site, filtered, lost, messages_missing, times_missing
 from campaign.mpi.profile import Profile, Routine, SizeBin, Totals
 
 BANNER = re.compile(r"@ mpiP")
@@ -28,7 +28,8 @@ MESSAGE = pattern(r"([A-Za-z]\w*) <i> (?:<i>|\*) <i> <x> <x> <x> <x>")
 HEADS = pattern(r"(?:Task AppTime MPITime|Name Site Rank Count Max Mean Min) .+")
 
 OPTIONS = re.compile(r"@ MPIP env var *: (.*)")
-CONCISE = "a concise report (mpiP's option -c) does not say what each rank called: run again without -c, or with -v"
+COLLECTIVE = re.compile(r"@ Report generation *: Collective")
+CONCISE = "a concise report (mpiP's option -c) does not say what each rank called: "
 
 
 class _Reader:
@@ -41,6 +42,7 @@ class _Reader:
         self.call_sums: dict[tuple[str, int], Row] = {}
         self.sent_sums: dict[tuple[str, int], Row] = {}
         self.options = ""
+        self.collective = False
         self.listed = 0
         self.all_tasks = False
         self.slack: tuple[float, ...] = (0.0, 0.0)  # of the sums over tasks, as their terms are printed
@@ -62,9 +64,11 @@ class _Reader:
             lines.refuse("no times of tasks and call sites (mpiP's option -d leaves them out): run again without it")
         if not self.all_tasks:
             lines.refuse("the times of the tasks have no sum (*)")
-        threshold = re.search(r"-t[ ,]*[0-9.]+", self.options)
+        threshold = re.search(r"-t[ \t,]*[0-9.]+", self.options)
+        option = f"option {threshold[0]} of mpiP" if threshold else ""
         for reason in (
-            filtered(self.calls, self.call_sums, self.listed, f"option {threshold[0]} of mpiP" if threshold else ""),
+            filtered(self.calls, self.call_sums, 0 if self.collective else self.listed, option),
+            lost(self.calls, self.listed) if self.collective else "",
             times_missing(self.calls, self.printed),
             messages_missing(self.sent, self.sent_sums, self.calls),
         ):
@@ -78,7 +82,8 @@ class _Reader:
                 self.left.append(section.partition(" (")[0])
             return
         if section.startswith("Task Time Statistics"):
-            self.lines.refuse(CONCISE)
+            both = re.search(r"(?:^|[ \t,])-[cdelnopryz]*v", self.options)
+            self.lines.refuse(CONCISE + ("read the other report of this run (-v)" if both else "run again without -c"))
         if section.startswith(CALLS) and (told := re.search(r": ([0-9]{1,15})$", section)):
             self.listed = int(told[1])
         if section != TIME and not section.startswith((CALLS, SENT)):
@@ -97,6 +102,8 @@ class _Reader:
             self._site(line, MESSAGE, self.sent, self.sent_sums)
         elif section == "" and (options := OPTIONS.fullmatch(line)):
             self.options = options[1]
+        elif section == "" and COLLECTIVE.fullmatch(line):
+            self.collective = True
         elif not section.startswith(SKIPPED) and not (section == "" and INTRO.fullmatch(line)):
             self.lines.refuse(f"not a line of an mpiP report: {line[:80]!r}")
 
