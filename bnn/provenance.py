@@ -63,9 +63,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def rank_provenance(engine: Engine, started_at: float) -> RankProvenance:
-    """What this rank runs on, as of now; `started_at` in seconds since 1970."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+def rank_provenance(engine: Engine, device: str, started_at: float) -> RankProvenance:
+    """What this rank runs on, as of now; `device` is 'cpu' or 'cuda', `started_at` in seconds since 1970.
+
+    A GPU that the run does not compute on is no part of it: to ask for its name would take memory on it.
+    """
+    gpu = torch.cuda.get_device_name() if device == "cuda" else None
     return RankProvenance(
         rank=engine.rank,
         local_rank=engine.local_rank,
@@ -103,9 +106,9 @@ def git_state() -> tuple[str | None, bool | None]:
     return revision, None if status is None else bool(status)
 
 
-def gather_provenance(engine: Engine, started_at: float) -> Provenance:
-    """Provenance of every rank, on every rank; git's state is rank 0's."""
-    mine = rank_provenance(engine, started_at).model_dump(mode="json")
+def gather_provenance(engine: Engine, device: str, started_at: float) -> Provenance:
+    """Provenance of every rank, on every rank; git's state is rank 0's. Arguments as of `rank_provenance`."""
+    mine = rank_provenance(engine, device, started_at).model_dump(mode="json")
     state = git_state() if engine.rank == 0 else (None, None)
     gathered = engine.gather({"rank": mine, "git": state}, "provenance")
     revision, dirty = gathered[0]["git"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from bnn.device import synchronize
 from bnn.layers import bayesian_layers, kl_divergence
 from bnn.settings import TrainSettings
 from bnn.training.implementation import kernels_used
@@ -51,10 +52,13 @@ def by_themselves(model: nn.Module, train_size: int, optimizer: torch.optim.Opti
     """Seconds of drawing eps, forming sigma * eps, the KL, and both of their gradients, in plain torch."""
     layers = list(bayesian_layers(model))
     gradients = [torch.ones_like(layer.mu) for layer in layers]
+    device = gradients[0].device.type
+    synchronize(device)
     start = time.perf_counter()
     outputs: list[Tensor] = [kl_divergence(model) / train_size]
     outputs += [layer.sigma * layer.standard_normal() for layer in layers]
     torch.autograd.backward(outputs, [torch.ones_like(outputs[0]), *gradients])
+    synchronize(device)
     elapsed = time.perf_counter() - start
     optimizer.zero_grad(set_to_none=True)
     return elapsed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from bnn.bench.parts import noise_and_kl
 from bnn.bench.protocol import Measured, Spec, serve
 from bnn.data import load_dataset
 from bnn.data.pipeline import Schedule
-from bnn.device import prepare_device
+from bnn.device import prepare_device, synchronize
 from bnn.engine import SingleEngine
 from bnn.errors import UserError
 from bnn.exchange import GradientExchange
@@ -121,7 +122,7 @@ class Ours:
         self.clock.start()
         self.clock.lap()  # the batch is there
         _, metrics = take_step(self.run, self.done, self.images, self.labels, self.clock)
-        loss = float(metrics[2])
+        loss = float(metrics[2])  # waits for a GPU, the update included
         self.done += 1
         self.clock.stop()
         laps = self.clock.timing.seconds()
@@ -141,24 +142,30 @@ class Ours:
             self._inference_input, _ = to_tensors(self.dataset.test, indices, self.settings)
         if self.spec.implementation == EXACT:
             return self._exact_draws(self._inference_input, draws)
-        start = time.perf_counter()
-        total = torch.zeros(images, self.spec.classes)
+        return self._timed_mean(self._passes(self._inference_input, draws), images, draws)
+
+    def _passes(self, images: Tensor, draws: int) -> Iterator[Tensor]:
         for draw in range(draws):
             key_noise(self.settings, self.model, NoiseKey(self.settings.seed, draw))
-            total += functional.softmax(self.model(self._inference_input), dim=1)
-        mean = total / draws
-        return Measured(time.perf_counter() - start, None, float(mean.mean()))
+            yield functional.softmax(self.model(images), dim=1)
 
     def _exact_draws(self, images: Tensor, draws: int) -> Measured:
         """As `bnn infer` makes them; the predictor is made before the clock starts."""
         if self._predictor is None:
             self._predictor = Predictor(trace(self.model, images[:1], 0, {})[1])
         blocks = list(images.split(self._predictor.block))
+        passes = self._predictor.probabilities(self.settings.seed, 0, draws, blocks)
+        return self._timed_mean(passes, len(images), draws)
+
+    def _timed_mean(self, passes: Iterable[Tensor], images: int, draws: int) -> Measured:
+        """The mean of what `passes` make, (images, classes) each; on a GPU, too, timed until it is there."""
+        synchronize(self.settings.device)
         start = time.perf_counter()
-        total = torch.zeros(len(images), self.spec.classes)
-        for probabilities in self._predictor.probabilities(self.settings.seed, 0, draws, blocks):
+        total = torch.zeros(images, self.spec.classes, device=self.settings.device)
+        for probabilities in passes:
             total += probabilities
         mean = total / draws
+        synchronize(self.settings.device)
         return Measured(time.perf_counter() - start, None, float(mean.mean()))
 
 

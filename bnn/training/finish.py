@@ -170,7 +170,7 @@ def finish(
     rows = merge_rows(run)
     heartbeat.move("exchange")
     memory = max(engine.gather(peak_memory_bytes(settings.device), "memory"))
-    provenance = gather_provenance(engine, process_start)
+    provenance = gather_provenance(engine, settings.device, process_start)
     summary = None
     if engine.rank == 0:
         heartbeat.move("end")

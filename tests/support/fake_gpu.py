@@ -77,11 +77,14 @@ class AsAsked(TorchFunctionMode):
             return func(args[0].inner, *args[1:], **kwargs)
         if func in WITH_DRIVER and isinstance(args[0], OnGpu):
             return OnGpu(func(*tree_map(bare, args), **kwargs))
+        if func is Tensor.pin_memory:
+            return args[0]
         if func is Tensor.copy_:
             func(*tree_map(bare, args), **kwargs)
             return args[0]
         device = kwargs.get("device")
-        if device is not None and torch.device(device).type == "cuda" and func is not Tensor.to:
+        made_there = func not in (Tensor.to, torch._C._nn._parse_to)
+        if device is not None and torch.device(device).type == "cuda" and made_there:
             return OnGpu(func(*tree_map(bare, args), **{**tree_map(bare, kwargs), "device": "cpu"}))
         return func(*map(with_index, args), **{key: with_index(value) for key, value in kwargs.items()})
 

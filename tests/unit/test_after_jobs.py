@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from campaign.locking import Lock
 from campaign.plan import plan_content
 from campaign.render import Place, after_text
 from campaign.unreadable import aside
-from tests.support.campaigns import CAMPAIGN, campaign, changed, prepared
+from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, prepared, site
 
 SWEEPS = [{"semantics": "zero"}, {"semantics": "bprune"}, {"semantics": "zero", "by": "unit"}]
 LEARN: dict[str, Any] = {
@@ -74,6 +75,29 @@ def test_another_fingerprint_for_whatever_changes_the_numbers() -> None:
     assert jobs("infer", settings={"learning_rate": 0.5})[0].fingerprint != first
     assert jobs("infer", description="other words")[0].fingerprint == first
     assert jobs("infer", prune=None)[0].fingerprint == first
+
+
+@pytest.mark.parametrize(("command", "before"), [("infer", "db05ecdd8444486a"), ("prune", "5fbabc111fb1af0e")])
+def test_jobs_compute_where_their_cells_do(command: str, before: str) -> None:
+    """`before` is the fingerprint of a time when no job was told a device: records of CPU cells stay current."""
+    gpus = site(changed(SITE, "site/hardware/gpus_per_node", 2))
+    values = with_study(settings={"device": "cuda"}, variants=["base", "host"])
+    values["variants"]["host"] = {"description": "without a GPU", "settings": {"device": "cpu"}}
+    found = campaign(values, gpus)
+    asked = [job for job in found.after if job.command == command]
+    assert {job.cell.variant for job in asked} == {"base", "host"}
+    place = Place(Path("/work"), Path("/opt/bin"), Path("/data"))
+    for job in asked:
+        cuda = job.cell.variant == "base"
+        assert job.device == ("cuda" if cuda else "cpu")
+        assert job.gpus == cuda
+        assert ("--device cuda" in " ".join(job.options)) == cuda
+        script = after_text(job, found, Layout(Path("results"), "toy"), place)
+        assert ("--device cuda" in script, "--device" in script) == (cuda, cuda)
+        assert (" and a GPU on this machine" in script) == cuda
+    first = replace(jobs(command)[0], trained="trained", launch="launch")
+    assert first.fingerprint == before
+    assert replace(first, device="cuda").fingerprint != before
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ from torch import Tensor
 
 from bnn import device as devices
 from bnn import kernels, memory
+from bnn.bench.implementations import implementation
+from bnn.bench.protocol import Spec
+from bnn.bench.worker import Ours
 from bnn.engine import SingleEngine, TorchEngine
 from bnn.errors import UserError
 from bnn.inference.predictor import Predictor
 from bnn.inference.run import infer
 from bnn.inference.settings import InferSettings
 from bnn.posterior.save import save_network
+from bnn.provenance import gather_provenance
 from bnn.pruning import levels, speed
 from bnn.pruning.run import prune
 from bnn.pruning.settings import PruneSettings
@@ -96,13 +102,41 @@ def test_a_sweep_draws_and_is_timed_on_the_gpu(
     for each in made:  # all forms, the unpruned network included
         assert each.device == "cuda"
         assert all(isinstance(buffer, OnGpu) for layer in each.layers.values() for buffer in layer.buffers())
-    forms = 2 if semantics != "zero" else 3 + (2 if by == "unit" else 0)
-    assert gpu.synchronised >= 2 * forms * (speed.ROUNDS + 1)  # before and after every turn of every form
+    forms = 2 if semantics != "zero" else 5  # at 70% whole units are dead, so that there are the compact ones too
+    chosen = (forms - 1) * speed.ROUNDS_CHOOSE if forms > 2 else 0
+    turns = 2 + forms + chosen + 2 * speed.ROUNDS  # how many draws fit, warm-up, the choice, the two that are compared
+    assert gpu.synchronised == 2 * turns  # before and after every one
     rows = {name: read_table(tmp_path / name / PRUNING_FILE, PRUNING) for name in ("cpu", "gpu")}
     for column in ("percent", "nonzeros", "accuracy", "parameters_compacted"):
         assert rows["cpu"][column].tolist() == rows["gpu"][column].tolist()
     a, b = (probabilities(tmp_path / name / "level-0" / "predictive.npz") for name in ("cpu", "gpu"))
     np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("name", ["cnn", "bnn-flipout-torch"])  # what bnn-exact makes is timed by the same lines
+def test_a_benchmark_times_draws_until_the_gpu_has_made_them(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    spec = Spec(name, "fc", 1 / 16, (1, 28, 28), 10, 8, 1, 0, 64, implementation(name).settings)
+    expected = Ours(spec).draws(6, 3).value
+    assert expected == pytest.approx(0.1)
+    with monkeypatch.context() as patch, fake_gpus(patch) as gpu:
+        subject = Ours(replace(spec, settings=spec.settings | {"device": "cuda"}))
+        events: list[tuple[str, int]] = []  # what happened, and how much the device had been told to do by then
+        made = gpu.ran.total
+        patch.setattr(time, "perf_counter", lambda: events.append(("clock", made())) or 0.0)
+        patch.setattr(torch.cuda, "synchronize", lambda: events.append(("waits", made())))
+        assert subject.draws(6, 3).value == pytest.approx(expected)
+    assert [what for what, _ in events] == ["waits", "clock", "waits", "clock"]
+    assert events[0][1] == events[1][1] < events[2][1] == events[3][1]
+
+
+def test_a_gpu_is_part_of_what_runs_on_it_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name costs a CUDA context: a run on the CPU must not ask for it."""
+    with monkeypatch.context() as patch, fake_gpus(patch):
+        engine = SingleEngine()
+        assert gather_provenance(engine, "cuda", 0.0).ranks[0].gpu == "fake"
+        patch.delattr(torch.cuda, "get_device_name")
+        assert gather_provenance(engine, "cpu", 0.0).ranks[0].gpu is None
 
 
 def test_the_stand_in_is_as_strict_as_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from bnn.errors import UserError
 from campaign.counts import LEAST_STEPS, cost
 from campaign.driver import prepare, site_here
 from campaign.grid import load_campaign, parse_campaign
-from campaign.machine import Machine, completed, detect, find_gpus, keep, name_results, recorded
+from campaign.machine import Machine, completed, detect, find_gpus, keep, limited, name_results, recorded
 from campaign.plan import plan_content
 from campaign.sites import load_site
 from campaign.yamlfile import read_yaml
@@ -54,6 +54,34 @@ def test_only_what_this_process_may_use_counts(tmp_path):
     fake(tmp_path, sockets=2, cores=4)
     assert replace(detect(tmp_path, {0, 8}), cpu="") == Machine("", 1, 2, 1, 16.0)  # both threads of one core
     assert replace(detect(tmp_path, {0, 1, 4}), cpu="") == Machine("", 3, 1, 2, 16.0)
+
+
+@given(sockets=st.integers(1, 2), cores=st.integers(1, 6), smt=st.sampled_from([1, 2]), data=st.data())
+def test_it_says_how_many_cores_are_left_out(tmp_path_factory, sockets, cores, smt, data):
+    root = tmp_path_factory.mktemp("machine")
+    online = fake(root, sockets, cores, smt)
+    usable = data.draw(st.sets(st.sampled_from(list(online)), min_size=1))
+    assert limited(detect(root, usable), root) == ""  # a kernel that does not say which there are
+    write(root / "sys/devices/system/cpu/online", f"0-{max(online)}\n" if max(online) else "0\n")
+    mine, there = len({cpu % (sockets * cores) for cpu in usable}), sockets * cores
+    words = f"this process may use {mine} of {there} core{'s' if there > 1 else ''} (CPU affinity"
+    assert limited(detect(root, usable), root).startswith(words) == (mine < there)
+    assert (limited(detect(root, usable), root) == "") == (mine == there)
+
+
+def test_the_kernels_lists_have_gaps(tmp_path):
+    fake(tmp_path, sockets=2, cores=4, smt=1)
+    write(tmp_path / "sys/devices/system/cpu/online", "0-2,5,7\n")
+    assert limited(detect(tmp_path, {0, 7}), tmp_path).startswith("this process may use 2 of 5 cores")
+
+
+def test_a_notice_of_other_results_says_why_under_taskset(tmp_path, monkeypatch):
+    monkeypatch.setattr("campaign.machine.detect", lambda gpus: HERE)
+    monkeypatch.setattr("campaign.driver.limited", lambda machine: "this process may use 8 of 16 cores")
+    assert site_here(ROOT / "profiles/local", tmp_path)[1] == ""
+    keep(replace(HERE, cores=16), tmp_path / "local")
+    said = site_here(ROOT / "profiles/local", tmp_path)[1]
+    assert said.endswith(f"go to {tmp_path / f'local-{HERE.slug}'}; this process may use 8 of 16 cores")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ FINGERPRINT = "job"
 class AfterJob:
     """One job after a cell; `sweep` is of pruning only. `target` is the only target that asks for it, empty: any.
 
-    `foreign_limit` is its cell's: what others may do before the verdict is WARN.
+    `foreign_limit` is its cell's: what others may do before the verdict is WARN; so is `device`, "cpu" or "cuda".
     `trained` is a hash of how its cell is trained, `launch` of the site's environment: the numbers depend on both.
     """
 
@@ -53,6 +53,12 @@ class AfterJob:
     launch: str
     allocation: Allocation | None = None
     foreign_limit: float = FOREIGN_LIMIT
+    device: str = "cpu"
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that it uses of its machine."""
+        return 1 if self.device == "cuda" else 0
 
     @property
     def name(self) -> str:
@@ -79,6 +85,8 @@ class AfterJob:
         else:
             words += ["--split", "test", "--mode", "exact", "--engine", "single"]
         words += ["--draws", section.draws, "--seed", self.seed, "--threads", self.threads]
+        if self.device != "cpu":  # which is not told: these words are part of finished records' fingerprints
+            words += ["--device", self.device]
         return [str(word) for word in words]
 
     @cached_property
@@ -130,7 +138,7 @@ def _jobs(planned: PlannedCell, section: AfterSection, study: str, site: Site) -
     sweeps: tuple[Sweep | None, ...] = section.sweeps or (None,)
     what = f"bnn {section.command} after {planned.cell.name}"
     allocation = site.allocate(1, planned.cell.facts() | {"jobs": section.command}, what)
-    launched = (site.environment_hash, allocation, settings.foreign_limit)
+    launched = (site.environment_hash, allocation, settings.foreign_limit, settings.device)
     return [AfterJob(section.command, planned.cell, section, sweep, *facts, *launched) for sweep in sweeps]
 
 

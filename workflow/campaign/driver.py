@@ -15,7 +15,7 @@ from campaign.bench import BenchPoint
 from campaign.grid import Campaign, PlannedCell, load_campaign
 from campaign.layout import Layout
 from campaign.locking import Lock, holder
-from campaign.machine import keep, name_results
+from campaign.machine import keep, limited, name_results
 from campaign.plan import plan_content, tells_of, write_plan
 from campaign.readiness import nccl_refusal, refusal, uncut
 from campaign.render import Place, render_jobs
@@ -97,7 +97,7 @@ def site_here(site_file: Path, results: Path) -> tuple[Site, str]:
     if site.machine is None:
         return site, ""
     name, said = name_results(site.name, site.machine, results)
-    return replace(site, name=name), said
+    return replace(site, name=name), "; ".join(filter(None, (said, limited(site.machine) if said else "")))
 
 
 def _set_aside(campaign: Campaign, layout: Layout) -> None:

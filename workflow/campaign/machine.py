@@ -81,6 +81,18 @@ def detect(root: Path = ROOT, affinity: Collection[int] | None = None, gpus: boo
     )
 
 
+def limited(machine: Machine, root: Path = ROOT) -> str:
+    """Says that this process, which found `machine`, may use fewer cores than there are; empty where it may use all.
+
+    Such a process, under taskset say, measures as on a smaller machine: its results are kept apart from the others'.
+    """
+    online = _cpu_list(_text(root / "sys/devices/system/cpu/online"))
+    there = len({_core(root, cpu) for cpu in online})
+    if machine.cores >= there:
+        return ""
+    return f"this process may use {machine.cores} of {_count(there, 'core')} (CPU affinity or quota)"
+
+
 def find_gpus(root: Path = ROOT) -> list[str]:
     """Names of the GPUs that a process here may use: by NVIDIA's driver, of those that CUDA_VISIBLE_DEVICES leaves."""
     names = []
@@ -215,6 +227,15 @@ def _number(file: Path) -> int:
     """The number in a file of the kernel's; -1 where there is none."""
     text = _text(file).strip()
     return int(text) if re.fullmatch(r"-?\d+", text) else -1
+
+
+def _cpu_list(text: str) -> set[int]:
+    """The numbers of a list of the kernel's, such as 0-3,8."""
+    found: set[int] = set()
+    for part in re.findall(r"\d+(?:-\d+)?", text):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
 
 
 def _topology(root: Path, cpu: int) -> Path:

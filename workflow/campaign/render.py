@@ -92,8 +92,8 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
 def pack_texts(campaign: Campaign, layout: Layout, place: Place) -> dict[Path, str]:
     """The scripts of packed jobs, to which the executor adds what each of them runs; none where nothing is packed."""
     kinds = {pack_script(cell.allocation, cell.placement, _gpus(cell)) for cell in campaign.cells}
-    for jobs in (campaign.after, campaign.bench):
-        kinds |= {pack_script(job.allocation, Placement(1, 1, job.threads), 0) for job in jobs}
+    kinds |= {pack_script(job.allocation, Placement(1, 1, job.threads), job.gpus) for job in campaign.after}
+    kinds |= {pack_script(point.allocation, Placement(1, 1, point.threads), 0) for point in campaign.bench}
     pack = _template("pack")
     return {
         kind.path(layout): pack.render(
@@ -137,7 +137,7 @@ def after_text(job: AfterJob, campaign: Campaign, layout: Layout, place: Place) 
     """The script of one job after a cell."""
     name = "_".join(word for word in (job.cell.name, job.word) if word)
     return _template("after").render(
-        _one_node(campaign, job.allocation, job.threads, layout, place),
+        _one_node(campaign, job.allocation, job.threads, layout, place, job.gpus),
         job=job,
         output=_output(layout.log(f"{job.command}/{name}"), job.allocation),
         posterior=layout.posterior(job.cell),
@@ -148,7 +148,7 @@ def after_text(job: AfterJob, campaign: Campaign, layout: Layout, place: Place) 
 
 
 def _one_node(
-    campaign: Campaign, allocation: Allocation | None, threads: int, layout: Layout, place: Place
+    campaign: Campaign, allocation: Allocation | None, threads: int, layout: Layout, place: Place, gpus: int = 0
 ) -> dict[str, Any]:
     """What templates of jobs without ranks are told in common."""
     site = campaign.site
@@ -160,7 +160,7 @@ def _one_node(
         "place": place,
         "threads": threads,
         "launcher": _launcher(site, placement, allocation) if away else "",
-        **_asked(allocation, placement, 0, layout),
+        **_asked(allocation, placement, gpus, layout),
     }
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# infer_cifar10_vgg16_bnn_n1_b128_base_r1 of campaign paper: bnn infer with 128 threads on this machine.
+# infer_cifar10_vgg16_bnn_n1_b128_base_r1 of campaign paper: bnn infer with 128 threads and a GPU on this machine.
 # The workflow runs this very file; by hand, from anywhere: bash results/dgx-a100/jobs/infer_cifar10_vgg16_bnn_n1_b128_base_r1.sh
 set -euo pipefail
 
@@ -32,4 +32,4 @@ export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
 export OMP_NUM_THREADS=128 MKL_NUM_THREADS=128 OPENBLAS_NUM_THREADS=128
 
 # What an interrupted run has finished is kept; the summary is written last of all.
-exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 128 --labels '{"batch_size": "128", "dataset": "cifar10", "job": "6375ffa426df02f0", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "dgx-a100", "variant": "base"}' --out "$folder" </dev/null
+exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 128 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "0561826cee988bce", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "dgx-a100", "variant": "base"}' --out "$folder" </dev/null

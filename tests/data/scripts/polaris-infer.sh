@@ -9,7 +9,7 @@
 #PBS -r n
 #PBS -S /bin/bash
 #PBS -l filesystems=home:eagle
-# infer_cifar10_vgg16_bnn_n1_b128_base_r1 of campaign paper: bnn infer with 32 threads on one node.
+# infer_cifar10_vgg16_bnn_n1_b128_base_r1 of campaign paper: bnn infer with 32 threads and a GPU on one node.
 # The workflow submits this very file; by hand, from anywhere: bash results/polaris/jobs/infer_cifar10_vgg16_bnn_n1_b128_base_r1.sh
 set -euo pipefail
 
@@ -46,4 +46,4 @@ export NCCL_CROSS_NIC=1
 export NCCL_NET_GDR_LEVEL=PHB
 
 # What an interrupted run has finished is kept; the summary is written last of all.
-exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 32 --labels '{"batch_size": "128", "dataset": "cifar10", "job": "283e728830a3dc1f", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "polaris", "variant": "base"}' --out "$folder" </dev/null
+exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 32 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "e7d9464886e9e7a7", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "polaris", "variant": "base"}' --out "$folder" </dev/null

@@ -21,7 +21,12 @@ finished() {
 
 # Wait for the lock on open file $1, whose file $2 says who holds it.
 hold() {
-  if ! flock -n "$1"; then
+  local code=0 said
+  said=$(flock -n "$1" 2>&1) || code=$?
+  if [ "$code" -gt 1 ]; then # 1: another process has it; else the file system knows no such locks
+    echo "$cell: $2: cannot be locked here (${said:-exit code $code}): give site.locks a folder on a file system with flock" >&2
+    exit 2
+  elif [ "$code" = 1 ]; then
     holder=$(cat "$2")
     echo "$cell: waiting for ${holder:-another job}"
     flock "$1"
