@@ -133,11 +133,12 @@ class Noise:
     def __init__(self, layer: BayesianLayer, twin: BayesianLayer, x: Tensor) -> None:
         self.layer, self.twin, self.taken = layer, twin, list[Tensor]()
         layer.seed_noise(7)
-        self.by_kernels = isinstance(layer, FastFlipout) and layer.covers(x)
-        if self.by_kernels:
+        self.by_kernels = False
+        if isinstance(layer, FastFlipout) and layer.covers(x):
+            self.by_kernels = True
             peek = copy.deepcopy(layer)
             peek.seed_noise(7)
-            seed = peek.next_seed()  # type: ignore[attr-defined]
+            seed = peek.next_seed()
             channels = layer.mu.shape[0], x.shape[1]
             shape = [1] * (x.dim() - 2)
             signs = [torch.ops.bnn_kernels.signs(seed, out, len(x), channels[not out]) for out in (False, True)]
