@@ -1,0 +1,85 @@
+"""The numbers of `bnn check`: right layers pass, and each kind of mistake that a device could make is found."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from bnn.check import numerics, runs
+from bnn.check.numerics import agree, example, moments, same_noise, stray
+from bnn.check.outcome import Context, FaultError
+from bnn.layers import ESTIMATORS, BayesianLayer
+
+LAYERS = [(estimator, kind) for estimator in ESTIMATORS for kind in ("conv", "linear")]
+
+
+@pytest.fixture
+def context(tmp_path) -> Context:
+    return Context("cpu", 2, tmp_path, ("mpiexec", "-n", "2"))
+
+
+@pytest.mark.parametrize(("estimator", "kind"), LAYERS)
+def test_outputs_and_gradients_for_the_same_noise(estimator: str, kind: str) -> None:
+    assert 0 < same_noise("layer", *example(estimator, kind, "cpu")) < 2e-5
+
+
+@pytest.mark.parametrize(("estimator", "kind"), LAYERS)
+@pytest.mark.parametrize("name", ["mu", "rho", "bias"])
+def test_a_gradient_that_is_a_little_wrong_is_found(estimator: str, kind: str, name: str) -> None:
+    layer, x = example(estimator, kind, "cpu")
+    getattr(layer, name).register_hook(lambda grad: grad * (1 + 1e-4))
+    with pytest.raises(FaultError, match=rf"gradient of {name}: off by 0\.0001 of its size"):
+        same_noise("layer", layer, x)
+
+
+def test_an_output_that_is_a_little_wrong_is_found() -> None:
+    layer, x = example("flipout-reference", "conv", "cpu")
+    layer.register_forward_hook(lambda module, given, y: y * 1.0001 if y.dtype == torch.float32 else y)
+    with pytest.raises(FaultError, match=r"output: off by 0\.0001"):
+        same_noise("layer", layer, x)
+
+
+def scaled_noise(layer: BayesianLayer, factor: float) -> None:
+    """The layer draws as if its sigma were another."""
+    layer.register_forward_hook(lambda module, given, y: mean(layer, given[0]) + factor * (y - mean(layer, given[0])))
+
+
+def mean(layer: BayesianLayer, x: Tensor) -> Tensor:
+    return layer.affine(x, layer.mu, layer.bias)
+
+
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_draws_that_vary_too_much_are_found(kind: str) -> None:
+    layer, x = example("local-reparameterization", kind, "cpu")
+    assert moments("layer", layer, x) < numerics.SIGMAS
+    scaled_noise(layer, 1.3)
+    with pytest.raises(FaultError, match="its variance strays by"):
+        moments("layer", layer, x)
+
+
+def test_what_is_not_a_number_is_never_right() -> None:
+    bad = torch.tensor([1.0, float("nan")])
+    with pytest.raises(FaultError, match="off by nan"):
+        agree("a sum", bad, torch.ones(2))
+    samples = torch.randn(100, 2)
+    samples[3, 1] = float("nan")
+    with pytest.raises(FaultError, match="its mean strays by nan"):
+        stray("draws", samples, torch.zeros(2), torch.ones(2))
+
+
+def test_the_kl_and_a_wrong_one(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert numerics.kl(context).startswith("off by ")
+    monkeypatch.setattr(BayesianLayer, "kl", lambda layer: 1.001 * (layer.mu.square() + layer.sigma).sum())
+    with pytest.raises(FaultError, match="KL: off by"):
+        numerics.kl(context)
+
+
+def test_a_resumption_with_other_weights_is_found() -> None:
+    first, second = {"w": torch.ones(3)}, {"w": torch.tensor([1.0, 1.0, 1.0 + 2**-20])}
+    assert runs.compare(first, first, "cpu") == 0
+    with pytest.raises(FaultError, match="after the resumption w: off by"):
+        runs.compare(first, second, "cpu")
+    assert 0 < runs.compare(first, second, "cuda") < 1e-4
+    with pytest.raises(FaultError, match="has other tensors"):
+        runs.compare(first, {}, "cpu")
