@@ -18,6 +18,7 @@ from bnn.errors import UserError
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--ranks", type=click.IntRange(2, 64), default=2, show_default=True, help="Ranks that work together.")
 @click.option("--launcher", help="What starts them, in place of: mpiexec -n RANKS")
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Nodes that it spreads them over.")
 @click.option(
     "--only", multiple=True, type=click.Choice([check.name for check in CHECKS]), help="This check alone; repeatable."
 )
@@ -26,7 +27,9 @@ from bnn.errors import UserError
     "--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("bnn-check.json"), show_default=True,
     help="File to send.",
 )  # fmt: skip
-def check(device: str, ranks: int, launcher: str | None, only: tuple[str, ...], mib: int, out: Path) -> None:
+def check(
+    device: str, ranks: int, launcher: str | None, nodes: int, only: tuple[str, ...], mib: int, out: Path
+) -> None:
     """Check whether this machine computes what it should, in at most 10 minutes.
 
     Numbers against float64 on the CPU, whole runs, ranks that work together, energy, time of a step: each ends as OK,
@@ -56,7 +59,7 @@ def check(device: str, ranks: int, launcher: str | None, only: tuple[str, ...], 
         click.echo(f"{row.name:16} {row.status:9} {row.seconds:6.1f} s  {row.reason}")
 
     with tempfile.TemporaryDirectory(prefix="bnn-check-") as folder:
-        context, facts = Context(device, ranks, Path(folder), words, mib), machine_facts()
+        context, facts = Context(device, ranks, Path(folder), words, mib, nodes), machine_facts()
         write_report(out, context, facts, rows)  # where that is impossible it is better known now
         run_checks([each for each in CHECKS if not only or each.name in only], context, begun, ended)
     write_report(out, context, facts, rows, complete=True)

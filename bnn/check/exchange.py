@@ -62,8 +62,9 @@ def need_horovod(context: Context) -> None:
 
 def launch(context: Context, engine: str, part: str) -> str:
     """Start the ranks and show what they print; returns rank 0's line. Raises AbsentError and FaultError."""
-    if Path(context.launcher[0]).name == "mpiexec":  # others may lead to more nodes than this one
-        need_gpus(context)
+    need_gpus(context)
+    if part == "training" and context.nodes > 1:
+        raise AbsentError("across nodes the exchange is all that is checked: the ranks of a training share a folder")
     command = [*program(context.launcher), sys.executable, "-m", "bnn.check.rank", part, engine, context.to_json()]
     with socket.socket() as free:
         free.bind(("", 0))

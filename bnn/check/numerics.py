@@ -266,6 +266,7 @@ def draws(context: Context) -> str:
 
 
 def need_gpus(context: Context) -> None:
-    """Raises AbsentError where there are fewer GPUs than ranks."""
-    if context.device == "cuda" and torch.cuda.device_count() < context.ranks:
-        raise AbsentError(f"{context.ranks} ranks need as many GPUs; there are {torch.cuda.device_count()}")
+    """Raises AbsentError where there are fewer GPUs than ranks, of those that are started on this node."""
+    here = -(-context.ranks // context.nodes)
+    if context.device == "cuda" and torch.cuda.device_count() < here:
+        raise AbsentError(f"{here} ranks need as many GPUs; there are {torch.cuda.device_count()}")

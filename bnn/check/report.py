@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,13 @@ def write_report(
     names = own_names()
     checks = [{**asdict(row), "reason": anonymous(row.reason, names), "log": anonymous(row.log, names)} for row in rows]
     launcher = anonymous(" ".join(context.launcher), names)
-    record = {"device": context.device, "ranks": context.ranks, "launcher": launcher}
+    record = {
+        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "device": context.device,
+        "ranks": context.ranks,
+        "nodes": context.nodes,
+        "launcher": launcher,
+    }
     text = json.dumps({**record, **facts, "complete": complete, "checks": checks}, indent=1)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import psutil
 import pytest
+import torch
 from click.testing import CliRunner
 
 from bnn.check import commands, report
@@ -254,5 +256,10 @@ def test_ranks_are_asked_for_nccls_log(tmp_path: Path, monkeypatch: pytest.Monke
     lines = "".join([*LOG, *RANKS])
     launcher.write_text(f"#!/bin/sh\nprintf '%s' '{lines}'\ntest \"$NCCL_DEBUG\" = INFO || exit 1\n")
     launcher.chmod(0o755)
-    context = Context("cuda", 2, tmp_path, (str(launcher),))
+    context = Context("cuda", 2, tmp_path, (str(launcher),), nodes=2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(AbsentError, match="2 ranks need as many GPUs; there are 1"):
+        launch(replace(context, nodes=1), "torch", "exchange")
+    with pytest.raises(AbsentError, match="across nodes the exchange is all that is checked"):
+        launch(context, "torch", "training")
     assert launch(context, "torch", "exchange").endswith("NCCL version 2.29.7+cuda13.0 via P2P")

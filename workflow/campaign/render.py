@@ -22,7 +22,7 @@ from campaign.bench import BenchPoint
 from campaign.files import write_if_changed
 from campaign.grid import Campaign, PlannedCell
 from campaign.launchers import Placement
-from campaign.layout import FINISHED, Layout
+from campaign.layout import CHECK, FINISHED, Layout
 from campaign.packing import PACK_OUTPUT, pack_script
 from campaign.shelltext import Safe, quoted, template
 from campaign.sites import Site
@@ -63,9 +63,9 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
     if campaign.site.scheduler.kind != "none":
         for command in COMMANDS:  # schedulers make no folders for what a job prints
             (layout.logs / command).mkdir(parents=True, exist_ok=True)
-    job = _template("job")
+    job = script_template("job")
     written: list[Path] = []
-    wanted: set[Path] = set()
+    wanted: set[Path] = {layout.job(CHECK)}
     for planned in campaign.cells:
         script, settings = layout.script(planned.cell), layout.settings(planned.cell)
         wanted |= {script, settings}
@@ -94,7 +94,7 @@ def pack_texts(campaign: Campaign, layout: Layout, place: Place) -> dict[Path, s
     kinds = {pack_script(cell.allocation, cell.placement, _gpus(cell)) for cell in campaign.cells}
     for jobs in (campaign.after, campaign.bench):
         kinds |= {pack_script(job.allocation, Placement(1, 1, job.threads), 0) for job in jobs}
-    pack = _template("pack")
+    pack = script_template("pack")
     return {
         kind.path(layout): pack.render(
             campaign=campaign.name,
@@ -123,10 +123,10 @@ def _launcher(site: Site, placement: Placement, allocation: Allocation | None) -
 
 def bench_text(point: BenchPoint, campaign: Campaign, layout: Layout, place: Place) -> str:
     """The script of one benchmark."""
-    return _template("bench").render(
+    return script_template("bench").render(
         _one_node(campaign, point.allocation, point.threads, layout, place),
         point=point,
-        output=_output(layout.log(f"bench/{point.word}_b{point.batch}"), point.allocation),
+        output=output_of(layout.log(f"bench/{point.word}_b{point.batch}"), point.allocation),
         record=layout.bench(point.word, point.batch),
         script=layout.job(point.name),
         measuring_lock=layout.measuring_lock,
@@ -136,10 +136,10 @@ def bench_text(point: BenchPoint, campaign: Campaign, layout: Layout, place: Pla
 def after_text(job: AfterJob, campaign: Campaign, layout: Layout, place: Place) -> str:
     """The script of one job after a cell."""
     name = "_".join(word for word in (job.cell.name, job.word) if word)
-    return _template("after").render(
+    return script_template("after").render(
         _one_node(campaign, job.allocation, job.threads, layout, place),
         job=job,
-        output=_output(layout.log(f"{job.command}/{name}"), job.allocation),
+        output=output_of(layout.log(f"{job.command}/{name}"), job.allocation),
         posterior=layout.posterior(job.cell),
         folder=job.record(layout).parent,
         script=layout.job(job.name),
@@ -175,7 +175,7 @@ def _asked(allocation: Allocation | None, placement: Placement, gpus: int, layou
     }
 
 
-def _output(log: Path, allocation: Allocation | None) -> Path:
+def output_of(log: Path, allocation: Allocation | None) -> Path:
     """Where the scheduler writes what a job prints. Raises UserError for a path that a directive cannot hold."""
     path = log.absolute()
     if allocation is not None and re.search(r"[^\x21-\x7e]", str(path)):
@@ -194,13 +194,13 @@ def script_text(
     planned: PlannedCell, campaign: Campaign, layout: Layout, place: Place, given: Template | None = None
 ) -> str:
     """The script of one cell."""
-    job = given or _template("job")
+    job = given or script_template("job")
     cell, site, settings = planned.cell, campaign.site, planned.settings
     return job.render(
         _asked(planned.allocation, planned.placement, _gpus(planned), layout),
         campaign=campaign.name,
         name=cell.name,
-        output=_output(layout.log(f"train/{cell.name}"), planned.allocation),
+        output=output_of(layout.log(f"train/{cell.name}"), planned.allocation),
         torch_ranks=settings.engine == "torch" and planned.ranks > 1,
         port=FIRST_PORT + int(cell.hash, 16) % PORTS,
         threads=settings.threads,
@@ -225,5 +225,6 @@ def script_text(
     )
 
 
-def _template(name: str) -> Template:
+def script_template(name: str) -> Template:
+    """A kind of job's."""
     return template(TEMPLATES, f"{name}.sh.j2")
