@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from campaign.render import TEMPLATES, script_template
+from campaign.render import TEMPLATES, _template
 from snakemake_executor_plugin_jobscript.schedulers.slurm import Slurm
 
 
 @pytest.mark.parametrize("path", ["/r/logs/mine%3Atiny.log", "/r/%j/100%%.log", "/r/plain.log", "/r/%"])
 def test_the_log_is_the_file_that_the_script_means(path: str, tmp_path: Path) -> None:
-    scheduler = script_template("job").environment.from_string((TEMPLATES / "scheduler" / "slurm.sh.j2").read_text())
+    scheduler = _template("job").environment.from_string((TEMPLATES / "scheduler" / "slurm.sh.j2").read_text())
     text = scheduler.module.directives(  # type: ignore[attr-defined]
         SimpleNamespace(scheduler=SimpleNamespace(account="", options=[])),
         SimpleNamespace(nodes=1, clock="00:10:00", queue="q"),

@@ -63,7 +63,7 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
     if campaign.site.scheduler.kind != "none":
         for command in COMMANDS:  # schedulers make no folders for what a job prints
             (layout.logs / command).mkdir(parents=True, exist_ok=True)
-    job = script_template("job")
+    job = _template("job")
     written: list[Path] = []
     wanted: set[Path] = {layout.job(CHECK)}
     for planned in campaign.cells:
@@ -94,7 +94,7 @@ def pack_texts(campaign: Campaign, layout: Layout, place: Place) -> dict[Path, s
     kinds = {pack_script(cell.allocation, cell.placement, _gpus(cell)) for cell in campaign.cells}
     for jobs in (campaign.after, campaign.bench):
         kinds |= {pack_script(job.allocation, Placement(1, 1, job.threads), 0) for job in jobs}
-    pack = script_template("pack")
+    pack = _template("pack")
     return {
         kind.path(layout): pack.render(
             campaign=campaign.name,
@@ -123,10 +123,10 @@ def _launcher(site: Site, placement: Placement, allocation: Allocation | None) -
 
 def bench_text(point: BenchPoint, campaign: Campaign, layout: Layout, place: Place) -> str:
     """The script of one benchmark."""
-    return script_template("bench").render(
+    return _template("bench").render(
         _one_node(campaign, point.allocation, point.threads, layout, place),
         point=point,
-        output=output_of(layout.log(f"bench/{point.word}_b{point.batch}"), point.allocation),
+        output=_output(layout.log(f"bench/{point.word}_b{point.batch}"), point.allocation),
         record=layout.bench(point.word, point.batch),
         script=layout.job(point.name),
         measuring_lock=layout.measuring_lock,
@@ -136,10 +136,10 @@ def bench_text(point: BenchPoint, campaign: Campaign, layout: Layout, place: Pla
 def after_text(job: AfterJob, campaign: Campaign, layout: Layout, place: Place) -> str:
     """The script of one job after a cell."""
     name = "_".join(word for word in (job.cell.name, job.word) if word)
-    return script_template("after").render(
+    return _template("after").render(
         _one_node(campaign, job.allocation, job.threads, layout, place),
         job=job,
-        output=output_of(layout.log(f"{job.command}/{name}"), job.allocation),
+        output=_output(layout.log(f"{job.command}/{name}"), job.allocation),
         posterior=layout.posterior(job.cell),
         folder=job.record(layout).parent,
         script=layout.job(job.name),
@@ -175,7 +175,7 @@ def _asked(allocation: Allocation | None, placement: Placement, gpus: int, layou
     }
 
 
-def output_of(log: Path, allocation: Allocation | None) -> Path:
+def _output(log: Path, allocation: Allocation | None) -> Path:
     """Where the scheduler writes what a job prints. Raises UserError for a path that a directive cannot hold."""
     path = log.absolute()
     if allocation is not None and re.search(r"[^\x21-\x7e]", str(path)):
@@ -194,13 +194,13 @@ def script_text(
     planned: PlannedCell, campaign: Campaign, layout: Layout, place: Place, given: Template | None = None
 ) -> str:
     """The script of one cell."""
-    job = given or script_template("job")
+    job = given or _template("job")
     cell, site, settings = planned.cell, campaign.site, planned.settings
     return job.render(
         _asked(planned.allocation, planned.placement, _gpus(planned), layout),
         campaign=campaign.name,
         name=cell.name,
-        output=output_of(layout.log(f"train/{cell.name}"), planned.allocation),
+        output=_output(layout.log(f"train/{cell.name}"), planned.allocation),
         torch_ranks=settings.engine == "torch" and planned.ranks > 1,
         port=FIRST_PORT + int(cell.hash, 16) % PORTS,
         threads=settings.threads,
@@ -225,6 +225,5 @@ def script_text(
     )
 
 
-def script_template(name: str) -> Template:
-    """A kind of job's."""
+def _template(name: str) -> Template:
     return template(TEMPLATES, f"{name}.sh.j2")

@@ -11,8 +11,8 @@ from campaign.allocation import Walltime
 from campaign.files import write_if_changed
 from campaign.launchers import Launcher, Placement
 from campaign.layout import CHECK, Layout
-from campaign.render import Place, output_of, script_template
-from campaign.shelltext import Safe, quoted
+from campaign.render import TEMPLATES, Place, _output
+from campaign.shelltext import Safe, quoted, template
 from campaign.sites import Site
 
 MINUTES = 20  # `bnn check` ends after 10; the rest is for modules and slow file systems
@@ -49,13 +49,13 @@ def check_text(site: Site, layout: Layout, place: Place) -> str:
     words = launcher.command(placement)
     scheduler = replace(site.scheduler, walltimes=(Walltime(MINUTES),), packing=None)
     allocation = replace(site, scheduler=scheduler).allocate(1, {}, "bnn check")
-    return script_template("check").render(
+    return template(TEMPLATES, "check.sh.j2").render(
         site=site,
         place=place,
         allocation=allocation,
         placement=placement,
         gpus=site.hardware.gpus_per_node,
-        output=output_of(layout.log(CHECK), allocation),
+        output=_output(layout.log(CHECK), allocation),
         threads=threads,
         ranks=ranks,
         launcher=shlex.join(words),
