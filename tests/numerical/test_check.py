@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from bnn.check import numerics, runs
+from bnn.check import numerics, rank, runs
 from bnn.check.numerics import agree, example, moments, same_noise, stray
 from bnn.check.outcome import Context, FaultError
+from bnn.engine import SingleEngine
 from bnn.layers import ESTIMATORS, BayesianLayer
 
 LAYERS = [(estimator, kind) for estimator in ESTIMATORS for kind in ("conv", "linear")]
 
 
 @pytest.fixture
-def context(tmp_path) -> Context:
-    return Context("cpu", 2, tmp_path, ("mpiexec", "-n", "2"))
+def context(tmp_path: Path) -> Iterator[Context]:
+    threads = torch.get_num_threads()
+    yield Context("cpu", 2, tmp_path, ("mpiexec", "-n", "2"))
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("estimator", "kind"), LAYERS)
@@ -83,3 +91,30 @@ def test_a_resumption_with_other_weights_is_found() -> None:
     assert 0 < runs.compare(first, second, "cuda") < 1e-4
     with pytest.raises(FaultError, match="has other tensors"):
         runs.compare(first, {}, "cpu")
+
+
+class Alone(SingleEngine):
+    """Says that it is rank 0 of two, and averages nothing but the first large block."""
+
+    size = 2
+
+    def __init__(self, large_ones_too: bool) -> None:
+        self.large = large_ones_too
+
+    def average_(self, tensors: Iterable[Tensor], label: str) -> None:
+        if self.large and label == "block":
+            for tensor in tensors:
+                tensor.copy_((torch.arange(len(tensor)) % 1000) / 2)
+
+    def gather(self, value: Any, label: str) -> list[Any]:
+        return [value, {"rank": 1, "text": "ä"}]
+
+
+def test_a_mean_that_leaves_a_rank_out_is_found(context: Context) -> None:
+    with pytest.raises(FaultError, match="a mean of 1 MiB is wrong"):
+        rank.exchange(Alone(False), replace(context, mib=1))
+
+
+def test_gradients_that_are_not_exchanged_are_found(context: Context) -> None:
+    with pytest.raises(FaultError, match=r"the gradient of .*: off by"):
+        rank.exchange(Alone(True), replace(context, mib=1))

@@ -227,6 +227,11 @@ def test_all_ranks_right_and_by_nccl(lines: list[str]) -> None:
     assert judge(0, lines, 2, True) == "2 ranks, 120.5 GB/s; NCCL version 2.29.7+cuda13.0 via P2P"
 
 
+def test_a_network_is_named_by_its_kind() -> None:
+    lines = [line.replace("P2P/CUMEM/read", "NET/IB/0/GDRDMA") for line in LOG]
+    assert judge(0, [*lines, *RANKS], 2, True).endswith(" via NET/IB")
+
+
 @pytest.mark.parametrize(
     ("status", "lines", "message"),
     [
