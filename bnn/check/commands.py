@@ -12,6 +12,7 @@ import click
 from bnn.check.outcome import ABSENT, FAULT, OK, Context, Outcome
 from bnn.check.plan import CHECKS, Check
 from bnn.errors import UserError
+from bnn.ranks import refuse_several
 
 
 @click.command()
@@ -45,6 +46,7 @@ def check(
     from bnn.check.run import run_checks
     from bnn.device import no_gpu
 
+    refuse_several("check", "start it once: it starts its ranks itself")
     if device == "cuda" and (why := no_gpu()):
         raise UserError(f"no GPU: {why}")
     words = tuple(_words(launcher) if launcher is not None else ["mpiexec", "-n", str(ranks)])

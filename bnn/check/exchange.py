@@ -75,7 +75,8 @@ def launch(context: Context, engine: str, part: str) -> str:
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    environment = {"MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)} | os.environ | {"NCCL_DEBUG": "INFO"}
+    first = "127.0.0.1" if context.nodes == 1 else socket.gethostname()  # a machine may not know its own name
+    environment = {"MASTER_ADDR": first, "MASTER_PORT": str(port)} | os.environ | {"NCCL_DEBUG": "INFO"}
     environment.pop("NCCL_DEBUG_FILE", None)
     print(f"$ {shlex.join(command)}", flush=True)
     lines: list[str] = []

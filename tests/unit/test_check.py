@@ -140,6 +140,13 @@ def test_a_slip_is_known_before_anything_runs(
         CliRunner().invoke(commands.check, words, catch_exceptions=False)
 
 
+def test_one_of_several_ranks_is_refused(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PMI_RANK", "1")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(UserError, match=r"check: started on several ranks \(PMI: this is rank 1 of 2\); start it once"):
+        asked(context, monkeypatch)
+
+
 def test_without_a_gpu_it_says_so_and_ends_with_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bnn.cli", "check", "--device", "cuda", "--out", str(tmp_path / "check.json")]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
