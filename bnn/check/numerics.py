@@ -256,7 +256,7 @@ def draws(context: Context) -> str:
             left = sigma > 0
             what = f"{kind}: weights{' left by pruning' if pruned else ''}"
             drawn = torch.stack(samples)
-            if pruned and bool(drawn[:, ~left].any()):
+            if pruned and bool(drawn[:, sigma == 0].any()):
                 raise FaultError(f"{kind}: a pruned weight is drawn")
             strayed = max(strayed, stray(what, drawn[:, left], mu[left], sigma[left].square()))
             for each in (made, sparse):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from bnn import kernels
 from bnn.check import numerics, rank, runs
 from bnn.check.numerics import agree, example, moments, same_noise, stray
 from bnn.check.outcome import Context, FaultError
 from bnn.engine import SingleEngine
+from bnn.inference.draw_layers import DrawLayer
 from bnn.layers import ESTIMATORS, BayesianLayer
+from tests.support.fake_gpu import fake_gpus
 
 LAYERS = [(estimator, kind) for estimator in ESTIMATORS for kind in ("conv", "linear")]
 
@@ -118,3 +121,29 @@ def test_a_mean_that_leaves_a_rank_out_is_found(context: Context) -> None:
 def test_gradients_that_are_not_exchanged_are_found(context: Context) -> None:
     with pytest.raises(FaultError, match=r"the gradient of .*: off by"):
         rank.exchange(Alone(True), replace(context, mib=1))
+
+
+@pytest.mark.parametrize("check", [numerics.device, numerics.draws, runs.inference])
+def test_on_a_gpu_that_is_none_all_lies_where_it_must(
+    context: Context, monkeypatch: pytest.MonkeyPatch, check: Callable[[Context], str]
+) -> None:
+    """Tensors on cuda:0 that compute here, as strict on devices as a real GPU; none with gradients."""
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    monkeypatch.setattr(numerics, "DRAWS", 200)
+    monkeypatch.setattr(runs, "DRAWS", 30)
+    with monkeypatch.context() as patch, fake_gpus(patch) as gpu:
+        assert check(replace(context, device="cuda"))
+    assert sum(gpu.ran.values()) > 3
+
+
+def test_pruned_weights_that_are_drawn_are_found(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numerics, "DRAWS", 200)
+    assert numerics.draws(context).startswith("means and variances stray by ")
+    values = DrawLayer.values
+
+    def refilled(layer: DrawLayer) -> Tensor:
+        return values(layer) + (1e-6 if layer.index is not None else 0)
+
+    monkeypatch.setattr(DrawLayer, "values", refilled)
+    with pytest.raises(FaultError, match="conv: a pruned weight is drawn"):
+        numerics.draws(context)
