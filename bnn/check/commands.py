@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -49,6 +50,7 @@ def check(
     refuse_several("check", "start it once: it starts its ranks itself")
     if device == "cuda" and (why := no_gpu()):
         raise UserError(f"no GPU: {why}")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends what has been started, too
     words = tuple(_words(launcher) if launcher is not None else ["mpiexec", "-n", str(ranks)])
     rows: list[Outcome] = []
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,10 +62,12 @@ ENDS = [
 
 
 @pytest.fixture
-def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
     (tmp_path / "fakes.py").write_text(FAKES)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    return Context("cpu", 2, tmp_path, ("mpiexec", "-n", "2"))
+    ending = signal.getsignal(signal.SIGTERM)
+    yield Context("cpu", 2, tmp_path, ("mpiexec", "-n", "2"))
+    signal.signal(signal.SIGTERM, ending)  # the command sets its own
 
 
 @pytest.mark.parametrize(("name", "status", "reason", "printed"), ENDS, ids=[end[0] for end in ENDS])
@@ -138,6 +142,25 @@ def test_a_slip_is_known_before_anything_runs(
     monkeypatch.setattr(commands, "CHECKS", [Check("hang", "fakes:hang")])
     with pytest.raises(UserError, match=message):
         CliRunner().invoke(commands.check, words, catch_exceptions=False)
+
+
+def test_a_command_that_is_ended_leaves_nothing_behind(context: Context) -> None:
+    script = "from bnn.check import commands; from bnn.check.plan import Check\n"
+    script += "commands.CHECKS = [Check('hang', 'fakes:hang')]; commands.check()"
+    command = [sys.executable, "-c", script, "--out", str(context.folder / "check.json")]
+    environment = {**os.environ, "TMPDIR": str(context.folder), "PYTHONPATH": f"{context.folder}:{Path.cwd()}"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not (found := list(context.folder.glob("bnn-check-*/child"))) or not found[0].read_text():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    child = int(found[0].read_text())
+    process.terminate()
+    assert process.wait(30) == 128 + 15
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert not list(context.folder.glob("bnn-check-*"))
+    assert json.loads((context.folder / "check.json").read_text())["complete"] is False
 
 
 def test_one_of_several_ranks_is_refused(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
