@@ -198,7 +198,7 @@ def free_port() -> int:
 def try_nccl(python: Path, env: Mapping[str, str], engine: str) -> None:
     """Ask what will reduce gradients on GPUs whether it has NCCL; there may be no GPU here. Raises SetupError."""
     run(f"asking {engine} for NCCL", [python, "-c", HAS_NCCL[engine]], LOG, env)
-    say(f"where there are 2 GPUs, try NCCL first of all: .venv/bin/python envs/nccl_check.py --engine {engine}")
+    say("on a machine with GPUs, first of all: .venv/bin/bnn check --device cuda")
 
 
 def build_interposer(python: Path, env: Mapping[str, str]) -> None:

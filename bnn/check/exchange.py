@@ -27,6 +27,12 @@ def telling(line: str) -> str | None:
     return next((words for words in found.groups() if words), None) if found else None
 
 
+def way(words: str) -> str:
+    """How two ranks are joined, from what follows `via`: P2P, SHM, or NET with the kind of network (NET/IB)."""
+    parts = words.split("/")
+    return "/".join(parts[: 2 if parts[0] == "NET" else 1])
+
+
 def bus_bandwidth(size_bytes: int, seconds: float, ranks: int) -> float:
     """GB/s over each link in a ring's allreduce: 2(N-1)/N of the bytes cross it (what NCCL's own tests call busbw)."""
     return 2 * (ranks - 1) / ranks * size_bytes / seconds / 1e9
@@ -63,11 +69,14 @@ def need_horovod(context: Context) -> None:
 def launch(context: Context, engine: str, part: str) -> str:
     """Start the ranks and show what they print; returns rank 0's line. Raises AbsentError and FaultError."""
     need_gpus(context)
+    if part == "training" and context.nodes > 1:
+        raise AbsentError("across nodes the exchange is all that is checked: the ranks of a training share a folder")
     command = [*program(context.launcher), sys.executable, "-m", "bnn.check.rank", part, engine, context.to_json()]
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    environment = {"MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)} | os.environ | {"NCCL_DEBUG": "INFO"}
+    first = "127.0.0.1" if context.nodes == 1 else socket.gethostname()  # a machine may not know its own name
+    environment = {"MASTER_ADDR": first, "MASTER_PORT": str(port)} | os.environ | {"NCCL_DEBUG": "INFO"}
     environment.pop("NCCL_DEBUG_FILE", None)
     print(f"$ {shlex.join(command)}", flush=True)
     lines: list[str] = []
@@ -108,6 +117,6 @@ def judge(status: int, lines: Sequence[str], ranks: int, by_nccl: bool) -> str:
     words = [word for word in map(telling, lines) if word]
     if not any(f"nranks {ranks} " in word for word in words):
         raise FaultError(f"the results are right, but NCCL's log tells of no communicator of {ranks} ranks")
-    ways = sorted({word.rsplit("via ", 1)[1].split("/")[0] for word in words if " via " in word})
+    ways = sorted({way(word.rsplit("via ", 1)[1]) for word in words if " via " in word})
     version = next((word for word in words if word.startswith("NCCL version")), "NCCL")
     return f"{said[0][1]}; {version}{' via ' + ', '.join(ways) if ways else ''}"

@@ -133,11 +133,12 @@ class Noise:
     def __init__(self, layer: BayesianLayer, twin: BayesianLayer, x: Tensor) -> None:
         self.layer, self.twin, self.taken = layer, twin, list[Tensor]()
         layer.seed_noise(7)
-        self.by_kernels = isinstance(layer, FastFlipout) and layer.covers(x)
-        if self.by_kernels:
+        self.by_kernels = False
+        if isinstance(layer, FastFlipout) and layer.covers(x):
+            self.by_kernels = True
             peek = copy.deepcopy(layer)
             peek.seed_noise(7)
-            seed = peek.next_seed()  # type: ignore[attr-defined]
+            seed = peek.next_seed()
             channels = layer.mu.shape[0], x.shape[1]
             shape = [1] * (x.dim() - 2)
             signs = [torch.ops.bnn_kernels.signs(seed, out, len(x), channels[not out]) for out in (False, True)]
@@ -255,7 +256,7 @@ def draws(context: Context) -> str:
             left = sigma > 0
             what = f"{kind}: weights{' left by pruning' if pruned else ''}"
             drawn = torch.stack(samples)
-            if pruned and bool(drawn[:, ~left].any()):
+            if pruned and bool(drawn[:, sigma == 0].any()):
                 raise FaultError(f"{kind}: a pruned weight is drawn")
             strayed = max(strayed, stray(what, drawn[:, left], mu[left], sigma[left].square()))
             for each in (made, sparse):
@@ -265,6 +266,7 @@ def draws(context: Context) -> str:
 
 
 def need_gpus(context: Context) -> None:
-    """Raises AbsentError where there are fewer GPUs than ranks."""
-    if context.device == "cuda" and torch.cuda.device_count() < context.ranks:
-        raise AbsentError(f"{context.ranks} ranks need as many GPUs; there are {torch.cuda.device_count()}")
+    """Raises AbsentError where there are fewer GPUs than ranks, of those that are started on this node."""
+    here = -(-context.ranks // context.nodes)
+    if context.device == "cuda" and torch.cuda.device_count() < here:
+        raise AbsentError(f"{here} ranks need as many GPUs; there are {torch.cuda.device_count()}")

@@ -17,7 +17,7 @@ def answer(function: str, context: Context) -> tuple[str, str]:
     """(status, one line) of a check."""
     module, name = function.split(":")
     try:
-        return OK, one_line(getattr(importlib.import_module(f"bnn.check.{module}"), name)(context))
+        return OK, one_line(getattr(importlib.import_module(module), name)(context))
     except AbsentError as error:
         return ABSENT, one_line(error)
     except (FaultError, UserError) as error:

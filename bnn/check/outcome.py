@@ -19,13 +19,18 @@ class AbsentError(Exception):
 
 @dataclass(frozen=True)
 class Context:
-    """What all checks are told. `folder` is theirs to write in; `launcher` are the words before the ranks' program."""
+    """What all checks are told.
+
+    `folder` is theirs to write in; `launcher` are the words before the ranks' program, which it spreads over `nodes`;
+    `mib` is the size of what ranks average.
+    """
 
     device: str
     ranks: int
     folder: Path
     launcher: tuple[str, ...]
     mib: int = 64
+    nodes: int = 1
 
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "folder": str(self.folder)})

@@ -9,7 +9,7 @@ TOTAL_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Check:
-    """`function` is module:name below bnn.check; it takes a Context and returns one line, or raises.
+    """`function` is module:name; it takes a Context and returns one line, or raises.
 
     `seconds` is when it is given up: many times what it takes, since libraries can load slowly.
     """
@@ -20,17 +20,17 @@ class Check:
 
 
 CHECKS = (
-    Check("device", "numerics:device"),
-    Check("layers", "numerics:layers"),
-    Check("KL", "numerics:kl"),
-    Check("draws", "numerics:draws"),
-    Check("inference", "runs:inference"),
-    Check("pruning", "runs:pruning"),
-    Check("resume", "runs:resume"),
-    Check("horovod: exchange", "exchange:horovod_exchange", 150.0),
-    Check("horovod: training", "exchange:horovod_training", 150.0),
-    Check("torch: exchange", "exchange:torch_exchange", 150.0),
-    Check("torch: training", "exchange:torch_training", 150.0),
-    Check("energy", "runs:energy"),
-    Check("step time", "runs:step_time", 180.0),
+    Check("device", "bnn.check.numerics:device"),
+    Check("layers", "bnn.check.numerics:layers"),
+    Check("KL", "bnn.check.numerics:kl"),
+    Check("draws", "bnn.check.numerics:draws"),
+    Check("inference", "bnn.check.runs:inference"),
+    Check("pruning", "bnn.check.runs:pruning"),
+    Check("resume", "bnn.check.runs:resume"),
+    Check("horovod-exchange", "bnn.check.exchange:horovod_exchange", 150.0),
+    Check("horovod-training", "bnn.check.exchange:horovod_training", 150.0),
+    Check("torch-exchange", "bnn.check.exchange:torch_exchange", 150.0),
+    Check("torch-training", "bnn.check.exchange:torch_training", 150.0),
+    Check("energy", "bnn.check.runs:energy"),
+    Check("step-time", "bnn.check.runs:step_time", 180.0),
 )

@@ -115,7 +115,7 @@ def training(engine: Engine, context: Context) -> str:
     settings = InferSettings(
         posterior=posterior, dataset="synthetic", draws=40, device=context.device, engine=engine.name,
         dataset_options={"shape": runs.SHAPE, "classes": runs.CLASSES, "size": 8, "test_size": 16},
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
     infer(settings, folder / "all", engine, time.time())
     if engine.rank == 0:
         infer(settings.model_copy(update={"engine": "single"}), folder / "one", SingleEngine(), time.time())
@@ -123,7 +123,7 @@ def training(engine: Engine, context: Context) -> str:
         for name in ("all", "one"):
             with np.load(folder / name / "draws.npz", allow_pickle=False) as found:
                 drawn.append(found["probabilities"])
-        if not np.allclose(*drawn, atol=1e-5):
+        if not np.allclose(drawn[0], drawn[1], atol=1e-5):
             raise FaultError(f"an inference by {engine.size} ranks makes other draws than by one")
     engine.barrier("compared")
     return f"{engine.size} ranks: {said}; the same draws as one" if engine.rank == 0 else "done"

@@ -66,7 +66,10 @@ def run_check(check: Check, context: Context, number: int, limit: float) -> Outc
     try:
         said = json.loads(answer.read_text())
     except (OSError, ValueError):
-        return Outcome(check.name, FAULT, seconds, f"the process {how_it_ended(code)}", printed)
+        return Outcome(check.name, FAULT, seconds, f"the process {how_it_ended(code)} without an answer", printed)
+    if code != 0:
+        reason = f"the process {how_it_ended(code)} after its answer: {said['reason']}"
+        return Outcome(check.name, FAULT, seconds, reason, printed)
     return Outcome(check.name, said["status"], seconds, said["reason"], printed if said["status"] == FAULT else "")
 
 
@@ -87,7 +90,7 @@ def how_it_ended(code: int) -> str:
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with code {code} without an answer"
+    return f"ended with code {code}"
 
 
 def tail(log: Path) -> str:

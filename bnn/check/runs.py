@@ -72,7 +72,7 @@ def training_settings(engine: Engine, device: str) -> TrainSettings:
         dataset="synthetic", dataset_options=options, model="vgg16", width=1 / 16, batch_size=batch, epochs=EPOCHS,
         warmup_steps=2, rho_init=-4.0, learning_rate=1e-3, lr_scaling="none", checkpoint_epochs=1, evaluate="final",
         evaluate_draws=2, engine=engine.name, device=device,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def resumed(engine: Engine, device: str, folder: Path) -> tuple[str, Path]:
@@ -100,7 +100,8 @@ def resumed(engine: Engine, device: str, folder: Path) -> tuple[str, Path]:
     assert summary is not None
     if summary.verdict.status == "INVALID" or summary.attempts != 2:
         raise FaultError(f"the resumed run: {summary.attempts} attempts, {'; '.join(summary.verdict.reasons)}")
-    off = compare(*(load_file(run / posterior / TENSORS_FILE) for run in (whole, twice)), device)
+    first, second = (load_file(run / posterior / TENSORS_FILE) for run in (whole, twice))
+    off = compare(first, second, device)
     said = f"{STEPS_PER_EPOCH * EPOCHS} steps; stopped after {STOP_AT} and resumed, weights are "
     return said + ("the same bits" if off == 0 else f"off by {off:.1g}") + rate(summary), whole / posterior
 

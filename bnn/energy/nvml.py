@@ -23,6 +23,25 @@ def nvml(uuids: Iterable[str], library: str = LIBRARY) -> list[Counter]:
     return [_device(driver, uuid) for uuid in uuids]
 
 
+def describe(library: str = LIBRARY) -> tuple[str, list[str]]:
+    """The driver's version, and the names of all GPUs that it has. Raises NotMeasurableError without it."""
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        raise NotMeasurableError(f"{library} cannot be loaded") from None
+    _call(driver, "nvmlInit_v2")
+    text, count, names = ctypes.create_string_buffer(96), ctypes.c_uint(), []
+    _call(driver, "nvmlSystemGetDriverVersion", text, ctypes.c_uint(len(text)))
+    version = text.value.decode(errors="replace")
+    _call(driver, "nvmlDeviceGetCount_v2", ctypes.byref(count))
+    for index in range(count.value):
+        handle = ctypes.c_void_p()
+        _call(driver, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(handle))
+        _call(driver, "nvmlDeviceGetName", handle, text, ctypes.c_uint(len(text)))
+        names.append(text.value.decode(errors="replace"))
+    return version, names
+
+
 def _device(driver: ctypes.CDLL, uuid: str) -> Counter:
     handle = ctypes.c_void_p()
     _call(driver, "nvmlDeviceGetHandleByUUID", ctypes.c_char_p(uuid.encode()), ctypes.byref(handle))

@@ -44,7 +44,7 @@ class Neighbours:
 
 def gather_neighbours(engine: Engine, meter: NeighbourMeter) -> Neighbours:
     """What all ranks' meters counted, on every rank; every rank must call it, with its meter stopped."""
-    from bnn.energy.meter import machine
+    from bnn.ranks import machine
 
     places = engine.gather([machine(), sorted(affinity())], "neighbours.places")
     groups = share_cpus([(where, set(cpus)) for where, cpus in places])

@@ -12,7 +12,7 @@ import pytest
 from bnn.energy import RunEnergy, meter, node_meter
 from bnn.energy.counters import Counter, NotMeasurableError, cray, rapl
 from bnn.energy.meter import EnergyMeter, add_nodes, node_counters
-from bnn.energy.nvml import nvml
+from bnn.energy.nvml import describe, nvml
 from bnn.engine import SingleEngine
 from bnn.records import STEPS, STEPS_FILE, SUMMARY, Summary, read_table
 from bnn.settings import TrainSettings
@@ -165,6 +165,18 @@ int nvmlDeviceGetTotalEnergyConsumption(struct device *handle, unsigned long lon
     *millijoules = handle->millijoules += 1500;
     return 0;
 }
+int nvmlSystemGetDriverVersion(char *text, unsigned int length) {
+    if (length < 80) return 7;
+    strcpy(text, "580.95.05");
+    return 0;
+}
+int nvmlDeviceGetCount_v2(unsigned int *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned int index, struct device **handle) { *handle = devices + index; return 0; }
+int nvmlDeviceGetName(struct device *handle, char *text, unsigned int length) {
+    if (length < 96) return 7;
+    strcpy(text, handle == devices ? "Tesla V100-SXM2-16GB" : "NVIDIA H100");
+    return 0;
+}
 const char *nvmlErrorString(int code) {
     return code == 3 ? "Not Supported" : code == 6 ? "Not Found" : "Driver Not Loaded";
 }
@@ -206,6 +218,15 @@ def test_what_nvml_cannot_do_is_named(driver, tmp_path, monkeypatch):
     monkeypatch.setenv("NVML_BROKEN", "1")
     with pytest.raises(NotMeasurableError, match="nvmlInit_v2: Driver Not Loaded"):
         nvml(["GPU-a"], driver)
+
+
+def test_nvml_describes_driver_and_gpus(driver, monkeypatch):
+    assert describe(driver) == ("580.95.05", ["Tesla V100-SXM2-16GB", "NVIDIA H100"])
+    with pytest.raises(NotMeasurableError, match=r"libnothing\.so cannot be loaded"):
+        describe("libnothing.so")
+    monkeypatch.setenv("NVML_BROKEN", "1")
+    with pytest.raises(NotMeasurableError, match="nvmlInit_v2: Driver Not Loaded"):
+        describe(driver)
 
 
 def rank(host="a", machine=None, reader=True, source="rapl", reason=None, joules=10.0, steady=4.0):

@@ -171,8 +171,15 @@ def site() -> None:
 @site.command()
 @click.argument("name", type=SiteName())
 @campaign_option
-def check(name: str, campaign_file: Path) -> None:
-    """Say what is wrong with site NAME (a folder below profiles, or a path) and its grid."""
+@results_option
+@click.option("--run", "and_run", is_flag=True, help="Try one node as well, in at most 10 minutes.")
+def check(name: str, campaign_file: Path, results: Path, and_run: bool) -> None:
+    """Say what is wrong with site NAME (a folder below profiles, or a path) and its grid.
+
+    With --run, `bnn check` then tries one of its nodes (numbers, ranks, GPUs, NCCL, energy) with the site's environment
+    and launcher: here where the site has no scheduler, else by a script that you submit. Its table and its file are
+    what to send to whoever may help (bnn check --help says what is in it).
+    """
     from campaign.grid import load_campaign
     from campaign.readiness import uncut
     from campaign.sites import load_site
@@ -183,6 +190,15 @@ def check(name: str, campaign_file: Path) -> None:
     if line := uncut(campaign):
         click.echo(line, err=True)
     click.echo(f"{found.origin}: fine; {len(campaign.cells)} cells of campaign {campaign.name}")
+    if and_run:
+        from campaign.render import Place
+        from campaign.site_check import run_or_render
+
+        here, _ = site_here(folder, results)
+        layout = here.layout(results)
+        code, lines = run_or_render(here, layout, Place.here(layout))
+        click.echo("\n".join(lines), nl=bool(lines))
+        sys.exit(code)
 
 
 def _console(width: int = 170) -> Console:

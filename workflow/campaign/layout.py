@@ -19,6 +19,7 @@ from campaign.cell import Cell
 
 RESULTS = "results"
 FINISHED = ".finished.json"
+CHECK = "check"  # of the job that asks whether a node computes what it should
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Layout:
     @property
     def report(self) -> Path:
         return self.root / "report.html"
+
+    @property
+    def check(self) -> Path:
+        """What `bnn check` wrote on this site: the file to send."""
+        return self.root / "check.json"
 
     @property
     def lock_folder(self) -> Path:

@@ -22,7 +22,7 @@ from campaign.bench import BenchPoint
 from campaign.files import write_if_changed
 from campaign.grid import Campaign, PlannedCell
 from campaign.launchers import Placement
-from campaign.layout import FINISHED, Layout
+from campaign.layout import CHECK, FINISHED, Layout
 from campaign.packing import PACK_OUTPUT, pack_script
 from campaign.shelltext import Safe, quoted, template
 from campaign.sites import Site
@@ -65,7 +65,7 @@ def render_jobs(campaign: Campaign, layout: Layout, place: Place, keep: bool = F
             (layout.logs / command).mkdir(parents=True, exist_ok=True)
     job = _template("job")
     written: list[Path] = []
-    wanted: set[Path] = set()
+    wanted: set[Path] = {layout.job(CHECK)}
     for planned in campaign.cells:
         script, settings = layout.script(planned.cell), layout.settings(planned.cell)
         wanted |= {script, settings}
