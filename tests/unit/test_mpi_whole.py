@@ -246,7 +246,8 @@ def test_a_collective_report_that_lost_calls_says_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     ("printed", "significant", "half"),
     [("0.250", 0, 0.0005), ("2011.1", 0, 0.05), ("2.5", 3, 0.005), ("10", 3, 0.05), ("1.68e+08", 4, 5e4),
-     ("3e+03", 3, 5.0), ("12.300", 3, 0.0005), ("0", 3, 0.0), ("1600", 4, 0.5), ("0.0123", 3, 0.00005)],
+     ("3e+03", 3, 5.0), ("12.300", 3, 0.0005), ("0", 3, 0.0), ("0.000", 3, 0.0005), ("1600", 4, 0.5),
+     ("0.0123", 3, 0.00005)],
 )  # fmt: skip
 def test_half_a_unit_of_the_last_digit(printed, significant, half):
     assert half_unit(printed, significant) == pytest.approx(half)
@@ -275,3 +276,42 @@ def test_what_mpitrace_prints_of_any_run_is_read_and_without_a_size_refused(coun
         for at in range(len(bins)):
             less = text + "".join(bins[:at] + bins[at + 1 :]) + "\n"
             assert read(Path(folder), "mpi_profile.1.0", less.encode()) is None
+
+
+# `tests/data/mpi/mpip_*` and `tests/data/mpip_not_whole/*` are reports of mpiP itself (LLNL/mpiP, commit 8ff38c3, with
+# MPICH; options -e, -l, -t 10.0 and -v), made on one (mpip_e) and two ranks of one machine by a program that calls what
+# CALLED says; paths and host names are changed.
+CALLED = {
+    "MPI_Allreduce": (127, 100 * 8 + 20 * 80_000 + 7 * 8), "MPI_Barrier": (3, None), "MPI_Bcast": (4, 4 * 4000),
+    "MPI_Gather": (6, 6 * 12),
+}  # fmt: skip
+OF_RANK = (  # of two
+    {"MPI_Send": (7, 7 * 40)},
+    {"MPI_Recv": (7, None)},
+)
+NOT_WHOLE = Path(__file__).parents[1] / "data" / "mpip_not_whole"
+
+
+@pytest.mark.parametrize("sample", sorted(SAMPLES[0].parent.glob("mpip_*.mpiP")), ids=lambda path: path.name)
+def test_mpips_own_reports_say_what_the_program_called(sample):
+    profiles = parse(sample)
+    ranks = 1 if sample.stem == "mpip_e" else 2
+    assert [profile.rank for profile in profiles] == list(range(ranks))
+    for profile, own in zip(profiles, OF_RANK if ranks == 2 else ({},), strict=True):
+        routines = {routine.name: routine for routine in profile.routines}
+        for name, (calls, size) in {**CALLED, **own}.items():
+            assert routines[name].calls == calls
+            if size is not None:
+                assert routines[name].average_bytes * calls == pytest.approx(size, rel=5e-4)
+        seconds = sum(routine.seconds for routine in profile.routines)
+        assert seconds == pytest.approx(profile.totals.communication, rel=6e-3, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("threshold", r"filtered \(option -t 10\.0 of mpiP\): 94 of 294 calls and 0\.9% .*run again with -t 0"),
+     ("concise", r"concise report .*read the other report of this run \(-v\)")],
+)  # fmt: skip
+def test_mpips_own_reports_that_are_not_whole_say_what_to_do(name, words):
+    with pytest.raises(UserError, match=words):
+        parse(NOT_WHOLE / f"{name}.mpiP")

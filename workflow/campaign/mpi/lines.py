@@ -32,7 +32,7 @@ def memory(value: str, unit: str) -> int:
 def half_unit(printed: str, significant: int = 0) -> float:
     """How far a printed number may be from the value that was printed: half a unit of its last digit.
 
-    `significant`: the number was printed by %.<significant>g, which drops zeros at the end.
+    `significant`: the number was printed by %.<significant>g, which drops zeros at the end, or by %.3f (mpiP's -e).
     """
     mantissa, _, exponent = printed.partition("e")
     last = int(exponent or 0) - len(mantissa.partition(".")[2])
@@ -41,7 +41,7 @@ def half_unit(printed: str, significant: int = 0) -> float:
         last = min(last, math.floor(math.log10(value)) - significant + 1) if "." in mantissa or exponent else last
         if "." not in mantissa and not exponent:  # 2500 is exact, 10 is 10.0
             last = min(0, math.floor(math.log10(value)) - significant + 1)
-    return 0.5 * 10.0**last if value or not significant else 0.0
+    return 0.5 * 10.0**last if value or not significant or "." in mantissa else 0.0  # %g prints a zero as 0
 
 
 class Lines:

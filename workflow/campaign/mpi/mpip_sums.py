@@ -47,14 +47,14 @@ def filtered(calls: Mapping[Site, Row], sums: Mapping[tuple[str, int], Row], lis
 def lost(calls: Mapping[Site, Row], listed: int) -> str:
     """Why a collective report lacks calls, or nothing. Its sums over ranks are of its rows, so they lack them too.
 
-    mpiP finds a rank's calls by the addresses that rank 0 called from (mpiP-stats.c: mpiPi_stats_thr_cs_lookup), which
-    are others on other ranks where the program is loaded at random addresses; `listed` counts what all ranks measured.
+    mpiP looks each call site up by one address (mpiP-stats.c: mpiPi_stats_thr_cs_lookup): calls of a rank from another
+    address of the same source line are not found. `listed` counts what all ranks measured.
     """
     if len(calls) >= listed:
         return ""
     return (
-        f"{listed - len(calls)} of {listed} rows are not in this collective report (mpiP's option -l), which finds "
-        "only calls from the same address on every rank: run again without -l"
+        f"{listed - len(calls)} of {listed} rows are not in this collective report (mpiP's option -l), which looks "
+        "each call site up by one address: run again without -l"
     )
 
 
