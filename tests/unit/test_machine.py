@@ -278,7 +278,7 @@ def test_only_a_study_is_cut_to_a_time():
 def test_the_plan_names_the_machine_and_what_was_cut(monkeypatch):
     many, two = plan_content(local_on(monkeypatch, cores=8)), plan_content(local_on(monkeypatch, cores=2))
     assert many["site"]["title"].endswith(f"({HERE.cpu}, 8 cores, 999 GiB)")
-    assert many["site"]["cut for more cores"][0].startswith("throughput: repeats 2 to 1")
+    assert many["site"]["cut for more cores"][0].startswith("throughput: repeats 3 to 1")
     assert two["site"]["cut for more cores"] is None
 
 
