@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,11 +25,15 @@ from bnn.launch import (
     say_reasons,
     threads_for_all,
     threads_given,
+    threads_of_checkpoint,
 )
 from bnn.options import Known, dataset_names, model_names, setting_options
 from bnn.pruning.commands import prune
 from bnn.ranks import early_rank
 from bnn.settings import TrainSettings, parse_settings, read_settings
+
+if TYPE_CHECKING:
+    from bnn.records import Summary
 
 
 def _given(values: dict[str, str | None]) -> dict[str, Any]:
@@ -57,6 +61,10 @@ def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
     base = read_settings(settings_file).model_dump(exclude_unset=True) if settings_file else {}
     values, room = threads_given({**base, **given})
     settings = parse_settings(values, "command line" if given or room else str(settings_file))
+    if room and (threads := threads_of_checkpoint(settings, out)):  # other cores today are no reason to start anew
+        settings, room = settings.model_copy(update={"threads": threads}), None
+        if not early_rank():
+            click.echo(f"{threads} thread{'s' * (threads > 1)} per rank, as before: there is a checkpoint")
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch starts its thread pool
     heartbeat = Heartbeat(out, early_rank())
     heartbeat.start()  # before torch is loaded, which can take minutes on a busy file system
@@ -66,9 +74,12 @@ def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
 
         engine = start_engine(settings)
         heartbeat.confirm(engine.rank)
-        if room:
-            settings = threads_for_all(settings, engine, room)
-        summary = on_ranks(engine, lambda: run(settings, out, engine, process_start(), heartbeat))
+
+        def work() -> Summary | None:
+            agreed = threads_for_all(settings, engine, room) if room else settings
+            return run(agreed, out, engine, process_start(), heartbeat)
+
+        summary = on_ranks(engine, work)
     finally:
         heartbeat.stop()
     if summary and summary.verdict.status == "INVALID":

@@ -18,6 +18,16 @@ def prepare_device(device: str, threads: int, engine: Engine) -> None:
     """
     keep_freed_memory()
     torch.set_num_threads(threads)
+    select_gpu(device, engine)
+    if device == "cuda" and engine.size > 1:
+        check_own_gpus(gather_gpus(engine))
+
+
+def select_gpu(device: str, engine: Engine) -> None:
+    """Make this rank's GPU the current one, where `device` is 'cuda': before NCCL is first used, which starts on it.
+
+    Raises UserError as `prepare_device`.
+    """
     if device == "cpu":
         return
     if why := no_gpu():
@@ -26,8 +36,6 @@ def prepare_device(device: str, threads: int, engine: Engine) -> None:
     major, minor = torch.cuda.get_device_capability()
     if not runs_on(torch.cuda.get_arch_list(), major, minor):
         raise UserError(f"device cuda: this torch holds no code for sm_{major}{minor} ({torch.cuda.get_device_name()})")
-    if engine.size > 1:
-        check_own_gpus(gather_gpus(engine))
 
 
 def no_gpu() -> str:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from bnn.cores import Room, room_here
 from bnn.errors import UserError
+from bnn.records.checkpoint import MARKER, read_marker
+from bnn.records.files import CHECKPOINT
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from bnn.engine import Engine
+    from bnn.settings import TrainSettings
 
     AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
 Result = TypeVar("Result")
 # What `--help` says of the default of --threads.
+MOST_THREADS = 512  # of a rank, that a checkpoint is looked through for
 MACHINE = "the cores this process may use, divided by the ranks that share them"
 
 
@@ -43,9 +48,22 @@ def threads_given(values: dict[str, Any]) -> tuple[dict[str, Any], Room | None]:
     return {**values, "threads": room.threads}, room
 
 
+def threads_of_checkpoint(settings: TrainSettings, out: Path) -> int | None:
+    """Threads of the run whose checkpoint is in `out`, if it is this one but for their number; else None."""
+    found = {marker.hash for path in out.glob(f"{CHECKPOINT}/*/{MARKER}") if (marker := read_marker(path.parent))}
+    numbers = range(1, MOST_THREADS + 1) if found else ()
+    return next((n for n in numbers if settings.model_copy(update={"threads": n}).fingerprint() in found), None)
+
+
 def threads_for_all(settings: AnySettings, engine: Engine, room: Room) -> AnySettings:
-    """The same number of threads for all ranks, the least that any has found; rank 0 says it. Every rank calls it."""
-    found = min(engine.gather(settings.threads, "threads"))  # type: ignore[attr-defined]  # all have it
+    """The same number of threads for all ranks, the least that any has found; rank 0 says it. Every rank calls it.
+
+    Raises UserError for a GPU that cannot be used: ranks on GPUs speak to each other through them.
+    """
+    from bnn.device import select_gpu
+
+    select_gpu(settings.device, engine)  # type: ignore[attr-defined]  # all have it
+    found = min(engine.gather(settings.threads, "threads"))  # type: ignore[attr-defined]
     if found != settings.threads:  # type: ignore[attr-defined]
         import torch
 

@@ -45,7 +45,8 @@ TWO_RANKS = (
     "assert hvd.size() == 2 and hvd.allreduce(torch.ones(3), op=hvd.Sum).tolist() == [2.0] * 3"
 )
 TWO_RANKS_OF_TORCH = (
-    "import os, torch, torch.distributed as dist; from bnn.engine import launched_rank; rank, size = launched_rank(); "
+    "import torch, torch.distributed as dist; from bnn.ranks import launched; told = launched(); "
+    "rank, size = told.rank, told.size; "
     "dist.init_process_group('gloo', init_method='env://', rank=rank, world_size=size); ones = torch.ones(3); "
     "dist.all_reduce(ones); assert size == 2 and ones.tolist() == [2.0] * 3; dist.destroy_process_group()"
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,9 @@ from bnn.launch import (
     threads_given,
 )
 from bnn.options import dataset_names, setting_options
+
+if TYPE_CHECKING:
+    from bnn.records.inference import InferenceSummary
 
 MODES = ("exact", "flipout", "local-reparameterization")
 
@@ -45,9 +48,11 @@ def infer(out: Path, **options: Any) -> None:
     from bnn.inference.run import infer as run
 
     engine = start_engine(settings)
-    if room:
-        settings = threads_for_all(settings, engine, room)
-    summary = on_ranks(engine, lambda: run(settings, out, engine, process_start()))
+
+    def work() -> InferenceSummary | None:
+        return run(threads_for_all(settings, engine, room) if room else settings, out, engine, process_start())
+
+    summary = on_ranks(engine, work)
     if summary:
         accuracy = f"accuracy {summary.accuracy:.4f} (single draw {summary.accuracy_single_draw:.4f})"
         click.echo(f"{summary.verdict.status}  {accuracy}  NLL {summary.nll:.4f}  {summary.seconds_draws:.1f} s  {out}")

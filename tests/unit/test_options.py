@@ -17,8 +17,10 @@ from bnn import cores
 from bnn.cli import cli, main
 from bnn.cores import Room, local_ranks, physical_cores, room_here, sharing
 from bnn.engine import SingleEngine
-from bnn.launch import threads_for_all, threads_given
+from bnn.launch import threads_for_all, threads_given, threads_of_checkpoint
 from bnn.options import bounds, setting_options
+from bnn.records.checkpoint import MARKER, CheckpointMarker
+from bnn.records.files import CHECKPOINT
 from bnn.settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -272,3 +274,29 @@ def test_the_default_of_the_settings_is_what_it_was():
     """A campaign says how many; its hashes stay."""
     assert TrainSettings().threads == 1
     assert TrainSettings().fingerprint() == TrainSettings(foreign_limit=0.5).fingerprint()
+
+
+def test_ranks_on_gpus_have_chosen_theirs_before_they_speak(monkeypatch):
+    """NCCL starts on the current GPU, which is the first one for everybody until then."""
+    order = []
+
+    class Speaking(SingleEngine):
+        def gather(self, value, label):
+            order.append("speak")
+            return [value, value]
+
+    monkeypatch.setattr("bnn.device.select_gpu", lambda device, engine: order.append(device))
+    threads_for_all(TrainSettings(threads=2, device="cuda"), Speaking(), Room(2, None, 1))
+    assert order == ["cuda", "speak"]
+
+
+def test_a_run_by_hand_goes_on_with_the_threads_of_its_checkpoint(tmp_path):
+    mine = TrainSettings(threads=6)
+    assert threads_of_checkpoint(mine, tmp_path) is None
+    for number, settings in enumerate((TrainSettings(threads=8), TrainSettings(threads=8, seed=9))):
+        folder = tmp_path / f"run-{number}"
+        file = folder / CHECKPOINT / "step-4" / MARKER
+        file.parent.mkdir(parents=True)
+        file.write_text(CheckpointMarker(step=4, ranks=1, hash=settings.fingerprint(), baseline="").model_dump_json())
+    assert threads_of_checkpoint(mine, tmp_path / "run-0") == 8
+    assert threads_of_checkpoint(mine, tmp_path / "run-1") is None

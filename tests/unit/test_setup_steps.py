@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -219,3 +220,14 @@ def test_the_engine_is_remembered_and_another_set_up(tmp_path: Path, monkeypatch
     with pytest.raises(SetupError, match=r"BNN_ENGINE=gloo: is none of horovod, torch"):
         setup.chosen_engine()
     assert setup.wanted_stamp(False, "", None, "torch") != setup.wanted_stamp(False, "", None, "horovod")
+
+
+def test_what_tries_torch_on_two_ranks_runs() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", setup.TWO_RANKS_OF_TORCH], env=shared | {"RANK": str(rank)})
+        for rank in range(2)
+    ]
+    assert [rank.wait(120) for rank in ranks] == [0, 0]
