@@ -12,7 +12,8 @@ from bnn.records.neighbours import PhaseLoad
 
 BENCH = TableSchema(
     name="bench",
-    version=1,
+    version=2,
+    oldest=1,  # where cnn-best repeats all rounds of its candidate, also those that chose it
     columns=(
         Column("benchmark", "string", "", "step (full training steps) or inference (Monte-Carlo draws)"),
         Column("model", "string", "", "name of the network"),
