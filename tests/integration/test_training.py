@@ -27,7 +27,7 @@ def test_one_process_leaves_every_record_and_nothing_else(tmp_path):
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "cell"
     assert sorted(p.name for p in folder.iterdir()) == [
-        "cell.json", "heartbeat", "posterior", "provenance.json", "steps.parquet", "summary.json",
+        "cell.json", "heartbeat", "neighbours.parquet", "posterior", "provenance.json", "steps.parquet", "summary.json",
     ]  # fmt: skip
     summary, steps, provenance = records(folder)
     cell = CellRecord.model_validate_json((folder / "cell.json").read_text())
