@@ -27,7 +27,7 @@ from snakemake_executor_plugin_jobscript.schedulers.refusals import (
 )
 
 TIMEOUT = 60.0  # seconds that a command of a scheduler may take
-# sbatch tries again by itself, for 1 + 2 + ... + 15 s, before it says that the queue is full (Slurm, src/sbatch/sbatch.c)
+# sbatch tries again by itself, for 1 + 2 + ... + 15 s, before it says that a queue is full (Slurm, src/sbatch/sbatch.c)
 SUBMISSION_TIMEOUT = 180.0
 
 
