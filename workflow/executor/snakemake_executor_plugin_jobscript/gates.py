@@ -115,6 +115,12 @@ class Gates:
         known = [(name, self._gates[name]) for name in (ALL, queue) if name in self._gates]
         return [name for name, gate in known if gate.taken(held.get(name, Held()), now)]
 
+    def silent(self, seconds: float, now: float) -> None:
+        """Nobody answered for so long: the gates were not closed in that time, as far as anybody knows."""
+        for gate in self._gates.values():
+            if gate.contact.since is not None:
+                gate.contact.since = min(now, gate.contact.since + seconds)
+
     def hopeless(self, queue: str, alone: float | None, now: float) -> bool:
         """Whether a queue has refused everything for longer than patience, with none of our jobs anywhere, which is so
         since `alone`."""

@@ -21,7 +21,7 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     UnclearError,
     UnreachableError,
 )
-from snakemake_executor_plugin_jobscript.task import REFUSED, Phase, Result, Task, signature
+from snakemake_executor_plugin_jobscript.task import REFUSED, Limit, Phase, Result, Task, signature
 
 BATCH = 20  # submissions between two polls
 CONFIRMATIONS = 4  # polls in a row that know nothing of a job before that is believed
@@ -44,7 +44,8 @@ class Submissions:
         self._contact = Contact(limits.poll, limits.patience, chance)
         self._gates = Gates(limits.poll, limits.patience, chance)
         self._queues: dict[Path, str] = {}
-        self._alone: float | None = None  # since when no job of ours is there
+        self._alone: float | None = None  # since when no job of ours is there (times of silence left out)
+        self._taken = 0  # submissions
         self._told: set[tuple[str, str]] = set()
 
     # What may be submitted
@@ -62,6 +63,11 @@ class Submissions:
         """To be called now and then: are jobs of ours there?"""
         there = any(task.job for task in self._tasks.values())
         self._alone = None if there else now if self._alone is None else self._alone
+
+    def silence_ended(self, seconds: float, now: float) -> None:
+        """The scheduler, which was silent for so long, answers: patience with its refusals goes on where it was."""
+        self._alone = None if self._alone is None else min(now, self._alone + seconds)
+        self._gates.silent(seconds, now)
 
     def queue(self, script: Path) -> str:
         """The queue of a script's job, which is that of packed jobs where it may share one."""
@@ -95,7 +101,9 @@ class Submissions:
     def submit_ready(self, ready: Iterable[Task], now: float) -> None:
         """Submit what there is room for, several scripts as one job where they ask for that."""
         left = [task for task in ready if not self._given_up(task, now)]
-        in_order = {task.script: task for task in sorted(left, key=lambda task: (task.turned_away, -task.priority))}
+        held = self._held()
+        order = sorted(left, key=lambda task: (task.turned_away, self._stands_back(task, held), -task.priority))
+        in_order = {task.script: task for task in order}
         for task in in_order.values():
             task.ready = now if task.ready is None else task.ready
         alone = [script for script, task in in_order.items() if task.postponed >= POSTPONED_TRIES]
@@ -119,33 +127,46 @@ class Submissions:
             submitted += 1
             self._submit([in_order[script] for script in scripts], queue, now)
 
+    def _stands_back(self, task: Task, held: Mapping[str, Held]) -> int:
+        """How far behind others that are ready: the limit that a script met may be one of what it asks for (processors,
+        nodes), and others fit. It is not for good, as limits of jobs are the same for all."""
+        if task.limit is None or self._taken >= task.limit.until:
+            return 0
+        fewer = self._gates.gate(task.limit.name).count(held.get(task.limit.name, Held())) < task.limit.held
+        return 0 if fewer else task.limited
+
     def _submit(self, tasks: list[Task], queue: str, now: float) -> None:
         """Submit the tasks as one job."""
         for task in tasks:
             task.before = signature(task.output)
             self._notes.event("submitting", task)
+        jobs: list[str] = []
+        answer: Exception | None = None
         try:
             jobs = self._scheduler.submit([(task.script, task.name) for task in tasks])
-        except RefusedError as error:
-            self._refuse(tasks, str(error))
-        except LimitError as error:
-            self._limited(tasks, queue, error, now)
-        except UnclearError as error:
-            self._doubt(tasks, now)
-            self._unclear(tasks, queue, str(error), now)
+        except (RefusedError, LimitError, UnclearError) as error:
+            answer = error
         except UnreachableError as error:
             self._doubt(tasks, now)
             there = any(task.job for task in self._tasks.values())
             self._silent(self._contact, "takes no jobs", error, now, not there)
             return
+        self._answered(self._contact, now)  # first: an end of silence counts in what the answer means
+        if isinstance(answer, RefusedError):
+            self._refuse(tasks, str(answer))
+        elif isinstance(answer, LimitError):
+            self._limited(tasks, queue, answer, now)
+        elif answer:
+            self._doubt(tasks, now)
+            self._unclear(tasks, queue, str(answer), now)
         else:
+            self._taken += 1
             for task, job in zip(tasks, jobs, strict=True):
                 task.phase, task.job, task.submitted, task.unsure = Phase.LIVE, job, now, False
-                task.words, task.turned_away = "", 0
+                task.words, task.turned_away, task.limited, task.limit = "", 0, 0, None
                 self._notes.event("submitted", task)
             for name in self._gates.taken(queue, self._held(), now):
                 self._note_limit(name)
-        self._answered(self._contact, now)
 
     def _refuse(self, tasks: Iterable[Task], words: str) -> None:
         for task in tasks:
@@ -166,6 +187,10 @@ class Submissions:
         held = self._held()
         if self._gates.gate(name).limited(held.get(name, Held()), words, error.waiting_only, now):
             self._note_limit(name)
+        for task in tasks:
+            task.limited += 1
+            until = self._taken + 2 ** min(task.limited, 10)
+            task.limit = Limit(name, self._gates.gate(name).count(held.get(name, Held())), until)
         if self._tell(name, ""):
             most = self._gates.gate(name).most
             takes = f"at most {most} jobs{_waiting(error.waiting_only)} at once" if most else "no jobs at the moment"
@@ -178,14 +203,16 @@ class Submissions:
         for task in tasks:
             task.words = words
             task.turned_away += 1
+            task.tried = now
             self._notes.event("unclear", task, detail=words)
         self._gates.gate(queue).unclear(now)
         if self._tell(queue, words):
             self._say(f"{tasks[0].script.stem}: not taken{_in(queue)} ({words}): tried again later")
 
     def _given_up(self, task: Task, now: float) -> bool:
-        """Whether a task that was turned away, and is not there after all, has nothing to wait for."""
-        if not (task.turned_away and self._gates.hopeless(self.queue(task.script), self._alone, now)):
+        """Whether a task that was turned away, and is not there after all, has nothing to wait for: it was so when
+        patience had ended already."""
+        if not (task.turned_away and self._gates.hopeless(self.queue(task.script), self._alone, task.tried)):
             return False
         self._refuse([task], f"{task.words} ({self._for_how_long()})")
         return True

@@ -79,12 +79,22 @@ class Result:
         return f"{self.script.stem}{job} {self.reason}{detail}{tries}"
 
 
+class Limit(NamedTuple):
+    """A limit that a script met: whose it is (a queue, or all), how many of our jobs counted, and how many submissions
+    have to be taken before the script goes first again, where that number has not become smaller."""
+
+    name: str
+    held: int
+    until: int
+
+
 @dataclass
 class Task:
     """Times are seconds of the tracker's clock.
 
     `priority` says what is submitted first of all that is ready, `ready` since when nothing but room has been missing.
-    `words` are the scheduler's when it did not take the script, and `turned_away` is how often they did not tell why.
+    `words` are the scheduler's when it did not take the script, and `turned_away` is how often they did not tell why,
+    the last time at `tried`; `limited` is how often they told of a limit, the last one being `limit`.
     `before` is the output as it was when the current attempt began. `looks` is how many listings without a job of this
     name are needed before one is submitted: several after a submission that had no answer, whose job may turn up at any
     time (`doubtful`). `gone` counts the polls that the scheduler has known nothing of the job, `postponed` the jobs
@@ -111,6 +121,9 @@ class Task:
     doubtful: bool = False
     words: str = ""
     turned_away: int = 0
+    tried: float = 0.0
+    limited: int = 0
+    limit: Limit | None = None
     held: bool = False
     delayed: bool = False
     told: Ended | None = None
@@ -143,5 +156,6 @@ class Task:
         self.phase, self.job, self.due, self.looks = Phase.WAITING, None, due, 1
         self.submitted = self.running = self.left = self.told = self.ready = None
         self.unsure = self.held = self.delayed = False
-        self.gone = self.turned_away = 0
+        self.gone = self.turned_away = self.limited = 0
+        self.limit = None
         self.words = ""

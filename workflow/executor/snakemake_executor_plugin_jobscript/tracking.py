@@ -380,6 +380,7 @@ class Tracker:
     def _answered(self, contact: Contact, now: float) -> None:
         silence = contact.worked(now)
         if silence is not None:
+            self._submissions.silence_ended(silence, now)
             self._say(f"the scheduler is back after {silence:.0f} s")
             self._notes.everywhere("reachable", detail=f"after {silence:.0f} s")
 

@@ -91,6 +91,16 @@ def test_hopeless_only_without_any_job_of_ours() -> None:
     assert not learnt.hopeless("q", 0.0, 10_000.0)
 
 
+def test_silence_is_no_refusal() -> None:
+    learnt = gates()
+    learnt.gate("q").unclear(10.0)
+    learnt.silent(1000.0, 2000.0)
+    assert not learnt.hopeless("q", 0.0, 4610.0)
+    assert learnt.hopeless("q", 0.0, 4611.0)
+    learnt.silent(1e6, 5000.0)
+    assert learnt.gate("q").contact.since == 5000.0, "not in the future"
+
+
 @given(st.lists(st.tuples(st.sampled_from(("limited", "unclear", "taken")), st.integers(0, 9)), max_size=30))
 def test_after_any_answers_room_stays_within_what_was_learnt(answers: list[tuple[str, int]]) -> None:
     learnt, now = gates(), 0.0

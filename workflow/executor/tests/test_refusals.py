@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     UnclearError,
     UnreachableError,
 )
-from snakemake_executor_plugin_jobscript.schedulers.commands import Answer, submitted
+from snakemake_executor_plugin_jobscript.schedulers.commands import TIMEOUT, Answer, run, submitted
 from snakemake_executor_plugin_jobscript.schedulers.refusals import Kind, classify
 
 FAILED = "sbatch: error: Batch job submission failed: "
@@ -140,7 +142,13 @@ OTHERS = [
     ("sbatch", "sbatch: option '--time' requires an argument", Kind.FINAL),
     ("sbatch", "sbatch: error: Invalid --time specification: 1:2:3:4:5", Kind.FINAL),
     ("sbatch", "sbatch: error: invalid number of nodes (-N 3-2)", Kind.FINAL),
-    ("sbatch", "sbatch: error: Unable to open file job.sh", Kind.FINAL),
+    ("sbatch", "sbatch: error: Unable to open file job.sh", Kind.UNKNOWN),
+    ("sbatch", "sbatch: error: Unable to open file job.sh: No such file or directory", Kind.FINAL),
+    ("sbatch", "sbatch: error: Unable to open file job.sh: Stale file handle", Kind.UNKNOWN),
+    ("qsub", "qsub: script file:: Stale file handle", Kind.UNKNOWN),
+    ("qsub", "qsub: script file:: Input/output error", Kind.UNKNOWN),
+    ("qsub", "qsub: script file:: Permission denied", Kind.FINAL),
+    ("qsub", "qsub: script file:: Is a directory", Kind.FINAL),
     ("sbatch", "sbatch: error: This does not look like a batch script.  The first\nsbatch: error: line must start",
      Kind.FINAL),
     ("sbatch", "sbatch: error: Batch script contains DOS line breaks (\\r\\n)", Kind.FINAL),
@@ -172,7 +180,16 @@ OTHERS = [
     ("qsub", "Usage: qsub.py [options] <executable>\n\nqsub.py: error: no such option: --x\n", Kind.FINAL),
     ("qsub", "Project 'x' is not valid\n", Kind.FINAL),
     ("qsub", "Filter failure: please contact Administrator: 1: /soft/filters/allocation\n", Kind.UNKNOWN),
+    ("qsub", FAULT.format("Queue 'maintenance' does not exist"), Kind.FINAL),
     # sites
+    ("qsub", "qsub: Users are not allowed to submit jobs during maintenance", Kind.UNKNOWN),
+    ("qsub", "qsub: You are not permitted to run until the maintenance ends", Kind.UNKNOWN),
+    ("qsub", "qsub: Not allowed to submit to queue prod at this time", Kind.UNKNOWN),
+    ("sbatch", "sbatch: error: Access/permission denied: logins are temporarily restricted", Kind.UNKNOWN),
+    ("sbatch", "sbatch: error: account x is currently not authorized to use partition y", Kind.UNKNOWN),
+    ("qsub", "qsub: You are not allowed to submit to queue prod", Kind.FINAL),
+    ("qsub", "qsub: project database not found", Kind.DISTURBANCE),
+    ("qsub", "qsub: project bnn not found", Kind.FINAL),
     ("qsub", "qsub: You have too many queued jobs, come back later", Kind.LIMIT),
     ("qsub", "qsub: closed for maintenance", Kind.UNKNOWN),
     ("qsub", "", Kind.UNKNOWN),
@@ -231,6 +248,23 @@ def test_what_a_submission_raises(
     assert said in str(raised.value)
     if isinstance(raised.value, LimitError):
         assert (raised.value.everywhere, raised.value.waiting_only) == (everywhere, waiting_only)
+
+
+def test_a_submission_may_take_as_long_as_sbatch_tries_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """120 s: a full queue must not look like a scheduler that is silent."""
+    waited: list[float | None] = []
+
+    class Process(subprocess.Popen[bytes]):
+        def wait(self, timeout: float | None = None) -> int:
+            waited.append(timeout)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    assert submitted(["echo", "12"], r"^(\d+)$", list) == "12"
+    run(["true"])
+    submission, query = (timeout for timeout in waited if timeout is not None)
+    assert submission > sum(range(1, 16)) + 30
+    assert query == TIMEOUT
 
 
 def test_what_a_listing_holds_is_no_error_of_the_listing() -> None:

@@ -578,6 +578,116 @@ def test_words_that_do_not_tell_end_with_patience(bench: Bench) -> None:
     assert bench.results["a"].detail.startswith("qsub: come back tomorrow (for more than 60 minutes")
 
 
+def answer_scripts(bench: Bench, answer: Callable[[str], Exception | None]) -> list[tuple[float, str]]:
+    """Submissions are answered by stem; None has the job taken. Returns when which script was tried, as it comes."""
+    submit, tried = bench.world.submit, []
+
+    def answered(script: Path, name: str) -> str:
+        tried.append((bench.world.now, script.stem))
+        if error := answer(script.stem):
+            raise error
+        return submit(script, name)
+
+    bench.world.submit = answered  # type: ignore[method-assign]
+    return tried
+
+
+def silent_between(bench: Bench, begin: float, end: float) -> None:
+    started = bench.world.now
+    bench.world.fault = lambda command: "down" if begin <= bench.world.now - started < end else ""
+
+
+def test_silence_does_not_count_as_patience_with_words_that_do_not_tell(bench: Bench) -> None:
+    """Turned away once, then nobody answers for nearly an hour: the script is tried again."""
+    errors = iter([UnclearError("qsub: come back tomorrow")])
+    tried = answer_scripts(bench, lambda stem: next(errors, None))
+    silent_between(bench, 2, 3560)
+    bench.add("a")
+    bench.run(4500, until=1)
+    assert bench.results["a"].done
+    assert len(tried) == 2
+
+
+def test_silence_does_not_count_as_patience_with_a_limit(bench: Bench) -> None:
+    """Refused after an hour in which there were answers, and not before."""
+    begin = bench.world.now
+    answer_scripts(bench, lambda stem: LimitError("qsub: would exceed queue's per-user limit"))
+    silent_between(bench, 278, 3600)
+    bench.add("a")
+    bench.run(9000, until=1)
+    assert bench.results["a"].reason == REFUSED
+    assert 3600 + 3322 <= bench.world.now - begin <= 3600 + 3322 + 300
+
+
+def test_an_end_of_silence_of_submissions_counts_before_the_answer(bench: Bench) -> None:
+    """Listings are answered all the time, submissions not; the first answer after that is a limit, no refusal."""
+    begin = bench.world.now
+    errors: list[Exception] = [LimitError("qsub: full")]
+    answer_scripts(bench, lambda stem: errors[0])
+    bench.limits = Limits(POLL, RETRIES, 600.0, LATENCY)
+    bench.restart()
+    bench.add("a")
+    bench.run(200)
+    errors[0] = UnreachableError("qsub: no answer")
+    bench.run(450)
+    errors[0] = LimitError("qsub: full")
+    bench.run(2000, until=1)
+    assert bench.results["a"].reason == REFUSED
+    assert bench.world.now - begin > 600 + 300
+
+
+def test_after_patience_each_script_is_tried_once_more(bench: Bench) -> None:
+    """Submissions are disabled for nearly as long as patience lasts: none is refused unasked."""
+    stems = [f"c{number}" for number in range(30)]
+    begin = bench.world.now
+    disabled = UnclearError("sbatch: error: Batch job submission failed: System submissions disabled")
+    answer_scripts(bench, lambda stem: disabled if bench.world.now - begin < 3590 else None)
+    bench.add(*stems)
+    bench.run(6000, until=30)
+    assert {result.reason for result in bench.results.values()} == {"done"}
+    assert len(bench.results) == 30
+
+
+def test_a_script_that_is_refused_at_last_was_tried_after_patience(bench: Bench) -> None:
+    begin = bench.world.now
+    tried = answer_scripts(bench, lambda stem: UnclearError("qsub: come back tomorrow"))
+    bench.add(*TEN)
+    bench.run(6000, until=10)
+    last = {stem: when for when, stem in tried}
+    assert len(bench.results) == 10
+    assert all(when - begin > 3600 for when in last.values())
+
+
+@pytest.mark.parametrize("many", [0, 3])
+def test_a_script_over_a_limit_of_resources_holds_up_no_other(bench: Bench, many: int) -> None:
+    """It asks for more than there is at the moment; others fit. `many` have been tried and were too large as well."""
+    large = "abc"[: many or 1]
+    over = LimitError("qsub: would exceed user me's limit on resource ncpus in queue workq")
+    tried = answer_scripts(bench, lambda stem: over if stem in large and bench.world.live_jobs else None)
+    bench.world.seconds = 3000
+    bench.world.start(bench.world.script("theirs"), "of another run")
+    bench.add(*TEN)
+    bench.run(2500)
+    assert [bench.started(stem) for stem in TEN] == [int(stem not in large) for stem in TEN]
+    assert sum(stem in large for _, stem in tried) < 2500 / 50
+    bench.run(20_000, until=10)
+    assert all(result.done for result in bench.results.values())
+    assert len(bench.results) == 10
+
+
+@pytest.mark.parametrize("seconds", [2000, 2080, 2160, 2240])  # "one more" has been another script last
+def test_a_limit_of_jobs_does_not_turn_the_order_round(bench: Bench, seconds: int) -> None:
+    """However often one more was tried in vain: when a job has ended, the script of the highest priority goes."""
+    bench.world.limit, bench.world.seconds = 1, seconds
+    bench.add("a")
+    bench.run(5)
+    for priority, stem in enumerate("bcde"):
+        bench.tracker.add(bench.world.script(stem), bench.world.output(stem), priority)
+    bench.run(seconds + 100)
+    assert bench.world.refused > 10
+    assert [bench.started(stem) for stem in "abcde"] == [1, 0, 0, 0, 1]
+
+
 def test_silence_does_not_end_a_driver_whose_jobs_run(bench: Bench) -> None:
     bench.world.seconds = 6000
     bench.add("a")

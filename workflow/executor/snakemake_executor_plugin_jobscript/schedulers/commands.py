@@ -27,6 +27,8 @@ from snakemake_executor_plugin_jobscript.schedulers.refusals import (
 )
 
 TIMEOUT = 60.0  # seconds that a command of a scheduler may take
+# sbatch tries again by itself, for 1 + 2 + ... + 15 s, before it says that a queue is full (Slurm, src/sbatch/sbatch.c)
+SUBMISSION_TIMEOUT = 180.0
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,15 @@ def shorten(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def run(command: Sequence[str], timeout: float = TIMEOUT, query: bool = True) -> Answer:
-    """Run a command for at most `timeout` seconds.
+def run(command: Sequence[str], timeout: float | None = None, query: bool = True) -> Answer:
+    """Run a command for at most `timeout` seconds (default: TIMEOUT, for what is no query SUBMISSION_TIMEOUT).
 
     A `query` speaks plain English whatever the user's settings, which a submission must not (the job may inherit its
     environment). Raises UnreachableError on a time-out, and when the command cannot be started.
     """
     program = command[0]
+    if timeout is None:
+        timeout = TIMEOUT if query else SUBMISSION_TIMEOUT
     # Files, not pipes: whatever a command leaves behind in the background cannot keep us waiting.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:

@@ -30,6 +30,9 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE | re.MULTILINE)
 
 
+# What makes a script that cannot be opened a lost cause, in the same line, in strerror's words; a file system that
+# hiccups does not ("Stale file handle", "Input/output error"), nor does a reason that is not told (sbatch)
+UNREADABLE = r"[^\n]*\b(?:no such file|permission denied|is a directory|not a directory)"
 # Limits of one job, beside those that count jobs: (slurm) QOSMaxWallDurationPerJobLimit, AssocMaxCpuPerJobLimit, ...
 OF_ONE_JOB = r"\b(?:QOS|Assoc)(?:Max\w*PerJob(?:Limit)?|Max\w*PerNode(?:Limit)?|Min\w*)\b"
 
@@ -40,7 +43,7 @@ FINAL = _any(
     r"(?:\w+\W+){0,2}"
     r"(?:option|account|project|allocation|queue|partition|reservation|qos|wckey|walltime|directive|feature|gres|tres|"
     r"constraint|filesystem|attribute|resource|license|node count|time limit)s?\b",
-    r"\b(?:account|project|allocation|queue|partition|reservation)\b[^.;\n]{0,60}"
+    r"\b(?:account|project|allocation|queue|partition|reservation)\b(?:(?!database)[^.;\n]){0,60}"
     r"\b(?:does not exist|is not valid|is invalid|not found|has expired|is expired)\b",
     r"\bno (?:active |valid )?(?:allocation|account|project)\b",
     r"\bnot (?:allowed|permitted|authori[sz]ed) to (?:submit|use|charge|run)\b",
@@ -58,6 +61,7 @@ FINAL = _any(
     r"job size specification needs to be provided",
     r"job script not specified",
     r"pathname of a file, directory or other parameter too long",
+    # passes on clusters whose nodes come and go, but a wrong number of nodes is far more common, and must not wait
     r"requested node configuration is not available",
     r"invalid node name",
     r"memory required by task is not available",
@@ -85,7 +89,7 @@ FINAL = _any(
     # sbatch itself
     r"(?:invalid|unrecogni[sz]ed|unknown) option|option '?-\S+ (?:requires an argument|is ambiguous|doesn't allow)",
     r"invalid (?:number of|--\S+ specification|numeric value|directive)",
-    r"unable to open file",
+    r"unable to open file\b" + UNREADABLE,
     r"does not look like a batch script|batch script (?:is empty|contains)|scripts that contain a null",
     r"cannot specify both|not permitted with",
     r"--\S+ is not valid",
@@ -108,7 +112,8 @@ FINAL = _any(
     r"unknown reservation|too late for reservation",
     r"jobscript (?:max )?size exceed",
     r"unknown node\b",
-    r"illegal -\w+ value|illegally formed|directive error|script file:|script not a file|\bunmatched ['\"]",
+    r"illegal -\w+ value|illegally formed|directive error|script not a file|\bunmatched ['\"]",
+    r"script file:" + UNREADABLE,
     r"^\s*usage:",
     # Cobalt
     r"walltime (?:greater|less) than the",
@@ -121,6 +126,10 @@ FINAL = _any(
     r"invalid time specification|node count out of realistic range|non-positive or non-integer",
     r"improperly formatted|invalid umask|invalid geometry|no such option",
 )
+
+# Beside these words, in the same line, nothing is final: "You are not allowed to submit jobs during maintenance".
+FOR_A_WHILE = re.compile(r"\b(?:maintenance|until|at this time|at the moment|currently|temporar\w+)\b", re.IGNORECASE)
+NAME = re.compile(r"(['\"])[\w.-]+\1")  # a queue may well be called 'maintenance'
 
 LIMIT = _any(
     # Slurm: (QOS|Assoc)(Grp|Max)..., MaxJobCount, and the sentence that stands for all of them
@@ -183,10 +192,12 @@ def classify(program: str, text: str) -> Kind:
     lines = text.splitlines()
     own = next((i for i, line in enumerate(lines) if line.lstrip().startswith(f"{program}: ")), 0)
     said = "\n".join(lines[own:])
+    lasting = "\n".join("" if FOR_A_WHILE.search(NAME.sub("", line)) else line for line in lines[own:])
     kinds = (
-        (Kind.DISTURBANCE, AWAY), (Kind.FINAL, FINAL), (Kind.LIMIT, LIMIT), (Kind.DISTURBANCE, DISTURBANCE),
+        (Kind.DISTURBANCE, AWAY, said), (Kind.FINAL, FINAL, lasting), (Kind.LIMIT, LIMIT, said),
+        (Kind.DISTURBANCE, DISTURBANCE, said),
     )  # fmt: skip
-    return next((kind for kind, words in kinds if words.search(said)), Kind.UNKNOWN)
+    return next((kind for kind, words, where in kinds if words.search(where)), Kind.UNKNOWN)
 
 
 def passes(text: str) -> bool:
