@@ -13,7 +13,7 @@ PASSING = {
     "slurm": [
         "--constraint=knl", "-C knl", "--clusters=beta", "-M beta", "--qos=high", "-q high", "--mem=0", "--gres=gpu:8",
         "--mail-type=END --mail-user=a@b", "--gpus=4", "-G 4", "--export=NONE", "--comment='two words'",
-        "--nodelist n1",
+        "--nodelist n1", "--clusters all2,small",
         "--switches=1@10", "--reservation=r", "--begin=now+1hour", "-x n[1-3]", "--wait-all-nodes=1",
         "--hint=nomultithread",
         "--no-kill", "-L matlab", "--exclude=n1", "--mem 4G --qos x", "--dependency=singleton",
@@ -38,6 +38,8 @@ REFUSED = {
         ("-Q", "id"), ("--chdir=/x", "folder"), ("-D /x", "folder"), ("--wrap=ls", "script"), ("-H", "held"),
         ("--hold", "held"), ("--exclusive=user", "nodes to itself"), ("-s", "nodes to itself"),
         ("--signal=USR1", "told"),
+        ("--clusters=all", "one cluster"), ("--clusters ALL", "one cluster"), ("--clus all", "one cluster"),
+        ("-M all", "one cluster"), ("-Mall", "one cluster"), ("-vM beta,all --qos x", "one cluster"),
         ("--mem=4G -J x", "names jobs"), ("-vHC knl", "held"), ("--qos high --output=x", "output"),
     ],
     "pbs": [

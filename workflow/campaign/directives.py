@@ -25,6 +25,7 @@ ANSWER = "the workflow needs the id that the command prints, at once"
 HELD = "the workflow would wait for ever for a job that is held"
 SCRIPT = "the job is the rendered script, run by bash"
 SHARED = "jobs are measured: each has its nodes to itself"
+ALL_CLUSTERS = "a job is at one cluster, and is asked for and cancelled there: name it"
 LIMIT = "scripts are told a minute before their limit"
 
 
@@ -129,7 +130,7 @@ def _options(dialect: Dialect, words: list[str], where: str) -> Iterator[tuple[s
     """Pairs of an option and its value, as far as it has one; options by their long names if they have one."""
     open_value = False  # the word before was an option whose value may be this one
     waiting = ""  # a letter whose value must be this word
-    for word in words:
+    for word, following in zip(words, [*words[1:], ""], strict=True):
         if waiting:
             yield waiting, word
             waiting, open_value = "", False
@@ -137,7 +138,7 @@ def _options(dialect: Dialect, words: list[str], where: str) -> Iterator[tuple[s
             if not dialect.long:
                 raise UserError(f"{where}: {word}: the options of {dialect.command} have one letter")
             name, equals, value = word[2:].partition("=")
-            yield _whole(dialect, name), value
+            yield _whole(dialect, name), value if equals or following.startswith("-") else following
             open_value = not equals
         elif word.startswith("-") and word not in ("-", "--"):
             letters = word[1:]
@@ -170,6 +171,9 @@ def _whole(dialect: Dialect, name: str) -> str:
 
 def _reason(kind: str, option: str, value: str) -> str:
     """Why an option is refused; empty for one that is the site's to set."""
+    if kind == "slurm" and (option == "M" or (len(option) > 1 and "clusters".startswith(option))):
+        # sbatch takes "all" for each cluster (slurmdb_get_info_cluster); an id "123;all" would be anybody's 123
+        return ALL_CLUSTERS if "all" in re.split(r"[,\s]+", value.lower()) else ""
     if kind != "pbs":
         return DIALECTS[kind].refused.get(option, "")
     if option in ("l", "W"):

@@ -130,6 +130,15 @@ def test_any_bytes_of_others_may_be_wrong(data: st.DataObject) -> None:
     assert ("901.pbs", State.RUNNING) in states
 
 
+@given(STYLES, st.sampled_from(["", "\n", " \n"]))
+def test_an_empty_list_of_jobs_is_an_answer_once_it_is_closed(style: tuple[str, str], gap: str) -> None:
+    text = listing([gap], *style)
+    assert found(text) == []
+    for end in range(len(text.rstrip()) - 1):
+        with pytest.raises(UnreachableError):
+            found(text[:end])
+
+
 def test_two_objects_of_jobs() -> None:
     record = {"Job_Name": NAME, "Job_Owner": "me@l", "job_state": "R"}
     one, two = json.dumps({"1.pbs": record}), json.dumps({"901.pbs": record})

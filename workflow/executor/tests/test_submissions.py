@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakemake_executor_plugin_jobscript.schedulers import cobalt, pbs, slurm
-from snakemake_executor_plugin_jobscript.schedulers.base import Ended, Live, Outcome, State, UnreachableError
+from snakemake_executor_plugin_jobscript.schedulers.base import (
+    Ended,
+    Live,
+    Outcome,
+    RefusedError,
+    State,
+    UnreachableError,
+)
 from snakemake_executor_plugin_jobscript.schedulers.commands import run
 from snakemake_executor_plugin_jobscript.schedulers.environment import for_query, for_submission
 
@@ -20,7 +27,11 @@ OUTER = {
     "SLURM_NTASKS_PER_NODE": "3", "SRUN_CPUS_PER_TASK": "7", "SBATCH_MEM_BIND": "local", "PMI_RANK": "0",
     "PBS_JOBID": "1.s", "PBS_NODEFILE": "/x", "COBALT_JOBID": "1", "COBALT_PARTNAME": "3",
 }  # fmt: skip
-OWN = {"SLURM_CONF": "/etc/x", "SBATCH_ACCOUNT": "us", "PBS_DEFAULT": "s", "COBALT_CONFIG_FILES": "/c", "HOME": "/h"}
+OWN = {
+    "SLURM_CONF": "/etc/x", "SLURM_SACK_SOCKET": "/run/s", "SBATCH_ACCOUNT": "us", "PBS_DEFAULT": "s",
+    "PBS_BATCH_SERVICE_PORT": "15101", "PBS_AUTH_METHOD": "munge", "PBS_LEAF_NAME": "n", "PBS_TMPDIR": "/t",
+    "COBALT_CONFIG_FILES": "/c", "HOME": "/h",
+}  # fmt: skip
 
 
 def programs(folder: Path, **scripts: str) -> None:
@@ -47,6 +58,13 @@ def test_nothing_of_an_outer_job_is_handed_on(monkeypatch: pytest.MonkeyPatch) -
         seen = dict(line.partition("=")[::2] for line in run(["env"], query=query).out.splitlines())
         assert not OUTER.keys() & seen.keys()
         assert {key: seen.get(key) for key in OWN} == OWN
+
+
+@pytest.mark.parametrize("job", ["SLURM_JOB_ID", "SLURM_JOBID", "PBS_JOBID", "COBALT_JOBID"])
+def test_outside_of_a_job_the_users_own_settings_stay(job: str) -> None:
+    own = {"SLURM_CPU_BIND": "cores", "SLURM_HINT": "nomultithread", "PMI_NO_FORK": "1", "SBATCH_MEM_BIND": "local"}
+    assert for_submission(own | OWN | {"SBATCH_OUTPUT": "/else"}) == own | OWN
+    assert for_submission(own | OWN | {job: "1"}) == OWN
 
 
 @given(st.text("abc 0123456789-:;.|\n", max_size=40))
@@ -139,3 +157,21 @@ def test_our_own_cluster_by_name_shows_a_job_once(folder: Path) -> None:
     programs(folder, squeue=f"echo '123|{NAME}|RUNNING|N/A|None'")
     assert [live.job for live in slurm.Slurm().live(["123;alpha"], names=True)] == ["123;alpha"]
     assert [live.job for live in slurm.Slurm().live(["123", "9;alpha"], names=True)] == ["123"]
+
+
+@pytest.mark.parametrize("variable", ["", "SBATCH_CLUSTERS", "SLURM_CLUSTERS"])
+@pytest.mark.parametrize("named", ["all", "ALL", "beta,all"])
+def test_all_clusters_are_no_cluster(folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, named: str) -> None:
+    for key in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"):
+        monkeypatch.delenv(key, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, named)
+    else:
+        (folder / "job.sh").write_text(f"#!/bin/bash\n#SBATCH --clusters={named}\n")
+    programs(folder, sbatch=f"touch {folder}/asked; echo 123", squeue=f'echo "123|{NAME}|RUNNING|N/A|None"')
+    scheduler = slurm.Slurm()
+    scheduler.know(folder / "job.sh")
+    assert not any(live.job.lower().endswith(";all") for live in scheduler.live([], names=True))
+    with pytest.raises(RefusedError, match="is all"):
+        scheduler.submit(folder / "job.sh", NAME)
+    assert not (folder / "asked").exists()

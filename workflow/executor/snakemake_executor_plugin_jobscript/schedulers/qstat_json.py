@@ -74,7 +74,7 @@ def _by_lines(text: str, first: re.Match[str], marks: Collection[str] | None) ->
         doubts.append("jobs that stand where none can be")
     if opens and _concerns(gap := text[first.end() : opens[0].start()], marks) and ANY_OPEN.search(gap):
         doubts.append("text before the first job")
-    for here, following in zip(opens, [*opens[1:], None], strict=True):
+    for here, following in zip(opens, [*opens[1:], None], strict=False):  # an empty list has none
         part = text[here.start() : following.start() if following else len(text)]
         if not _concerns(part, marks):
             continue

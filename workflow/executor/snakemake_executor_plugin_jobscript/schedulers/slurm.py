@@ -14,6 +14,7 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     Ended,
     Live,
     Outcome,
+    RefusedError,
     State,
     UnreachableError,
     exited,
@@ -22,6 +23,7 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
 from snakemake_executor_plugin_jobscript.schedulers.commands import run, submitted, user
 from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
 
+ALL = "all"  # clusters, for Slurm: no id says so, since scancel -M all would end jobs of that number elsewhere
 CLUSTER = re.compile(r"[\w.-]+")
 ARRAY_JOB = re.compile(r"\d+(?:_(?:\d+|\[.*\]))?(?:\+\d+)?")
 NO_ARRAY = 0xFFFFFFFE  # what %a is for a job that is not part of an array
@@ -61,9 +63,7 @@ class Slurm:
 
     def know(self, script: Path) -> None:
         """A script may be at another cluster already: `--clusters` in it, or in the environment, says at which."""
-        named = value(options(script, "#SBATCH"), "-M", "--clusters") or ""
-        named = os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or named
-        self._clusters |= {name for name in re.split(r"[,\s]+", named) if CLUSTER.fullmatch(name)}
+        self._clusters |= {name for name in clusters_of(script) if name.lower() != ALL}
 
     def live(self, jobs: Collection[str], names: bool) -> list[Live]:
         clusters = {cluster_of(job) for job in jobs} | (self._clusters if names else set())
@@ -112,6 +112,10 @@ class Slurm:
         return {job: told[job] for job in jobs if isinstance(told.get(job), Ended)}
 
     def submit(self, script: Path, name: str) -> str:
+        if any(name.lower() == ALL for name in clusters_of(script)):
+            raise RefusedError(
+                "--clusters (or SBATCH_CLUSTERS, SLURM_CLUSTERS) is all: a job is followed at clusters by name"
+            )
         self.know(script)
         command = ["sbatch", "--parsable", "-J", name, str(script)]
         job = submitted(command, r"^[ \t]*(\d+(?:;[\w.-]+)?)[ \t\r]*$", lambda: self._named(name))
@@ -131,6 +135,13 @@ class Slurm:
     def log(self, script: Path, job: str | None) -> Path | None:
         given = value(options(script, "#SBATCH"), "-o", "--output") or "slurm-%j.out"
         return file_name(given, (job or "").partition(";")[0], self._names.get(job or "", ""))
+
+
+def clusters_of(script: Path) -> list[str]:
+    """The clusters that sbatch chooses from for a script: the environment's, else the script's."""
+    named = value(options(script, "#SBATCH"), "-M", "--clusters") or ""
+    named = os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or named
+    return [name for name in re.split(r"[,\s]+", named) if CLUSTER.fullmatch(name)]
 
 
 def cluster_of(job: str) -> str:
