@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snakemake_executor_plugin_jobscript.schedulers import pbs
-from snakemake_executor_plugin_jobscript.schedulers.base import Live, State, UnreachableError
+from snakemake_executor_plugin_jobscript.schedulers.base import UNKNOWN, Live, State, UnreachableError
 from snakemake_executor_plugin_jobscript.schedulers.commands import Answer, user
 
 ME, NAME = "me", "c-0123456789ab"
@@ -239,3 +239,55 @@ def test_a_moved_job_whose_server_is_silent_counts_as_there(folder: Path, other:
     told = pbs.Pbs().ended({"5.pbs": folder / "x.sh"})["5.pbs"]
     assert isinstance(told, Live)
     assert (told.state, "moved to workq@other" in told.reason) == (State.HELD, True)
+
+
+def test_a_moved_job_whose_server_is_silent_keeps_no_other_waiting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(pbs.time, "monotonic", lambda: now)
+    case = {"Job_Name": NAME, "job_state": "M", "comment": 'Job has been moved to "workq@other"'}
+    other = {"Job_Name": "c-1123456789ab", "job_state": "R"}
+    (folder / "moved").write_text(text_of(j5=case))
+    (folder / "here").write_text(text_of(j6=other))
+    silent = f"echo >> {folder}/asked; echo 'cannot connect to server other' >&2; exit 111"
+    programs(
+        folder, qstat=f'case "$*" in *@other) {silent};; *5.pbs*) cat {folder}/moved;; *) cat {folder}/here;; esac'
+    )
+    scheduler = pbs.Pbs()
+    scheduler.ended({"5.pbs": folder / "x.sh"})
+    for now in (3590.0, 3610.0, 7300.0, 90000.0):  # noqa: B007 (what the clock says)
+        live = {each.job: each.state for each in scheduler.live(["5.pbs", "6.pbs"], names=False)}
+        assert live == {"5.pbs": State.HELD, "6.pbs": State.RUNNING}
+    assert len((folder / "asked").read_text().splitlines()) == 4  # 20 s after a silence it is not asked
+
+
+@pytest.mark.parametrize("said", [{"substate": 92}, {"comment": "Job finished at other"}])
+def test_a_moved_job_that_has_ended_there_is_gone(folder: Path, said: dict[str, object]) -> None:
+    case = {"Job_Name": NAME, "job_state": "M", "queue": "workq@other", **said}
+    (folder / "moved").write_text(text_of(j5=case))
+    programs(folder, qstat=f"[[ $* == *@other ]] && exit 111; cat {folder}/moved")
+    assert pbs.Pbs().ended({"5.pbs": folder / "x.sh"}) == {"5.pbs": UNKNOWN}
+
+
+def test_a_moved_job_is_followed_when_it_is_moved_on_or_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(pbs.time, "monotonic", lambda: now)
+    for queue in ("workq@b", "workq@c"):
+        (folder / queue).write_text(text_of(j5={"Job_Name": NAME, "job_state": "M", "queue": queue}))
+    (folder / "running").write_text(text_of(j5={"Job_Name": NAME, "job_state": "R"}))
+    (folder / "home").write_text((folder / "workq@b").read_text())
+    programs(
+        folder,
+        qstat=f'cd {folder}; case "$*" in *@b) cat workq@c;; *@c) cat running;; *) cat home;; esac',
+        qselect="exit 0",
+    )
+    scheduler = pbs.Pbs()
+    assert isinstance(scheduler.ended({"5.pbs": folder / "x.sh"})["5.pbs"], Live)
+    (folder / "home").write_text((folder / "workq@c").read_text())
+    now = 700.0
+    scheduler.live(["5.pbs"], names=False)
+    assert [each.state for each in scheduler.live(["5.pbs"], names=False)] == [State.RUNNING]
+    (folder / "home").write_text(text_of(j5={"Job_Name": NAME, "job_state": "Q"}))
+    programs(folder, qselect="[[ $* == *M* ]] || echo 5.pbs")
+    assert [each.state for each in scheduler.live(["5.pbs"], names=True)] == [State.QUEUED]

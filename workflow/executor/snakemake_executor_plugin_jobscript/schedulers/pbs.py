@@ -30,6 +30,7 @@ STATES = {"R": State.RUNNING, "B": State.RUNNING, "S": State.RUNNING, "U": State
 ENDED = {"F", "X"}  # finished, also a subjob
 MOVED = "M"  # to another server, which is to be asked: <id>@<server>
 DELETED = 91  # the substate of a job that qdel ended
+FINISHED = 92
 # Statuses below 0 are the server's: a limit or a node ended the job. (All others: it could not be started.)
 SERVER_OUTCOMES = {
     -4: Outcome.NODE_FAILURE, -5: Outcome.NODE_FAILURE, -6: Outcome.NODE_FAILURE,
@@ -41,7 +42,7 @@ UNKNOWN_JOB = re.compile(r"Unknown Job Id:? *(\S+)", re.IGNORECASE)
 FINISHED_JOB = re.compile(r"qstat: *(\S+) Job has finished", re.IGNORECASE)
 OWN_NAME = re.compile(r"[cp]-[0-9a-f]{12}")
 CHUNK = 200  # ids in one command line
-MOVED_SILENCE = 3600.0  # seconds that a moved job counts as there while its new server does not answer
+MOVED_AGAIN = 600.0  # seconds until a server is asked again that told nothing of a job that was moved to it
 
 
 class Pbs:
@@ -52,7 +53,7 @@ class Pbs:
     def __init__(self) -> None:
         self._marks: dict[str, Mark] = {}
         self._moved: dict[str, Moved] = {}
-        self._silent: dict[str, float] = {}  # since when a moved job's server has not answered, in s
+        self._silent: dict[str, tuple[float, str]] = {}  # when a moved job's server told nothing of it, in s, and why
         self._selects = self._selects_moved = True  # whether qselect works here, and finds moved jobs
 
     def live(self, jobs: Collection[str], names: bool) -> list[Live]:
@@ -65,6 +66,8 @@ class Pbs:
             mine = self._own()
             if mine is None:
                 return [*self._all(wanted), *self._followed(wanted)]
+            for job in mine & set(self._moved):  # it is back
+                del self._moved[job]
             wanted |= mine
             wanted |= self._own_moved()
         here = sorted(wanted - set(self._moved))
@@ -103,7 +106,7 @@ class Pbs:
         ids = set(re.findall(r"^\s*(\d+\S*)\s*$", answer.out, re.MULTILINE))
         if fresh := sorted(ids - set(self._moved)):
             for job, record in self._ask(fresh, history=True)[0].items():
-                if record.get("job_state") == MOVED:
+                if record.get("job_state") == MOVED and not ended_elsewhere(record):
                     self._moved[job] = Moved.of(record)
         return {job for job in ids if job in self._moved and OWN_NAME.fullmatch(self._moved[job].name)}
 
@@ -145,8 +148,7 @@ class Pbs:
             if (record := told.get(job)) is None:
                 continue
             if record.get("job_state") == MOVED:
-                self._moved[job] = Moved.of(record)
-                found[job] = self._follow(job, script)
+                found[job] = self._moved_to(job, script, record)
             else:
                 found[job] = self._judged(job, script, record)
         return found
@@ -161,12 +163,26 @@ class Pbs:
         told = {job: self._follow(job, None) for job in sorted(set(jobs) & set(self._moved))}
         return [live for live in told.values() if isinstance(live, Live)]
 
-    def _follow(self, job: str, script: Path | None) -> Ended | Live:
-        """What the server that a job was moved to tells of it: as long as it does not, the job counts as there.
+    def _moved_to(self, job: str, script: Path | None, record: Mapping[str, Any]) -> Ended | Live:
+        """A job by the record that the server keeps from which it was moved."""
+        if ended_elsewhere(record):
+            self._moved.pop(job, None)
+            return UNKNOWN
+        if self._moved.get(job) != Moved.of(record):
+            self._silent.pop(job, None)
+        self._moved[job] = Moved.of(record)
+        return self._follow(job, script)
 
-        Raises UnreachableError after MOVED_SILENCE.
+    def _follow(self, job: str, script: Path | None) -> Ended | Live:
+        """What the server that a job was moved to tells of it. As long as it tells nothing, the job counts as there.
+
+        One such server must not keep the others' jobs waiting: it is asked again after MOVED_AGAIN, and where the job
+        was moved from is asked whether it has been moved on, or back.
         """
         moved = self._moved[job]
+        asked, reason = self._silent.get(job, (-MOVED_AGAIN, ""))
+        if time.monotonic() - asked < MOVED_AGAIN:
+            return Live(job, moved.name, State.HELD, reason)
         problem = "does not say where"
         if moved.server:
             try:
@@ -185,9 +201,16 @@ class Pbs:
             except UnreachableError as error:
                 problem = f"gives no answer: {error}"
         reason = f"it was moved to {moved.destination}, which {problem}"
-        since = self._silent.setdefault(job, time.monotonic())
-        if time.monotonic() - since > MOVED_SILENCE:
-            raise UnreachableError(f"job {job}: {reason}")
+        self._silent[job] = time.monotonic(), reason
+        home = self._ask([job], history=True)[0].get(job)
+        if home is not None and (home.get("job_state") != MOVED or ended_elsewhere(home)):
+            del self._moved[job], self._silent[job]
+            if home.get("job_state") == MOVED:
+                return UNKNOWN
+            return self._judged(job, script, home) if script else judge(job, home, "")
+        if home is not None and Moved.of(home) != moved:  # the next question goes there
+            self._moved[job] = Moved.of(home)
+            del self._silent[job]
         return Live(job, moved.name, State.HELD, reason)
 
     def submit(self, script: Path, name: str) -> str:
@@ -266,6 +289,11 @@ class Moved:
     def server(self) -> str:
         server = self.destination.rpartition("@")[2] if "@" in self.destination else ""
         return server if re.fullmatch(r"[A-Za-z0-9][\w.:-]*", server) else ""
+
+
+def ended_elsewhere(record: Mapping[str, Any]) -> bool:
+    """Whether a moved job's record says that it has ended where it was moved to (openpbs, track_history_job)."""
+    return str(record.get("substate")) == str(FINISHED) or says(str(record.get("comment", "")), ("job finished at",))
 
 
 def parse_live(jobs: Mapping[str, Mapping[str, Any]], owner: str) -> list[Live]:
