@@ -10,11 +10,7 @@ from pathlib import Path
 
 from bnn.neighbours.cgroup import cpu_groups, quota_cpus, read_text
 from bnn.neighbours.counters import CPUS, ROOT
-
-# Where launchers say how many ranks are on this machine: torchrun, MPICH's and Intel's hydra, Cray PMI, Open MPI,
-# MVAPICH2.
-LOCAL_SIZES = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE",
-               "MV2_COMM_WORLD_LOCAL_SIZE")  # fmt: skip
+from bnn.ranks import LOCAL_SIZES
 
 
 @dataclass(frozen=True)

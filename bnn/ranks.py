@@ -13,12 +13,16 @@ from bnn.errors import UserError
 
 @dataclass(frozen=True)
 class Launcher:
-    """Environment variables by which a launcher tells each of its processes its rank; empty where it has none."""
+    """Environment variables by which a launcher tells each of its processes its rank; empty where it has none.
+
+    `local_rank` and `local_size` are of this machine.
+    """
 
     name: str
     rank: str
     size: str = ""
     local_rank: tuple[str, ...] = ()
+    local_size: tuple[str, ...] = ()
 
 
 # The innermost launcher comes first: torchrun runs under srun, Hydra starts its own processes through srun, and a
@@ -33,18 +37,26 @@ class Launcher:
 #   Slurm           srun(1), "OUTPUT ENVIRONMENT VARIABLES". SLURM_NTASKS would not do: a batch script, which is no
 #                   rank, has it too, with SLURM_PROCID=0; SLURM_STEP_NUM_TASKS has only what srun starts.
 LAUNCHERS = (
-    Launcher("torchrun", "RANK", "WORLD_SIZE", ("LOCAL_RANK",)),
+    Launcher("torchrun", "RANK", "WORLD_SIZE", ("LOCAL_RANK",), ("LOCAL_WORLD_SIZE",)),
     Launcher(
-        "PMI", "PMI_RANK", "PMI_SIZE", ("MPI_LOCALRANKID", "PMI_LOCAL_RANK", "PALS_LOCAL_RANKID", "SLURM_LOCALID")
+        "PMI", "PMI_RANK", "PMI_SIZE", ("MPI_LOCALRANKID", "PMI_LOCAL_RANK", "PALS_LOCAL_RANKID", "SLURM_LOCALID"),
+        ("MPI_LOCALNRANKS", "PMI_LOCAL_SIZE"),
     ),
-    Launcher("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", ("OMPI_COMM_WORLD_LOCAL_RANK",)),
-    Launcher("MVAPICH2", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", ("MV2_COMM_WORLD_LOCAL_RANK",)),
+    Launcher(
+        "Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", ("OMPI_COMM_WORLD_LOCAL_RANK",),
+        ("OMPI_COMM_WORLD_LOCAL_SIZE",),
+    ),
+    Launcher(
+        "MVAPICH2", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", ("MV2_COMM_WORLD_LOCAL_RANK",),
+        ("MV2_COMM_WORLD_LOCAL_SIZE",),
+    ),
     Launcher("Flux", "FLUX_TASK_RANK", "FLUX_JOB_SIZE", ("FLUX_TASK_LOCAL_ID",)),
     Launcher("PALS", "PALS_RANKID", "", ("PALS_LOCAL_RANKID",)),
     Launcher("PMIx", "PMIX_RANK"),
     Launcher("ALPS", "ALPS_APP_PE"),
     Launcher("Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", ("SLURM_LOCALID",)),
-)
+)  # fmt: skip
+LOCAL_SIZES = tuple(name for launcher in LAUNCHERS for name in launcher.local_size)
 EARLY_RANK = tuple(launcher.rank for launcher in LAUNCHERS)
 # `srun --pty` starts a terminal on rank 0 alone, whatever the number of tasks.
 SLURM_TERMINAL = "SLURM_PTY_PORT"

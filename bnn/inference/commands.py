@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn.inference.settings import InferSettings, parse
+from bnn.inference.settings import MODES, InferSettings, parse
 from bnn.launch import (
     MACHINE,
     json_object,
@@ -22,8 +22,6 @@ from bnn.options import dataset_names, setting_options
 
 if TYPE_CHECKING:
     from bnn.records.inference import InferenceSummary
-
-MODES = ("exact", "flipout", "local-reparameterization")
 
 
 def read_options(options: dict[str, Any]) -> dict[str, Any]:

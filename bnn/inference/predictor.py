@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from bnn.errors import UserError
 from bnn.inference.draw_layers import DrawLayer, DrawLinear, draw_layer
 from bnn.inference.fold import fold_batchnorm, fold_relu
+from bnn.inference.settings import MODES
 from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, NoiseKey, set_noise
 from bnn.layers.noise import layer_seed
 from bnn.posterior import Graph, GraphNetwork, GraphNode
 from bnn.posterior.schema import node_references
 
-MODES = ("exact", "flipout", "local-reparameterization")
 # Noise of inference is keyed apart from that of training steps (ranks 0, 1, ...) and of evaluations (1 << 20).
 INFERENCE_RANK = 1 << 21
 # A block of images is as large as keeps its largest activation below this; it is a rule of the network alone, since

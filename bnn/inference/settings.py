@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bnn.errors import UserError
 from bnn.settings import FOREIGN_LIMIT
 
+MODES = ("exact", "flipout", "local-reparameterization")  # how weights are sampled (bnn.inference.predictor)
+
 
 class HeldOutSettings(BaseModel):
     """What both commands share: which posterior, which images, how many draws, and on what."""

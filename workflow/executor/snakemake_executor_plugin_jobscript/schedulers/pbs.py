@@ -122,9 +122,7 @@ class Pbs:
         silent: set[str] = set()
         for start in range(0, len(jobs), CHUNK):
             chunk = jobs[start : start + CHUNK]
-            answer = run(["qstat", *(["-x"] if history else []), "-f", "-F", "json", *chunk])
-            if history and "not configured to maintain job history" in answer.words:
-                answer = run(["qstat", "-f", "-F", "json", *chunk])
+            answer = qstat(chunk, history)
             listing = listed(answer, chunk)
             if damaged := sorted(listing.damaged & set(chunk)):
                 raise UnreachableError(f"qstat: what it says of job {damaged[0]} cannot be read")
@@ -153,7 +151,9 @@ class Pbs:
                 found[job] = self._judged(job, script, record)
         return found
 
-    def _judged(self, job: str, script: Path, record: Mapping[str, Any]) -> Ended | Live:
+    def _judged(self, job: str, script: Path | None, record: Mapping[str, Any]) -> Ended | Live:
+        if script is None:
+            return judge(job, record, "")
         # written where it stays (-k), not copied there at the end
         kept = (value(options(script, "#PBS"), "-k") or "n") != "n"
         return judge(job, record, tail(self.log(script, job), self._marks.get(job, NOTHING), appended=kept))
@@ -186,14 +186,12 @@ class Pbs:
         problem = "does not say where"
         if moved.server:
             try:
-                answer = run(["qstat", "-x", "-f", "-F", "json", f"{job}@{moved.server}"])
-                if "not configured to maintain job history" in answer.words:
-                    answer = run(["qstat", "-f", "-F", "json", f"{job}@{moved.server}"])
+                answer = qstat([f"{job}@{moved.server}"], history=True)
                 listing = listed(answer, [job])
                 record = listing.jobs.get(job)
                 if record is not None and record.get("job_state") != MOVED:
                     self._silent.pop(job, None)
-                    return self._judged(job, script, record) if script else judge(job, record, "")
+                    return self._judged(job, script, record)
                 if record is None and {job, job.partition(".")[0]} & unknown_jobs(answer.err.replace("@", " ")):
                     self._silent.pop(job, None)
                     return UNKNOWN
@@ -207,7 +205,7 @@ class Pbs:
             del self._moved[job], self._silent[job]
             if home.get("job_state") == MOVED:
                 return UNKNOWN
-            return self._judged(job, script, home) if script else judge(job, home, "")
+            return self._judged(job, script, home)
         if home is not None and Moved.of(home) != moved:  # the next question goes there
             self._moved[job] = Moved.of(home)
             del self._silent[job]
@@ -239,6 +237,15 @@ class Pbs:
         path = re.sub(r"^[\w.-]+:", "", given)  # host:path
         path = path.replace("^array_index^", "").replace("$PBS_JOBID", job or "$PBS_JOBID")
         return Path(path) / f"{job}.OU" if given.endswith("/") else Path(path)
+
+
+def qstat(jobs: Sequence[str], history: bool) -> Answer:
+    """The records of `jobs`; with `history` those of ended ones, too, where the server keeps them."""
+    asked = ["-f", "-F", "json", *jobs]
+    if not history:
+        return run(["qstat", *asked])
+    answer = run(["qstat", "-x", *asked])
+    return run(["qstat", *asked]) if "not configured to maintain job history" in answer.words else answer
 
 
 def unknown_jobs(text: str) -> set[str]:
