@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnn.neighbours.cgroup import cpu_groups, quota_cpus, read_text
+from bnn.neighbours.cgroup import control_groups, quota_cpus, read_text
 from bnn.neighbours.counters import CPUS, ROOT
 from bnn.ranks import LOCAL_SIZES
 
@@ -44,8 +44,8 @@ def room_here(environment: Mapping[str, str] = os.environ, root: Path = ROOT) ->
     if asked.isdecimal() and int(asked) > 0 and _slurm_task(environment):
         # Slurm says by itself what is a task's; where it has bound it, the affinity is no more than that
         alone = min(physical_cores(mine, root), int(asked))
-        return Room(alone, quota_cpus(cpu_groups(root)), 1)
-    return Room(physical_cores(mine, root), quota_cpus(cpu_groups(root)), sharing(mine, environment))
+        return Room(alone, quota_cpus(control_groups("cpu", root)), 1)
+    return Room(physical_cores(mine, root), quota_cpus(control_groups("cpu", root)), sharing(mine, environment))
 
 
 def sharing(mine: set[int], environment: Mapping[str, str]) -> int:
@@ -91,9 +91,11 @@ def _slurm_tasks(environment: Mapping[str, str]) -> int:
 
 def physical_cores(cpus: set[int], root: Path = ROOT) -> int:
     """Cores that these hardware threads belong to; where Linux does not say it, each counts as one."""
-    return len({_siblings(cpu, root) for cpu in cpus})
+    return len({siblings(cpu, root) for cpu in cpus})
 
 
-def _siblings(cpu: int, root: Path) -> str:
-    text = read_text(root / CPUS / f"cpu{cpu}/topology/thread_siblings_list")
-    return (text or "").strip() or f"cpu {cpu}"
+def siblings(cpu: int, root: Path = ROOT) -> str:
+    """What the hardware threads of one core have in common; each is its own core where Linux does not say it."""
+    folder = root / CPUS / f"cpu{cpu}/topology"
+    text = read_text(folder / "core_cpus_list") or read_text(folder / "thread_siblings_list")  # since Linux 5.3, before
+    return (text or "").strip() or str(cpu)

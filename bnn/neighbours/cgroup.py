@@ -22,14 +22,14 @@ def read_text(path: Path) -> str | None:
         return None
 
 
-def cpu_groups(root: Path = Path("/")) -> list[Path]:
-    """Folders of this process's groups with a CPU controller, its own first; empty where there are none."""
+def control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
+    """Folders of this process's groups with a controller (cpu, memory), its own first; empty where there are none."""
     memberships = _memberships(read_text(root / "proc/self/cgroup") or "")
     found: list[Path] = []
     for kind, controllers, inside, mounted in _mounts(read_text(root / "proc/self/mountinfo") or ""):
-        if kind == "cgroup" and "cpu" not in controllers:
+        if kind == "cgroup" and controller not in controllers:
             continue
-        path = memberships.get("cpu" if kind == "cgroup" else "")
+        path = memberships.get(controller if kind == "cgroup" else "")
         if path is not None:
             top = root / mounted.lstrip("/")
             found += [folder for folder in _upwards(top, _below(path, inside)) if folder not in found]

@@ -7,7 +7,7 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnn.neighbours.cgroup import cpu_groups, held_back_seconds, read_text
+from bnn.neighbours.cgroup import control_groups, held_back_seconds, read_text
 from bnn.neighbours.counters import ROOT, TICK
 
 
@@ -37,7 +37,7 @@ def read_process(root: Path = ROOT) -> ProcessReading:
         voluntary=own.ru_nvcsw,
         involuntary=own.ru_nivcsw,
         major_faults=own.ru_majflt,
-        held_back=held_back_seconds(cpu_groups(root)),
+        held_back=held_back_seconds(control_groups("cpu", root)),
     )
 
 

@@ -84,6 +84,14 @@ def test_a_notice_of_other_results_says_why_under_taskset(tmp_path, monkeypatch)
     assert said.endswith(f"go to {tmp_path / f'local-{HERE.slug}'}; this process may use 8 of 16 cores")
 
 
+# Both versions, as a machine mounts them: where a group's folder is, the kernel says here.
+MOUNTS = """\
+1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
+2 0 0:2 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+3 0 0:3 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu
+"""
+
+
 @pytest.mark.parametrize(
     ("group", "file", "text", "cores", "threads"),
     [
@@ -99,6 +107,7 @@ def test_a_notice_of_other_results_says_why_under_taskset(tmp_path, monkeypatch)
 def test_quotas_of_control_groups(tmp_path, group, file, text, cores, threads):
     usable = fake(tmp_path)
     write(tmp_path / "proc/self/cgroup", group + "\n")
+    write(tmp_path / "proc/self/mountinfo", MOUNTS)
     write(tmp_path / file, text)
     write((tmp_path / file).parent / "cpu.cfs_period_us", "100000")
     found = detect(tmp_path, usable)
@@ -108,6 +117,7 @@ def test_quotas_of_control_groups(tmp_path, group, file, text, cores, threads):
 def test_memory_is_what_the_control_group_admits(tmp_path):
     usable = fake(tmp_path)
     write(tmp_path / "proc/self/cgroup", "0::/a\n")
+    write(tmp_path / "proc/self/mountinfo", MOUNTS)
     write(tmp_path / "sys/fs/cgroup/a/memory.max", f"{4 * 2**30}\n")
     assert detect(tmp_path, usable).memory_gb == 4
     write(tmp_path / "sys/fs/cgroup/a/memory.max", "max\n")

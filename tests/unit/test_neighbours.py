@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bnn import metrics
 from bnn.engine import SingleEngine
 from bnn.neighbours import NeighbourMeter, gather_neighbours
-from bnn.neighbours.cgroup import cpu_groups, held_back_seconds, quota_cpus
+from bnn.neighbours.cgroup import control_groups, held_back_seconds, quota_cpus
 from bnn.neighbours.counters import (
     PAGE,
     TICK,
@@ -128,7 +128,7 @@ def test_the_quota_of_a_group_and_of_those_above_it(tmp_path, mounts, member, fi
     put(tmp_path, "proc/self/cgroup", member)
     for name, text in files.items():
         put(tmp_path, name, text)
-    groups = cpu_groups(tmp_path)
+    groups = control_groups("cpu", tmp_path)
     assert (quota_cpus(groups), held_back_seconds(groups)) == (quota, held)
 
 

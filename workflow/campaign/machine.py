@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from bnn.cores import siblings
 from bnn.errors import UserError
+from bnn.neighbours.cgroup import control_groups, quota_cpus
 from bnn.records.files import PROVENANCE, write_text
 
 GIB = 2**30
@@ -65,8 +67,8 @@ def detect(root: Path = ROOT, affinity: Collection[int] | None = None, gpus: boo
     A quota of hardware threads is taken as one of cores. GPUs are looked for only if asked.
     """
     usable = sorted(os.sched_getaffinity(0) if affinity is None else affinity)
-    cores = {_core(root, cpu) for cpu in usable}
-    quota = _cpu_quota(root)
+    cores = {siblings(cpu, root) for cpu in usable}
+    quota = quota_cpus(control_groups("cpu", root))
     threads = len(usable) if quota is None else max(1, min(len(usable), int(quota)))
     physical = min(len(cores), threads)
     found = find_gpus(root) if gpus else []
@@ -87,7 +89,7 @@ def limited(machine: Machine, root: Path = ROOT) -> str:
     Such a process, under taskset say, measures as on a smaller machine: its results are kept apart from the others'.
     """
     online = _cpu_list(_text(root / "sys/devices/system/cpu/online"))
-    there = len({_core(root, cpu) for cpu in online})
+    there = len({siblings(cpu, root) for cpu in online})
     if machine.cores >= there:
         return ""
     return f"this process may use {machine.cores} of {_count(there, 'core')} (CPU affinity or quota)"
@@ -242,47 +244,16 @@ def _topology(root: Path, cpu: int) -> Path:
     return root / f"sys/devices/system/cpu/cpu{cpu}/topology"
 
 
-def _core(root: Path, cpu: int) -> str:
-    """What the hardware threads of one core have in common; each is its own core where the kernel does not say."""
-    folder = _topology(root, cpu)
-    siblings = _text(folder / "core_cpus_list") or _text(folder / "thread_siblings_list")  # since Linux 5.3, before
-    return siblings.strip() or str(cpu)
-
-
 def _cpu_model(root: Path) -> str:
     """As /proc/cpuinfo names it (bnn.provenance says the same); ARM states no name: the architecture."""
     named = re.search(r"^model name\s*:\s*(.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
     return named[1].strip() if named else platform.machine()
 
 
-def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of this process's control group and its ancestors, version 2 and version 1."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if controllers and controller not in controllers.split(","):
-            continue
-        for mount in [controllers, controller] if controllers else ["", "unified"]:
-            base = root / "sys/fs/cgroup" / mount
-            group = base / path.strip("/")
-            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(base))
-
-
-def _cpu_quota(root: Path) -> float | None:
-    """Hardware threads that the control groups admit; None without a limit."""
-    found = []
-    for folder in _groups(root, "cpu"):
-        quota, period = (*_text(folder / "cpu.max").split(), "", "")[:2]
-        if not quota:
-            quota, period = _text(folder / "cpu.cfs_quota_us").strip(), _text(folder / "cpu.cfs_period_us").strip()
-        if quota.isdigit() and period.isdigit() and int(period):
-            found.append(int(quota) / int(period))
-    return min(found, default=None)
-
-
 def _memory_bytes(root: Path) -> int:
     """Of the machine, or of the control groups where they admit less."""
     total = re.search(r"^MemTotal:\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
     found = [int(total[1]) * 1024] if total else []
-    for folder in _groups(root, "memory"):
+    for folder in control_groups("memory", root):
         found += [limit for name in ("memory.max", "memory.limit_in_bytes") if (limit := _number(folder / name)) > 0]
     return min(found, default=0)
