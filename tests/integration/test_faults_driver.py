@@ -5,36 +5,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from campaign.status import FAILED, FINISHED, QUEUED, RUNNING, WAITING
 from tests.support.faults import Faulty
+from tests.support.faulty_campaigns import Start, both, once_each
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.slow]
-
-both = pytest.mark.parametrize("kind", ["cobalt", "pbs"])
-Start = Callable[..., Faulty]
-
-
-@pytest.fixture
-def campaign(tmp_path: Path) -> Iterator[Start]:
-    made = []
-
-    def start(kind: str, **more: Any) -> Faulty:
-        made.append(Faulty(tmp_path, kind, **more))
-        return made[-1]
-
-    yield start
-    for faulty in made:
-        faulty.close()
-
-
-def once_each(faulty: Faulty) -> dict[str, int]:
-    return dict.fromkeys(faulty.names, 1)
+pytest_plugins = ["tests.support.faulty_campaigns"]
 
 
 def states(faulty: Faulty) -> list[str]:

@@ -4,9 +4,7 @@ driver on emulated schedulers, this costs time and nothing else."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,11 +12,11 @@ from campaign.status import FAILED, WAITING
 from campaign.status import status as campaign_status
 from tests.emulators.foreign import NASTY
 from tests.support.faults import Faulty
+from tests.support.faulty_campaigns import Start, both, once_each
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.slow]
+pytest_plugins = ["tests.support.faulty_campaigns"]
 
-both = pytest.mark.parametrize("kind", ["cobalt", "pbs"])
-Start = Callable[..., Faulty]
 CONFUSED = {
     "cobalt": [
         "component error: Failed to connect to queue-manager: 'x:cn:queue-manager'\n",
@@ -26,23 +24,6 @@ CONFUSED = {
     ],
     "pbs": ["qsub: Server connection table full", "qsub: PBS server internal error", "qsub: Invalid credential"],
 }
-
-
-@pytest.fixture
-def campaign(tmp_path: Path) -> Iterator[Start]:
-    made = []
-
-    def start(kind: str, **more: Any) -> Faulty:
-        made.append(Faulty(tmp_path, kind, **more))
-        return made[-1]
-
-    yield start
-    for faulty in made:
-        faulty.close()
-
-
-def once_each(faulty: Faulty) -> dict[str, int]:
-    return dict.fromkeys(faulty.names, 1)
 
 
 def most_at_once(faulty: Faulty) -> int:
