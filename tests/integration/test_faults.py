@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from campaign.status import FAILED, FINISHED
+from campaign.tell.status import FAILED, FINISHED
 from tests.support.campaigns import changed
 from tests.support.faults import CAMPAIGN, Driven, Faulty
 

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from campaign.status import FAILED, FINISHED, QUEUED, RUNNING, WAITING
+from campaign.tell.status import FAILED, FINISHED, QUEUED, RUNNING, WAITING
 from tests.support.faults import Faulty
 from tests.support.faulty_campaigns import Start, both, once_each
 

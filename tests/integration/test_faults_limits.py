@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from campaign.status import FAILED, WAITING
-from campaign.status import status as campaign_status
+from campaign.tell.status import FAILED, WAITING
+from campaign.tell.status import status as campaign_status
 from tests.emulators.foreign import NASTY
 from tests.support.faults import Faulty
 from tests.support.faulty_campaigns import Start, both, once_each

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
-from campaign.plan import read_summary
-from campaign.status import FAILED
-from campaign.why import why
+from campaign.plan.content import read_summary
+from campaign.tell.status import FAILED
+from campaign.tell.why import why
 from tests.support.campaigns import changed
 from tests.support.faults import CAMPAIGN, Driven, Faulty
 from tests.support.late_model import ASLEEP_AT

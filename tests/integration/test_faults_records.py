@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from campaign.cell import Cell
-from campaign.status import FINISHED
+from campaign.names.cell import Cell
+from campaign.tell.status import FINISHED
 from tests.support.campaigns import changed
 from tests.support.faults import CAMPAIGN, Faulty
 

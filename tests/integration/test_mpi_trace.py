@@ -15,7 +15,7 @@ from bnn import mpi_trace
 from bnn.mpi_trace.build import build, compile_c, mpi_compiler
 from bnn.records import SUMMARY, Summary, read_table
 from bnn.records.mpi import MPI_CALLS
-from campaign.mpi import Profile, parse_all, split
+from campaign.results.mpi import Profile, parse_all, split
 from tests.support.ranks import BIN, environment, need_horovod, train_command
 
 pytestmark = pytest.mark.mpi

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bnn.records.files import JOB_LOG
-from campaign.status import FAILED, FINISHED, QUEUED, RUNNING
+from campaign.tell.status import FAILED, FINISHED, QUEUED, RUNNING
 from tests.support.campaigns import changed
 from tests.support.faults import CAMPAIGN, Faulty
 from tests.support.ranks import need_horovod

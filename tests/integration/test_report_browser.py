@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from campaign.figures.catalogue import FIGURES
-from campaign.figures.context import Context
-from campaign.figures.draw import DRAW
-from campaign.figures.style import save
-from campaign.report import write_report
+from campaign.results.figures.catalogue import FIGURES
+from campaign.results.figures.context import Context
+from campaign.results.figures.draw import DRAW
+from campaign.results.figures.style import save
+from campaign.results.report import write_report
 from tests.support.cells import built_campaign
 
 # This campaign has no jobs of inference and pruning, and no GPUs; their figures have tests of their own.

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from bnn.records import PROVENANCE, Provenance, Summary
-from campaign.cell import Cell
-from campaign.grid import load_campaign
-from campaign.journal import read_journal
-from campaign.layout import Layout
-from campaign.sites import load_site
+from campaign.names.cell import Cell
+from campaign.names.layout import Layout
+from campaign.plan.campaign import load_campaign
+from campaign.run.journal import read_journal
+from campaign.site.site import load_site
 from tests.support.ranks import BIN, environment, need_horovod
 from tests.support.slurm import Cluster
 

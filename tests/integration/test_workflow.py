@@ -17,13 +17,13 @@ import pytest
 from bnn.mpi_trace.build import build
 from bnn.records import PROVENANCE, STEPS, STEPS_FILE, Provenance, Summary, read_table
 from bnn.records.bench import header_path
-from campaign.cell import Cell
-from campaign.grid import load_campaign
-from campaign.layout import Layout
-from campaign.locking import Lock, holder
-from campaign.sites import load_site
-from campaign.tables import TABLES
-from campaign.unreadable import aside
+from campaign.io.locking import Lock, holder
+from campaign.io.unreadable import aside
+from campaign.names.cell import Cell
+from campaign.names.layout import Layout
+from campaign.plan.campaign import load_campaign
+from campaign.results.tables import TABLES
+from campaign.site.site import load_site
 from tests.support.ranks import BIN, environment, need_horovod
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.mpi, pytest.mark.slow]

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from campaign.after import is_current
-from campaign.grid import load_campaign
-from campaign.sites import load_site
+from campaign.jobs.after import is_current
+from campaign.plan.campaign import load_campaign
+from campaign.site.site import load_site
 from tests.integration.test_workflow import Project
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.slow]

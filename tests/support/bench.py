@@ -14,7 +14,7 @@ from bnn.models.describe import MODELS, describe
 from bnn.records.bench import BENCH, BenchHeader, WorkerFacts, header_path
 from bnn.records.columns import write_table
 from bnn.records.files import write_text
-from campaign.bench import BenchPoint, plan_entry
+from campaign.jobs.bench import BenchPoint, plan_entry
 
 START = 1_700_000_000.0
 PEAK = {

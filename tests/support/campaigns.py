@@ -7,11 +7,11 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from campaign.driver import Driver, prepare
-from campaign.grid import Campaign, parse_campaign
-from campaign.layout import Layout
-from campaign.render import Place
-from campaign.sites import Site, parse_site
+from campaign.names.layout import Layout
+from campaign.plan.campaign import Campaign, parse_campaign
+from campaign.render.scripts import Place
+from campaign.run.driver import Driver, prepare
+from campaign.site.site import Site, parse_site
 
 SITE: dict[str, Any] = {
     "site": {

@@ -35,8 +35,8 @@ from bnn.records import (
 from bnn.records.files import MPI
 from bnn.records.mpi import MPI_CALLS, profile_name
 from bnn.settings import TrainSettings
-from campaign.cell import Cell
-from campaign.tables import build_tables
+from campaign.names.cell import Cell
+from campaign.results.tables import build_tables
 from tests.support.bench import WITH_PEERS, bench_entry, write_bench
 
 SITE: dict[str, Any] = {

@@ -23,13 +23,14 @@ from typing import Any
 import yaml
 
 from bnn.data import prepare_dataset
-from campaign.grid import PlannedCell, load_campaign
-from campaign.journal import read_journal
-from campaign.layout import Layout
-from campaign.plan import plan_content, tells_of
-from campaign.sites import load_site
-from campaign.status import CellStatus
-from campaign.status import status as campaign_status
+from campaign.jobs.train import PlannedCell
+from campaign.names.layout import Layout
+from campaign.plan.campaign import load_campaign
+from campaign.plan.content import plan_content, tells_of
+from campaign.run.journal import read_journal
+from campaign.site.site import load_site
+from campaign.tell.status import CellStatus
+from campaign.tell.status import status as campaign_status
 from tests.emulators.control import Emulator
 from tests.support.campaigns import changed
 from tests.support.cells import write_cell

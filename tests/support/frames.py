@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from campaign.figures.context import Context, SiteRecords
-from campaign.figures.sites import POINT_KEYS, devices_of
-from campaign.tables.build import frame
-from campaign.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
-from campaign.tables.points import throughput_rows
-from campaign.tables.scaling import scaling_rows
-from campaign.tables.schemas import CELLS, SCALING, THROUGHPUT
+from campaign.results.figures.context import Context, SiteRecords
+from campaign.results.figures.sites import POINT_KEYS, devices_of
+from campaign.results.tables.build import frame
+from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
+from campaign.results.tables.points import throughput_rows
+from campaign.results.tables.scaling import scaling_rows
+from campaign.results.tables.schemas import CELLS, SCALING, THROUGHPUT
 
 TYPES = {"int64": 0, "int32": 0, "float64": 0.5, "string": "", "bool": False}
 PERCENTS = (0, 30, 60, 80, 90)
@@ -188,7 +188,7 @@ def large_batch_site(
     """Plan and tables of a made-up site at node counts `counts`: BNNs of `rate` samples/s per rank, CNNs of twice that.
 
     Every doubling of the ranks loses the fraction `loss`. `verdicts` are by (nodes, repeat), `engines` by nodes; more
-    keywords change the cells' identity and labels. Points and efficiencies are computed by campaign.tables.
+    keywords change the cells' identity and labels. Points and efficiencies are computed by campaign.results.tables.
     """
     rows = []
     for kind in ("bnn", "cnn"):

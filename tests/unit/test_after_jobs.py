@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from bnn.errors import UserError
-from campaign.after import AfterJob
-from campaign.after_table import after_table
-from campaign.figures.catalogue import available, not_measured
-from campaign.layout import Layout
-from campaign.locking import Lock
-from campaign.plan import plan_content
-from campaign.render import Place, after_text
-from campaign.unreadable import aside
+from campaign.io.locking import Lock
+from campaign.io.unreadable import aside
+from campaign.jobs.after import AfterJob
+from campaign.names.layout import Layout
+from campaign.plan.content import plan_content
+from campaign.render.scripts import Place, after_text
+from campaign.results.figures.catalogue import available, not_measured
+from campaign.tell.after_table import after_table
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, prepared, site
 
 SWEEPS = [{"semantics": "zero"}, {"semantics": "bprune"}, {"semantics": "zero", "by": "unit"}]

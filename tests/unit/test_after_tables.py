@@ -18,19 +18,19 @@ from bnn.cli import main
 from bnn.layers import bayesian_layers
 from bnn.posterior.save import save_network
 from bnn.records.columns import read_table, write_table
-from campaign.after import is_current
-from campaign.figures.classes import classes_figure, pruned_classes_figure
-from campaign.figures.context import Context
-from campaign.figures.draw import DRAW
-from campaign.figures.predictions import draws_figure
-from campaign.figures.select import NothingToDrawError
-from campaign.grid import Campaign
-from campaign.layout import Layout
-from campaign.plan import plan_content
-from campaign.report.inference import inference_section, pruning_section
-from campaign.tables import build_tables
-from campaign.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
-from campaign.tables.schemas import TABLES
+from campaign.jobs.after import is_current
+from campaign.names.layout import Layout
+from campaign.plan.campaign import Campaign
+from campaign.plan.content import plan_content
+from campaign.results.figures.classes import classes_figure, pruned_classes_figure
+from campaign.results.figures.context import Context
+from campaign.results.figures.draw import DRAW
+from campaign.results.figures.predictions import draws_figure
+from campaign.results.figures.select import NothingToDrawError
+from campaign.results.report.inference import inference_section, pruning_section
+from campaign.results.tables import build_tables
+from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
+from campaign.results.tables.schemas import TABLES
 from tests.support.campaigns import campaign
 from tests.support.cells import write_cell
 from tests.support.posteriors import paper_network

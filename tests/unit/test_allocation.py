@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn.errors import UserError
-from campaign.allocation import Pack, Packing, Queue, Scheduler, Walltime
-from campaign.driver import prepare
-from campaign.launchers import Launcher, Placement
-from campaign.sites import parse_site
+from campaign.run.driver import prepare
+from campaign.site.allocation import Pack, Packing, Queue, Scheduler, Walltime
+from campaign.site.launchers import Launcher, Placement
+from campaign.site.site import parse_site
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed
 
 QUEUES = [

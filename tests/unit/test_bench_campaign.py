@@ -11,15 +11,15 @@ import pytest
 
 from bnn.errors import UserError
 from bnn.records.bench import header_path
-from campaign.bench import is_current
-from campaign.driver import prepare
-from campaign.grid import load_campaign
-from campaign.layout import Layout
-from campaign.locking import Lock
-from campaign.plan import plan_content
-from campaign.render import Place, bench_text, render_jobs
-from campaign.sites import load_site
-from campaign.unreadable import aside
+from campaign.io.locking import Lock
+from campaign.io.unreadable import aside
+from campaign.jobs.bench import is_current
+from campaign.names.layout import Layout
+from campaign.plan.campaign import load_campaign
+from campaign.plan.content import plan_content
+from campaign.render.scripts import Place, bench_text, render_jobs
+from campaign.run.driver import prepare
+from campaign.site.site import load_site
 from tests.support.bench import SECONDS, write_bench
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, prepared, site
 

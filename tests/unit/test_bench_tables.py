@@ -17,15 +17,15 @@ from bnn.flops.formulae import network_flops
 from bnn.models.describe import describe
 from bnn.records.bench import header_path
 from bnn.records.columns import read_table, write_table
-from campaign.figures.catalogue import PEER_COMPARISON, available, not_measured
-from campaign.figures.context import Context
-from campaign.figures.draw import DRAW
-from campaign.figures.select import NothingToDrawError
-from campaign.figures.style import notice, save
-from campaign.report import write_report
-from campaign.tables import TABLES, build_tables
-from campaign.tables.bench import MEASURED
-from campaign.tables.schemas import BENCH_TABLES, CELL_TABLES
+from campaign.results.figures.catalogue import PEER_COMPARISON, available, not_measured
+from campaign.results.figures.context import Context
+from campaign.results.figures.draw import DRAW
+from campaign.results.figures.select import NothingToDrawError
+from campaign.results.figures.style import notice, save
+from campaign.results.report import write_report
+from campaign.results.tables import TABLES, build_tables
+from campaign.results.tables.bench import MEASURED
+from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES
 from tests.support.bench import PEAK, SECONDS, WITH_PEERS, bench_entry, write_bench
 from tests.support.cells import entry, plan
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from campaign.cli import cli, main
+from campaign.tell.cli import cli, main
 from tests.unit.test_tables_mpi import REAL
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn.errors import UserError
-from campaign.directives import COBALT, DIALECTS, PBS, SLURM, check_options
+from campaign.site.directives import COBALT, DIALECTS, PBS, SLURM, check_options
 from tests.support.messages import one_line
 
 WHERE = "site.yaml: site.scheduler.options"

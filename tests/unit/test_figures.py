@@ -11,10 +11,10 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from bnn.errors import UserError
-from campaign.figures.catalogue import FIGURES, available, not_measured
-from campaign.figures.context import Context
-from campaign.figures.draw import DRAW
-from campaign.figures.style import COLOURS, save
+from campaign.results.figures.catalogue import FIGURES, available, not_measured
+from campaign.results.figures.context import Context
+from campaign.results.figures.draw import DRAW
+from campaign.results.figures.style import COLOURS, save
 from tests.support.cells import built_campaign, entry, plan
 
 # Those of inference and pruning are tested in test_figures_inference.py, those of several sites in test_figures_gpu.py:
@@ -54,7 +54,7 @@ def with_verdict(verdict, counted):
 
 
 def test_the_catalogue_loads_nothing_heavy():
-    code = "import sys, campaign.figures.catalogue; print({'matplotlib', 'pandas', 'torch'} & set(sys.modules))"
+    code = "import sys, campaign.results.figures.catalogue; print({'matplotlib', 'pandas', 'torch'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": ".:workflow"}
     )

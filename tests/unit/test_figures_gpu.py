@@ -23,15 +23,15 @@ from matplotlib.patches import Rectangle
 from snakemake.iocontainers import Namedlist
 
 from bnn.records.columns import write_table
-from campaign.figures.catalogue import FIGURES, NO_CPUS, NO_GPUS, available, not_measured
-from campaign.figures.context import Context
-from campaign.figures.draw import DRAW
-from campaign.figures.select import NothingToDrawError
-from campaign.figures.sites import COMPARED_TABLES, OtherSite, other_sites
-from campaign.figures.style import COLOURS, MARKERS
-from campaign.layout import Layout
-from campaign.report.page import render
-from campaign.tables import TABLES, build_tables
+from campaign.names.layout import Layout
+from campaign.results.figures.catalogue import FIGURES, NO_CPUS, NO_GPUS, available, not_measured
+from campaign.results.figures.context import Context
+from campaign.results.figures.draw import DRAW
+from campaign.results.figures.select import NothingToDrawError
+from campaign.results.figures.sites import COMPARED_TABLES, OtherSite, other_sites
+from campaign.results.figures.style import COLOURS, MARKERS
+from campaign.results.report.page import render
+from campaign.results.tables import TABLES, build_tables
 from tests.support.cells import entry, plan, write_cell
 from tests.support.frames import Frames, context_of, large_batch_site
 

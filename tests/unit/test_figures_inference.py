@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from campaign.figures.catalogue import FIGURES, available, not_measured
-from campaign.figures.classes import MOST_LEVELS, chosen_levels
-from campaign.figures.context import Context
-from campaign.figures.density import ALIKE, GRID, density
-from campaign.figures.draw import DRAW
-from campaign.figures.inference_reliability import wilson
-from campaign.figures.inference_runtime import elapsed, fit
-from campaign.figures.predictions import most_varied, sizes_of
-from campaign.figures.pruning import means
-from campaign.figures.select import NothingToDrawError
+from campaign.results.figures.catalogue import FIGURES, available, not_measured
+from campaign.results.figures.classes import MOST_LEVELS, chosen_levels
+from campaign.results.figures.context import Context
+from campaign.results.figures.density import ALIKE, GRID, density
+from campaign.results.figures.draw import DRAW
+from campaign.results.figures.inference_reliability import wilson
+from campaign.results.figures.inference_runtime import elapsed, fit
+from campaign.results.figures.predictions import most_varied, sizes_of
+from campaign.results.figures.pruning import means
+from campaign.results.figures.select import NothingToDrawError
 from tests.support.frames import PERCENTS, Frames, cell, inference_frames, pruning_frames
 
 PREDICTED = ["fig4a", "fig4b", "fig5a", "fig5b", "inference_runtime", "inference_convergence", "inference_reliability"]

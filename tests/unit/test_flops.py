@@ -31,7 +31,7 @@ from bnn.models.architectures import ARCHITECTURES, PAPER_INPUT, resolve
 from bnn.models.build import build_model
 from bnn.models.describe import INPUT_SHAPES, describe
 from bnn.models.ops import Conv
-from campaign.report import published
+from campaign.results.report import published
 
 ESTIMATORS = [
     ("cnn", ""),

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from bnn.data.pipeline import Schedule
 from bnn.errors import UserError
-from campaign.cell import Cell
-from campaign.grid import load_campaign
-from campaign.machine import Machine
-from campaign.schema import merge
-from campaign.sites import load_site
-from campaign.yamlfile import read_yaml
+from campaign.io.schema import merge
+from campaign.io.yamlfile import read_yaml
+from campaign.names.cell import Cell
+from campaign.plan.campaign import load_campaign
+from campaign.site.machine import Machine
+from campaign.site.site import load_site
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, site
 
 ROOT = Path(__file__).parents[2]
@@ -201,7 +201,7 @@ def test_the_papers_campaign_and_its_local_cut(monkeypatch):
         "cnn-plain",
     }
     assert {(p.settings.cycle_time_ms, p.settings.fusion_buffer_mb) for p in paper.cells} == {(5.0, 64.0)}
-    monkeypatch.setattr("campaign.machine.detect", lambda gpus: Machine("any", 2, 1, 1, 24.0))
+    monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: Machine("any", 2, 1, 1, 24.0))
     local = load_campaign(config, load_site(ROOT / "profiles/local"))
     assert {p.cell.nodes for p in local.cells} == {1, 2}
     assert {p.cell.dataset for p in local.cells if not p.target} == {"synthetic", "mnist-sample", "infinite-mnist"}

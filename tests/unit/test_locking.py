@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from bnn.errors import UserError
-from campaign.driver import prepare
-from campaign.layout import Layout
-from campaign.locking import Lock, holder
-from campaign.render import bench_text, render_jobs, script_text
+from campaign.io.locking import Lock, holder
+from campaign.names.layout import Layout
+from campaign.render.scripts import bench_text, render_jobs, script_text
+from campaign.run.driver import prepare
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, hashes, place, site
 
 # flock(2) as a file system without it answers

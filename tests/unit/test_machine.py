@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnn.errors import UserError
-from campaign.counts import LEAST_STEPS, cost
-from campaign.driver import prepare, site_here
-from campaign.grid import load_campaign, parse_campaign
-from campaign.machine import Machine, completed, detect, find_gpus, keep, limited, name_results, recorded
-from campaign.plan import plan_content
-from campaign.sites import load_site
-from campaign.yamlfile import read_yaml
+from campaign.ask.counts import LEAST_STEPS, cost
+from campaign.io.yamlfile import read_yaml
+from campaign.plan.campaign import load_campaign, parse_campaign
+from campaign.plan.content import plan_content
+from campaign.run.driver import prepare, site_here
+from campaign.site.machine import Machine, completed, detect, find_gpus, keep, limited, name_results, recorded
+from campaign.site.site import load_site
 
 ROOT = Path(__file__).parents[2]
 HERE = Machine("AMD EPYC 9654 96-Core Processor", 8, 2, 1, 62.6)
@@ -76,8 +76,8 @@ def test_the_kernels_lists_have_gaps(tmp_path):
 
 
 def test_a_notice_of_other_results_says_why_under_taskset(tmp_path, monkeypatch):
-    monkeypatch.setattr("campaign.machine.detect", lambda gpus: HERE)
-    monkeypatch.setattr("campaign.driver.limited", lambda machine: "this process may use 8 of 16 cores")
+    monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: HERE)
+    monkeypatch.setattr("campaign.run.driver.limited", lambda machine: "this process may use 8 of 16 cores")
     assert site_here(ROOT / "profiles/local", tmp_path)[1] == ""
     keep(replace(HERE, cores=16), tmp_path / "local")
     said = site_here(ROOT / "profiles/local", tmp_path)[1]
@@ -145,7 +145,7 @@ def test_gpus_that_are_there_and_not_hidden(tmp_path, monkeypatch, visible, coun
 
 
 def test_numbers_in_the_file_count_instead(monkeypatch):
-    monkeypatch.setattr("campaign.machine.detect", lambda gpus: HERE)
+    monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: HERE)
     found, machine = completed({"detect": True, "cores_per_node": 4, "memory_gb": 8, "gpus_per_node": 0}, "none", "x")
     assert (found["cores_per_node"], found["threads_per_core"], found["memory_gb"]) == (4, 4, 8)
     assert machine == HERE  # whose results these are does not change with them
@@ -195,7 +195,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path, text):
 
 
 def local_on(monkeypatch, **machine):
-    monkeypatch.setattr("campaign.machine.detect", lambda gpus: replace(HERE, **{"memory_gb": 999.0, **machine}))
+    monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: replace(HERE, **{"memory_gb": 999.0, **machine}))
     return load_campaign(ROOT / "config.yaml", load_site(ROOT / "profiles/local"))
 
 
@@ -263,7 +263,7 @@ def test_more_cores_take_no_more_time(cores):
     ],
 )
 def test_slips_are_named(monkeypatch, nodes, message):
-    monkeypatch.setattr("campaign.machine.detect", lambda gpus: HERE)
+    monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: HERE)
     site = load_site(ROOT / "profiles/local")
     values = read_yaml(ROOT / "config.yaml")
     site.grid["paper"]["studies"]["throughput"]["nodes"] = nodes
@@ -293,13 +293,13 @@ def test_the_plan_names_the_machine_and_what_was_cut(monkeypatch):
 
 
 def test_a_machine_takes_its_results_folder_when_jobs_start(tmp_path, monkeypatch):
-    monkeypatch.setattr("campaign.machine.detect", lambda gpus: HERE)
+    monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: HERE)
     driver = prepare(ROOT / "profiles/local", ROOT / "config.yaml", tmp_path)
     record = tmp_path / "local/machine.json"
     assert not record.exists()
     driver.start()
     assert recorded(tmp_path / "local", OTHER) == HERE
-    monkeypatch.setattr("campaign.machine.detect", lambda gpus: OTHER)
+    monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: OTHER)
     other = prepare(ROOT / "profiles/local", ROOT / "config.yaml", tmp_path)
     assert other.layout.site == "local-intel-xeon-e5-2680-v4-14c"
     assert other.notice.startswith(f"{tmp_path / 'local'} holds measurements of")
@@ -309,7 +309,7 @@ def test_a_machine_takes_its_results_folder_when_jobs_start(tmp_path, monkeypatc
 
 
 def test_cells_of_another_machine_are_named_as_such(tmp_path, monkeypatch):
-    monkeypatch.setattr("campaign.machine.detect", lambda gpus: HERE)
+    monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: HERE)
     keep(OTHER, tmp_path / "local")
     site, said = site_here(ROOT / "profiles/local", tmp_path)
     assert site.name == "local-amd-epyc-9654-96-core-processor-8c"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bnn.errors import UserError
-from campaign.layout import Layout
-from campaign.render import script_text
+from campaign.names.layout import Layout
+from campaign.render.scripts import script_text
 from tests.support.campaigns import SITE, campaign, changed, place, site
 
 REAL = Path("/usr/share/modules/init/bash")  # Environment Modules

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnn.errors import UserError
-from campaign.mpi import Profile, parse, profile_json
+from campaign.results.mpi import Profile, parse, profile_json
 
 SAMPLES = sorted((Path(__file__).parents[1] / "data" / "mpi").iterdir())
 if "BNN_REFERENCE_DATA" in os.environ:

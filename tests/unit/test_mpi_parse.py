@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from bnn.errors import UserError
-from campaign.mpi import Profile, Totals, parse, parse_all, profile_json
-from campaign.mpi.profile import Extreme, SizeBin, Task
-from campaign.mpi.show import show
+from campaign.results.mpi import Profile, Totals, parse, parse_all, profile_json
+from campaign.results.mpi.profile import Extreme, SizeBin, Task
+from campaign.results.mpi.show import show
 
 SAMPLES = Path(__file__).parents[1] / "data" / "mpi"
 THETA = SAMPLES / "mpi_profile.4711.1"

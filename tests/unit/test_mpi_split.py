@@ -6,8 +6,8 @@ import pytest
 from bnn.errors import UserError
 from bnn.records import write_table
 from bnn.records.mpi import MPI_CALLS
-from campaign.mpi import Call, Part, Profile, Routine, parse, split
-from campaign.mpi.split import BY_OPERATOR, BY_SIZE, kind_by_size, kind_of
+from campaign.results.mpi import Call, Part, Profile, Routine, parse, split
+from campaign.results.mpi.split import BY_OPERATOR, BY_SIZE, kind_by_size, kind_of
 
 
 def call(routine, operator="", datatype="", size=0, calls=1, seconds=0.5, phase="steady") -> Call:

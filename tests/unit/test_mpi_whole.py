@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnn.errors import UserError
-from campaign.mpi import Profile, parse, split
-from campaign.mpi.lines import half_unit
+from campaign.results.mpi import Profile, parse, split
+from campaign.results.mpi.lines import half_unit
 
 SAMPLES = sorted((Path(__file__).parents[1] / "data" / "mpi").iterdir())
 if "BNN_REFERENCE_DATA" in os.environ:

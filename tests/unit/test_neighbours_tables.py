@@ -5,10 +5,10 @@ import pytest
 
 from bnn.records import SUMMARY, Summary
 from bnn.records.neighbours import PhaseLoad
-from campaign.cell import Cell
-from campaign.report.bench import _others
-from campaign.report.headline import best_measured, cards, cell_rows
-from campaign.tables import build_tables
+from campaign.names.cell import Cell
+from campaign.results.report.bench import _others
+from campaign.results.report.headline import best_measured, cards, cell_rows
+from campaign.results.tables import build_tables
 from tests.support.cells import entry, plan, write_cell
 
 LOAD = PhaseLoad(

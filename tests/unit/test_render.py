@@ -12,9 +12,9 @@ import pytest
 
 from bnn.errors import UserError
 from bnn.settings import read_settings
-from campaign.layout import Layout
-from campaign.locking import Lock, holder
-from campaign.render import Place, render_jobs, script_text
+from campaign.io.locking import Lock, holder
+from campaign.names.layout import Layout
+from campaign.render.scripts import Place, render_jobs, script_text
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, hashes, place, site
 
 NASTY = 'it\'s; $(touch oops) `touch oops` "q" \\ é\n#'

@@ -8,16 +8,16 @@ from urllib.parse import unquote
 import pytest
 
 from bnn.errors import UserError
-from campaign.cell import Cell
-from campaign.figures.catalogue import FIGURES, PEER_COMPARISON, available, not_measured
-from campaign.figures.context import Context
-from campaign.figures.draw import DRAW
-from campaign.figures.style import save
-from campaign.report import write_report
-from campaign.report.captions import FOLDER, caption_html
-from campaign.report.svg import inline_svg
-from campaign.report.words import DASH, number, span
-from campaign.tables import build_tables
+from campaign.names.cell import Cell
+from campaign.results.figures.catalogue import FIGURES, PEER_COMPARISON, available, not_measured
+from campaign.results.figures.context import Context
+from campaign.results.figures.draw import DRAW
+from campaign.results.figures.style import save
+from campaign.results.report import write_report
+from campaign.results.report.captions import FOLDER, caption_html
+from campaign.results.report.svg import inline_svg
+from campaign.results.report.words import DASH, number, span
+from campaign.results.tables import build_tables
 from tests.support.cells import built_campaign, entry, plan, write_cell
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from campaign.figures.catalogue import FIGURES
-from campaign.figures.context import Context
-from campaign.figures.draw import DRAW
-from campaign.figures.style import save
-from campaign.report import write_report
-from campaign.report.captions import caption_html
-from campaign.report.inference import inference_section, pruning_section
-from campaign.report.words import DASH
+from campaign.results.figures.catalogue import FIGURES
+from campaign.results.figures.context import Context
+from campaign.results.figures.draw import DRAW
+from campaign.results.figures.style import save
+from campaign.results.report import write_report
+from campaign.results.report.captions import caption_html
+from campaign.results.report.inference import inference_section, pruning_section
+from campaign.results.report.words import DASH
 from tests.support.cells import built_campaign, entry
 from tests.support.frames import Frames, cell, inference_frames, pruning_frames
 from tests.unit.test_report import Page

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from snakemake.iocontainers import Namedlist
 
-from campaign.figures.draw import DRAW
-from campaign.tables import TABLES
+from campaign.results.figures.draw import DRAW
+from campaign.results.tables import TABLES
 from tests.support.cells import SITE, entry, plan, write_cell
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"

@@ -68,8 +68,8 @@ def test_help_explains_every_target() -> None:
         "bnn.models.describe",
         "bnn.records",
         "bnn.settings",
-        "campaign.cell",
-        "campaign.cli",
+        "campaign.names.cell",
+        "campaign.tell.cli",
     ],
 )
 def test_light_modules_load_neither_torch_nor_horovod(module: str) -> None:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from jinja2 import DictLoader, Environment
 
 from bnn.errors import UserError
-from campaign.layout import Layout
-from campaign.render import TEMPLATES, Place, render_jobs
-from campaign.schema import SCHEMAS, check
-from campaign.shelltext import comment, directive, name_only, plain, printed, quoted
-from campaign.sites import SCRIPT_NAMES, parse_site
+from campaign.io.schema import SCHEMAS, check
+from campaign.names.layout import Layout
+from campaign.render.scripts import TEMPLATES, Place, render_jobs
+from campaign.render.shelltext import comment, directive, name_only, plain, printed, quoted
+from campaign.site.site import SCRIPT_NAMES, parse_site
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, site
 from tests.support.messages import one_line
 

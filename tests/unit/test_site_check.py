@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from bnn.errors import UserError
-from campaign import site_check
-from campaign.cli import cli
-from campaign.layout import Layout
-from campaign.render import Place, render_jobs
-from campaign.site_check import check_text, run_or_render
-from campaign.sites import Site, load_site
+from campaign.names.layout import Layout
+from campaign.render.scripts import Place, render_jobs
+from campaign.run import site_check
+from campaign.run.site_check import check_text, run_or_render
+from campaign.site.site import Site, load_site
+from campaign.tell.cli import cli
 from tests.support import campaigns
 from tests.support.campaigns import SITE, changed
 

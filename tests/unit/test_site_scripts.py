@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from campaign.grid import load_campaign
-from campaign.layout import Layout
-from campaign.machine import Machine
-from campaign.render import Place, after_text, pack_texts, render_jobs, script_text
-from campaign.sites import load_site, parse_site
-from campaign.yamlfile import read_yaml
+from campaign.io.yamlfile import read_yaml
+from campaign.names.layout import Layout
+from campaign.plan.campaign import load_campaign
+from campaign.render.scripts import Place, after_text, pack_texts, render_jobs, script_text
+from campaign.site.machine import Machine
+from campaign.site.site import load_site, parse_site
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "scripts"
@@ -39,7 +39,7 @@ def account(monkeypatch):
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
     """The same scripts wherever the tests run."""
-    monkeypatch.setattr("campaign.machine.detect", lambda gpus: TWO_GPUS if gpus else TWO_CORES)
+    monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: TWO_GPUS if gpus else TWO_CORES)
 
 
 def planned_at(site):

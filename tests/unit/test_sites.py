@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from bnn.errors import UserError
-from campaign.grid import SECTIONS, parse_campaign
-from campaign.launchers import Placement
-from campaign.schema import SCHEMAS
-from campaign.sites import load_site, parse_site
+from campaign.io.schema import SCHEMAS
+from campaign.plan.campaign import SECTIONS, parse_campaign
+from campaign.site.launchers import Placement
+from campaign.site.site import load_site, parse_site
 from tests.support.campaigns import CAMPAIGN, SITE, changed
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def edited(*changes, name="mysite"):
 
 def asked(folder, text, name="mysite"):
     """What `campaign site check` says of it, and its exit code."""
-    command = [sys.executable, "-m", "campaign.cli", "site", "check", str(profile(folder, name, text))]
+    command = [sys.executable, "-m", "campaign.tell.cli", "site", "check", str(profile(folder, name, text))]
     environment = {key: value for key, value in os.environ.items() if key != "CAMPAIGN_ACCOUNT"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=120)
     assert len(done.stderr.splitlines()) <= 1, done.stderr

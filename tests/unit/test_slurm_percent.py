@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from campaign.render import TEMPLATES, _template
+from campaign.render.scripts import TEMPLATES, _template
 from snakemake_executor_plugin_jobscript.schedulers.slurm import Slurm
 
 

@@ -12,11 +12,12 @@ import torch
 
 from bnn.cli import main
 from bnn.posterior.save import save_network
-from campaign.after import is_current
-from campaign.grid import Campaign
-from campaign.layout import Layout
-from campaign.plan import estimate, plan_content, spending
-from campaign.sites import parse_site
+from campaign.jobs.after import is_current
+from campaign.names.layout import Layout
+from campaign.plan.campaign import Campaign
+from campaign.plan.content import plan_content
+from campaign.site.site import parse_site
+from campaign.tell.plan_table import estimate, spending
 from tests.support.bench import SECONDS, write_bench
 from tests.support.campaigns import SITE, campaign, changed
 from tests.support.cells import write_cell

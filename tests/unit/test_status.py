@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from bnn.records.files import HEARTBEAT, heartbeat_name
 from bnn.records.heartbeat import HeartbeatRecord
 from bnn.watchdog import leave_word
-from campaign.cli import cli
-from campaign.locking import Lock
-from campaign.plan import plan_content, read_summary
-from campaign.spent import spent, spent_line
-from campaign.status import status, status_table
-from campaign.why import why
+from campaign.io.locking import Lock
+from campaign.plan.content import plan_content, read_summary
+from campaign.tell.cli import cli
+from campaign.tell.spent import spent, spent_line
+from campaign.tell.status import status, status_table
+from campaign.tell.why import why
 from tests.support.campaigns import prepared
 from tests.support.cells import write_cell
 

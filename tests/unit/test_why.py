@@ -9,13 +9,14 @@ from click.testing import CliRunner
 
 from bnn.errors import UserError
 from bnn.records import CELL, SUMMARY
-from campaign.cli import cli, main
-from campaign.driver import prepare
-from campaign.entry import open_campaign
-from campaign.locking import Lock
-from campaign.plan import estimate, plan_content, plan_table
-from campaign.unreadable import aside
-from campaign.why import find_cell, why
+from campaign.io.locking import Lock
+from campaign.io.unreadable import aside
+from campaign.plan.content import plan_content
+from campaign.run.driver import prepare
+from campaign.run.entry import open_campaign
+from campaign.tell.cli import cli, main
+from campaign.tell.plan_table import estimate, plan_table
+from campaign.tell.why import find_cell, why
 from tests.support.campaigns import CAMPAIGN, changed, prepared
 from tests.support.cells import write_cell
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn.errors import UserError
-from campaign.sites import TEXTS
-from campaign.yamlfile import read_yaml
-from campaign.yamlscalars import core
+from campaign.io.yamlfile import read_yaml
+from campaign.io.yamlscalars import core
+from campaign.site.site import TEXTS
 from tests.support.messages import one_line
 
 ROOT = Path(__file__).parents[2]

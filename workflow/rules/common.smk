@@ -8,14 +8,14 @@ from bnn.errors import UserError
 from bnn.records.files import SUMMARY
 from bnn.records.inference import INFERENCE
 from bnn.records.pruning import PRUNING_SUMMARY
-from campaign.cell import Cell
-from campaign.entry import open_campaign
-from campaign.figures import catalogue
-from campaign.figures.sites import other_sites
-from campaign.layout import data_key
-from campaign.render import Place
-from campaign.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
-from campaign.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
+from campaign.names.cell import Cell
+from campaign.run.entry import open_campaign
+from campaign.results.figures import catalogue
+from campaign.results.figures.sites import other_sites
+from campaign.names.layout import data_key
+from campaign.render.scripts import Place
+from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
+from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
 
 ENVIRONMENT = f"{workflow.basedir}/envs/environment-cpu.yaml"
 

@@ -1,3 +1,3 @@
-from campaign.report.script import main
+from campaign.results.report.script import main
 
 main(snakemake)  # noqa: F821  # Snakemake defines it

@@ -1,3 +1,3 @@
-from campaign.tables.script import main
+from campaign.results.tables.script import main
 
 main(snakemake)  # noqa: F821  # Snakemake defines it

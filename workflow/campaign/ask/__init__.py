@@ -1,0 +1,1 @@
+"""What a campaign file asks for: studies, their sections, data sets, and what a machine's size makes of them."""

@@ -1,0 +1,107 @@
+"""What a schema cannot see: settings that do not exist, models and data sets unknown, points that cannot run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from bnn.errors import UserError
+from bnn.models.describe import MODELS
+from bnn.settings import TrainSettings, parse_settings
+from campaign.ask.datasets import train_size
+from campaign.ask.studies import Study
+from campaign.io.schema import did_you_mean
+from campaign.site.launchers import Placement
+from campaign.site.site import Site
+
+USER_MODEL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+# Settings that are said elsewhere, and where.
+SAID_ELSEWHERE = {
+    "dataset": "a study's dataset",
+    "dataset_options": "a study's dataset_options",
+    "model": "a study's models",
+    "kind": "a study's kinds",
+    "batch_size": "a study's batch_sizes",
+    "seed": "the campaign's seed",
+    "labels": "the cell's identity",
+    "data_dir": "the environment variable BNN_DATA_DIR",
+}
+
+
+def resolve_settings(layers: Sequence[tuple[str, dict[str, Any]]], owned: dict[str, Any]) -> TrainSettings:
+    """One run's settings: later layers win, and `owned` is what the grid sets.
+
+    Each layer comes with its file and key path. Raises UserError naming the layer's key that is wrong.
+    """
+    known = TrainSettings.model_fields
+    source: dict[str, str] = {}
+    merged: dict[str, Any] = {}
+    for origin, values in layers:
+        for key, value in values.items():
+            if key in SAID_ELSEWHERE:
+                raise UserError(f"{origin}.{key}: not set here but by {SAID_ELSEWHERE[key]}")
+            if key not in known:
+                raise UserError(f"{origin}.{key}: unknown setting{did_you_mean(key, set(known) - set(SAID_ELSEWHERE))}")
+            if isinstance(value, bool) and known[key].annotation is not bool:
+                raise UserError(f"{origin}.{key}: {value!r} is not a value of this setting")
+            source[key] = origin
+        merged |= values
+    try:
+        return parse_settings(merged | owned, "settings")
+    except UserError as error:
+        # parse_settings says "settings: KEY: what": put the layer that the key came from in its place
+        _, key, what = str(error).split(": ", 2)
+        first = key.replace(" ", ".").split(".")[0]  # where settings do not fit together, KEY is 'key value'
+        raise UserError(f"{source.get(first, 'settings')}.{key}: {what}") from None
+
+
+def check_room(study: Study, settings: TrainSettings, site: Site, nodes: int, per_node: int) -> Placement:
+    """Where the ranks of this point lie.
+
+    Raises UserError when the site's hardware has no room for it (hardware threads, GPUs), or its scheduler does not
+    say what the engine must know.
+    """
+    room = site.hardware.cores_per_node * site.hardware.threads_per_core
+    try:
+        placement = site.place(nodes, per_node, settings.threads)
+    except ValueError as error:
+        raise UserError(f"{study.origin}.nodes: {error} on {site.name} (nodes_per_machine)") from None
+    needed = placement.per_machine * settings.threads
+    if needed > room:
+        raise UserError(
+            f"{study.origin}.nodes: {nodes * per_node} ranks x {settings.threads} threads need {needed} hardware "
+            f"threads on a node, {site.name} has {room}"
+        )
+    if settings.device == "cuda" and not site.has_gpus:
+        raise UserError(f"{study.origin}: device cuda, but {site.name} has no GPUs (hardware.gpus_per_node)")
+    if settings.device == "cuda" and placement.per_machine > site.hardware.gpus_per_node:
+        raise UserError(
+            f"{study.origin}.nodes: {placement.per_machine} ranks on a machine need a GPU each, {site.name} has "
+            f"{site.hardware.gpus_per_node}"
+        )
+    if settings.engine == "torch" and site.scheduler.kind == "cobalt" and placement.machines > 1:
+        raise UserError(f"{study.origin}: engine torch must be told rank 0's host, which Cobalt's jobs do not know")
+    return placement
+
+
+def check_point(study: Study, settings: TrainSettings, nodes: int, ranks: int) -> None:
+    """Raises UserError when this point cannot take one step: unknown model or data set, too few images."""
+    if settings.model not in MODELS and not USER_MODEL.fullmatch(settings.model):
+        hint = did_you_mean(settings.model, MODELS)
+        raise UserError(
+            f"{study.origin}.models[{study.models.index(settings.model)}]: unknown model {settings.model!r}{hint}"
+            " or package.module:function"
+        )
+    images = train_size(study.dataset, study.dataset_options, study.origin)
+    batch = settings.batch_size
+    # disjoint shards take every image of an epoch; unsharded ones drop each rank's last partial batch
+    epoch = images if settings.sharding == "disjoint" else images // batch * batch
+    if settings.epochs * epoch < batch * ranks:
+        at = study.batch_sizes.index(batch)
+        raise UserError(
+            f"{study.origin}.batch_sizes[{at}]: batch {batch} on {ranks} ranks ({nodes} nodes) takes {batch * ranks:,} "
+            f"images a step, {settings.epochs} epochs of {study.dataset} have {settings.epochs * epoch:,}"
+        )
+    if settings.engine == "single" and ranks > 1:
+        raise UserError(f"{study.origin}.nodes: engine single runs one rank, this point has {ranks}")

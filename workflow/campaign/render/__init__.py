@@ -1,0 +1,1 @@
+"""Job scripts and settings files from templates; quoting for the shell."""

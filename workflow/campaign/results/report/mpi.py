@@ -1,0 +1,98 @@
+"""MPI profiles on the page: checks of every profiled cell, its routines, and why the others have none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from campaign.results.report.words import DASH, number
+from campaign.results.tables.schemas import IDENTITY_KEYS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+CHECKS = ("exact", "differs", "no exchange")
+
+
+def mpi_section(tables: Mapping[str, pd.DataFrame]) -> Row:
+    """`checks` and `routines` of every profiled cell, `verdicts` in a line, `absent`: reasons with how many cells."""
+    ranks, calls = tables["mpi_ranks"], tables["mpi"]
+    keys = list(IDENTITY_KEYS)
+    profiled = dict(list(ranks.groupby(keys, sort=False)))
+    called = dict(list(calls.groupby(keys, sort=False)))
+    checks, routines = [], []
+    for _, cell in tables["cells"].iterrows():
+        key = tuple(cell[name] for name in keys)
+        if key in profiled:
+            checks.append(_check(cell, profiled[key]))
+            routines.append({"cell": checks[-1], "rows": _routines(called[key], len(profiled[key]))})
+    states = tables["cells"]["mpi"].value_counts()
+    return {
+        "checks": checks,
+        "routines": routines,
+        "verdicts": _verdicts(checks),
+        "absent": [(state, int(count)) for state, count in states.items() if state != "recorded"],
+    }
+
+
+def _check(cell: pd.Series, ranks: pd.DataFrame) -> Row:
+    """Rank 0's numbers (else the first profiled rank's), and what all profiled ranks say of the gradients."""
+    first = ranks.sort_values("rank").iloc[0]
+    said = sorted(set(ranks["gradient_check"]))
+    return {
+        "anchor": "cell-" + "-".join(str(cell[key]) for key in IDENTITY_KEYS),
+        "model": cell["model"], "dataset": cell["dataset"], "implementation": cell["implementation"],
+        "nodes": cell["nodes"], "batch": cell["batch_size"], "variant": cell["variant"], "repeat": cell["repeat"],
+        "ranks": f"{len(ranks)} of {cell['ranks']}",
+        "bytes": number(first["gradient_bytes_per_step"], 9), "ratio": number(first["gradient_ratio"], 6),
+        "check": "; ".join(said),
+        "control_rate": number(first["control_rate"]), "cycle_rate": number(first["cycle_rate"]),
+        "mpi_fraction": number(first["mpi_fraction"]), "data_fraction": number(first["data_fraction"]),
+        "metrics": number(ranks["metric_exchanges_per_epoch"].max()),
+        "overhead": number(first["overhead_fraction"], 2),
+        "timeline": _link(cell["mpi_timeline"]),
+    }  # fmt: skip
+
+
+def _link(timeline: str) -> str:
+    """From the report, which lies in the site's folder, to a file that is named from the results folder."""
+    return quote(PurePosixPath(*PurePosixPath(timeline).parts[1:]).as_posix()) if timeline else ""
+
+
+def _routines(calls: pd.DataFrame, ranks: int) -> list[Row]:
+    """A cell's calls by what they carry, routine and operator: rank 0's, and the mean over profiled ranks."""
+    rows = []
+    for (carries, routine, operator), group in calls.groupby(["carries", "routine", "operator"]):
+        zero = group[group["rank"] == 0]
+        size = group["bytes"].sum(min_count=len(group)) / group["calls"].sum()
+        training = zero[zero["phase_steps"].notna()]
+        steps = training.drop_duplicates("phase")["phase_steps"].sum()
+        seconds = zero.drop_duplicates("phase")["phase_seconds"].sum(min_count=1)
+        rows.append(
+            {
+                "carries": carries, "routine": routine, "operator": operator or DASH,
+                "calls": number(zero["calls"].sum(), 6), "mean_calls": number(group["calls"].sum() / ranks, 6),
+                "bytes": number(size, 4), "seconds": number(zero["seconds"].sum()),
+                "mean_seconds": number(group["seconds"].sum() / ranks),
+                "per_step": number(training["calls"].sum() / steps if steps else None),
+                "per_second": number(zero["calls"].sum() / seconds if seconds else None),
+            }
+        )  # fmt: skip
+    return sorted(rows, key=lambda row: ("data", "control", "local").index(row["carries"]))
+
+
+def _verdicts(checks: list[Row]) -> str:
+    """How many profiled cells exchange what they should."""
+    counts = {name: sum(row["check"] == name for row in checks) for name in CHECKS}
+    other = len(checks) - sum(counts.values())
+    words = {
+        "exact": "exchange exactly 4 bytes per trainable parameter and step on every profiled rank",
+        "differs": "differ from that",
+        "no exchange": "have one rank and exchange nothing",
+    }
+    parts = [f"{counts[name]} {words[name]}" for name in CHECKS if counts[name]]
+    parts += [f"of {other} it cannot be said for every rank"] if other else []
+    return f"Of {len(checks)} profiled cells {', '.join(parts)}."

@@ -1,0 +1,114 @@
+"""Where and with what the cells ran: what all share, once, and what differs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from campaign.results.report.words import DASH, moment, text
+from campaign.results.tables.schemas import IDENTITY_KEYS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+FACTS = {
+    "hostname": "host",
+    "cpu_model": "processor",
+    "cores": "cores of the host",
+    "affinity": "cores of a rank",
+    "threads": "threads per rank",
+    "memory_bytes": "memory of the host (GiB)",
+    "gpu": "accelerator",
+    "python": "Python",
+    "platform": "operating system",
+    "mpi_library": "MPI library",
+    "modules": "modules",
+    "git_revision": "git revision",
+    "git_dirty": "uncommitted changes",
+}
+# at most so many cells are named per differing value
+MOST_NAMED = 6
+
+
+def facts(provenance: pd.DataFrame) -> tuple[list[Row], list[Row]]:
+    """Facts with one value on every rank of every cell, and those that differ with who has which value."""
+    shared, different = [], []
+    for name, values in _columns(provenance).items():
+        groups: dict[str, list[int]] = {}
+        for index, value in enumerate(values):
+            groups.setdefault(value, []).append(index)
+        if len(groups) == 1:
+            shared.append({"fact": name, "value": next(iter(groups))})
+            continue
+        for value, indices in sorted(groups.items(), key=lambda item: -len(item[1])):
+            cells = list(dict.fromkeys(_cell_name(provenance.iloc[i]) for i in indices))
+            more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
+            named = "; ".join(cells[:MOST_NAMED]) + more
+            different.append({"fact": name, "value": value, "ranks": len(indices), "cells": named})
+    return shared, different
+
+
+def _columns(provenance: pd.DataFrame) -> dict[str, list[str]]:
+    """Fact -> its text on every rank; libraries and environment variables are facts of their own."""
+    columns: dict[str, list[str]] = {}
+    if provenance.empty:
+        return columns
+    for column, name in FACTS.items():
+        values = provenance[column]
+        if column == "memory_bytes":
+            values = (values / 2**30).round(1)
+        columns[name] = [text(value) for value in values]
+    for column, prefix in (("versions", ""), ("environment", "$")):
+        parsed = [json.loads(value) for value in provenance[column]]
+        for key in sorted({key for each in parsed for key in each}):
+            columns[f"{prefix}{key}"] = [text(each.get(key)) for each in parsed]
+    return columns
+
+
+def _cell_name(row: pd.Series) -> str:
+    identity = {key: row[key] for key in IDENTITY_KEYS}
+    return (
+        f"{identity['model']} {identity['kind']} {identity['dataset']} N={identity['nodes']} "
+        f"batch {identity['batch_size']} {identity['variant']} #{identity['repeat']}"
+    )
+
+
+def header(plan: dict[str, Any], cells: pd.DataFrame, provenance: pd.DataFrame) -> Row:
+    """What the head of the page says."""
+    site = plan["site"]
+    revisions = sorted({str(value)[:12] for value in provenance["git_revision"].dropna()})
+    verdicts = cells["verdict"].value_counts()
+    return {
+        "campaign": str(plan["campaign"]),
+        "site": str(site.get("title") or site["name"]),
+        "facts": flat({key: value for key, value in site.items() if key not in ("name", "title", "node_label")}),
+        "started": moment(cells["started_at"].min()),
+        "date": moment(cells["stopped_at"].max()),
+        "revision": ", ".join(revisions) or DASH,
+        "engines": ", ".join(sorted(cells["engine"].unique())),
+        "cells": len(cells),
+        "verdicts": [(name, int(verdicts.get(name, 0))) for name in ("OK", "WARN", "INVALID", "MISSING")],
+        "versions": _versions(provenance),
+    }
+
+
+def _versions(provenance: pd.DataFrame) -> str:
+    columns = _columns(provenance)
+    chosen = [("Python", "Python"), ("PyTorch", "torch"), ("Horovod", "horovod"), ("MPI", "MPI library")]
+    named = [(label, sorted(set(columns.get(fact, [])) - {DASH})) for label, fact in chosen]
+    return ", ".join(f"{label} {' and '.join(values)}" for label, values in named if values) or DASH
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested site facts as (name, text) pairs; empty ones are left out."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, dict):
+            pairs += flat(value, f"{name}: ")
+        elif isinstance(value, list):
+            pairs.append((name, ", ".join(map(str, value))))
+        elif value not in (None, ""):
+            pairs.append((name, str(value)))
+    return pairs

@@ -1,0 +1,127 @@
+"""The report: report.html, self-contained, from the plan, the tables and the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from bnn.records.files import write_text
+from campaign.results.figures.catalogue import FIGURES, NOT_DRAWN, PEER_COMPARISON, available, not_measured
+from campaign.results.figures.published import UNCHANGED_PERCENT
+from campaign.results.figures.sites import OtherSite
+from campaign.results.report import flops, headline, published
+from campaign.results.report.bench import bench_section
+from campaign.results.report.captions import FOLDER, caption_html
+from campaign.results.report.inference import inference_section, pruning_section
+from campaign.results.report.mpi import mpi_section
+from campaign.results.report.origin import facts, header
+from campaign.results.report.svg import inline_svg, notice_words
+from campaign.results.tables.schemas import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
+
+
+def write_report(
+    plan: dict[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Path],
+    out: Path,
+    *,
+    others: Sequence[OtherSite] = (),
+    captions: Path = FOLDER,
+    templates: Path = TEMPLATES,
+) -> None:
+    """Write the page atomically.
+
+    `tables` are all of campaign.results.tables.TABLES; `figures` maps names to SVG files. A figure that the plan
+    provides for but that is not among them is named as not drawn; `others` are the sites beside this one. Raises
+    UserError naming a caption or figure that cannot be used.
+    """
+    text = render(plan, tables, figures, others=others, captions=captions, templates=templates)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, text)
+
+
+def render(
+    plan: dict[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Path],
+    *,
+    others: Sequence[OtherSite] = (),
+    captions: Path = FOLDER,
+    templates: Path = TEMPLATES,
+) -> str:
+    """The page's text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        autoescape=True,  # host names, settings and labels come from logs
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    cells = tables["cells"]
+    shared, different = facts(tables["provenance"])
+    rows = headline.cell_rows(tables)
+    absent = dict.fromkeys(available(plan, others), "it could not be drawn in this run") | not_measured(plan, others)
+    absent = {name: reason for name, reason in absent.items() if name not in figures}
+    notices = {name: notice_words(path) for name, path in figures.items() if f'id="{NOT_DRAWN}"' in path.read_text()}
+    absent |= notices
+    drawn = [name for name in FIGURES if name in figures and name not in notices]
+    return environment.get_template("report.html.j2").render(
+        head=header(plan, cells, tables["provenance"]),
+        introduction=caption_html("workflow.rst", captions),
+        node_label=str(plan["site"].get("node_label") or "nodes"),
+        cards=headline.cards(tables),
+        ratios=headline.ratio_rows(tables),
+        efficiencies=headline.efficiency_rows(tables),
+        gaps=headline.gaps(tables),
+        accuracies=headline.accuracy_rows(tables),
+        parameters=headline.parameter_rows(tables),
+        mpi=mpi_section(tables),
+        inference=inference_section(tables),
+        pruning=pruning_section(tables),
+        bench=bench_section(tables),
+        comparison=_figure(PEER_COMPARISON, figures[PEER_COMPARISON], captions) if PEER_COMPARISON in drawn else None,
+        flops=flops.flops_rows(),
+        claim=flops.claim(),
+        figures=[_figure(name, figures[name], captions) for name in drawn if name != PEER_COMPARISON],
+        absent=[
+            {"name": name, "number": _number(name), "title": FIGURES[name].title, "reason": reason}
+            for name, reason in sorted(absent.items(), key=lambda item: list(FIGURES).index(item[0]))
+            if name != PEER_COMPARISON  # its section says so itself
+        ],
+        cells=rows,
+        troubled=[row for row in rows if row["verdict"] in ("INVALID", "MISSING")],
+        synthetic=bool(cells["synthetic"].any()),
+        shared=shared,
+        different=different,
+        tables=[
+            {"name": name, "rows": len(tables[name]), "version": schema.version} for name, schema in TABLES.items()
+        ],
+        site=plan["site"]["name"],
+        published=published,
+        published_pruning=UNCHANGED_PERCENT,
+    )
+
+
+def _figure(name: str, path: Path, captions: Path) -> dict[str, Any]:
+    spec = FIGURES[name]
+    return {
+        "name": name,
+        "number": _number(name),
+        "title": spec.title,
+        "category": spec.category,
+        "svg": inline_svg(path, name, f"Figure {_number(name)}: {spec.title}" if _number(name) else spec.title),
+        "caption": caption_html(spec.caption, captions),
+    }
+
+
+def _number(name: str) -> str:
+    """fig2a -> 2a; empty for a figure that the paper does not have."""
+    return name.removeprefix("fig") if name.startswith("fig") else ""

@@ -1,0 +1,22 @@
+"""The workflow's step that writes the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from campaign.names.layout import Layout
+from campaign.results.figures.sites import other_sites
+from campaign.results.report.page import write_report
+from campaign.results.script_support import one_line_errors, read_plan, read_tables
+
+
+@one_line_errors
+def main(snakemake: Any) -> None:
+    """Inputs `plan`, `tables`, `figures` (SVG files called after figures); output `html`."""
+    paths = snakemake.input.get("figures", [])
+    figures = {Path(path).stem: Path(path) for path in ([paths] if isinstance(paths, str) else paths)}
+    tables = read_tables(snakemake.input.tables)
+    path = Path(snakemake.input.plan)
+    others = other_sites(Layout(path.parent.parent, path.parent.name))
+    write_report(read_plan(path), tables, figures, Path(snakemake.output.html), others=others)

@@ -1,0 +1,132 @@
+"""Rows of the tables of inference and pruning, from the records that the jobs after cells left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bnn.errors import UserError
+from bnn.records import inference, pruning
+from bnn.records.columns import TableSchema, read_table
+from bnn.records.files import POSTERIOR
+from bnn.records.inference import InferenceSummary
+from bnn.records.pruning import PruningSummary
+from campaign.jobs.after import RECORDS, tells_of
+from campaign.results.tables.cells import LoadedCell
+from campaign.results.tables.inference_schemas import INFERENCE, PRUNING_SUMMARY
+
+Row = dict[str, Any]
+NO_RECORD = "not made yet"
+OTHER = "its record is of another job than the plan's"
+OLD = "its record is of a posterior that the cell no longer has: it was trained again"
+# Of each command: its summary's table, and the tables of rows with the file and the schema they are read from.
+ROWS: dict[str, dict[str, tuple[str, TableSchema]]] = {
+    "infer": {
+        "inference_draws": (inference.DRAWS_FILE, inference.DRAWS),
+        "inference_true_class": (inference.TRUE_CLASS_FILE, inference.TRUE_CLASS),
+        "inference_convergence": (inference.CONVERGENCE_FILE, inference.CONVERGENCE),
+        "inference_reliability": (inference.RELIABILITY_FILE, inference.RELIABILITY),
+    },
+    "prune": {
+        "pruning": (pruning.PRUNING_FILE, pruning.PRUNING),
+        "pruning_layers": (pruning.LAYERS_FILE, pruning.LAYERS),
+        "pruning_snr": (pruning.SNR_FILE, pruning.SNR),
+        "pruning_true_class": (pruning.LEVEL_TRUE_CLASS_FILE, pruning.LEVEL_TRUE_CLASS),
+    },
+}
+SUMMARY: dict[str, TableSchema] = {"infer": INFERENCE, "prune": PRUNING_SUMMARY}
+# The part of each job whose time is measured.
+MEASURED_PHASE = {"infer": "draws", "prune": "levels"}
+SWEEP = ("semantics", "scope", "by")
+
+
+class LoadedJob:
+    """A job of plan.json (section `command`) and its record; `summary` is None where there is none as planned."""
+
+    def __init__(self, command: str, entry: Row, cell: LoadedCell, results: Path) -> None:
+        self.command, self.entry, self.cell = command, entry, cell
+        self.path = results / entry["record"]
+        self.summary: InferenceSummary | PruningSummary | None = None
+        self.reason = NO_RECORD
+        if self.path.exists():
+            found = read_summary(self.path, RECORDS[command])
+            if not tells_of(found, entry["fingerprint"]):
+                self.reason = OTHER
+            elif not _is_of(found, cell):
+                self.reason = OLD
+            else:
+                self.summary = found
+
+    @property
+    def sweep(self) -> Row:
+        return {key: self.entry[key] for key in SWEEP if key in self.entry}
+
+    def summary_row(self) -> Row:
+        """The row of table `inference` or `pruning_summary`."""
+        schema, cell, done = SUMMARY[self.command], self.cell, self.summary
+        row: Row = dict.fromkeys(schema.names) | cell.identity
+        row |= {key: value for key, value in cell.labels.items() if key not in ("engine", "ranks")}
+        row |= {"trained_ranks": cell.labels["ranks"], "verdict": cell.verdict, **self.sweep}
+        row |= {"draws": self.entry["draws"], "threads": self.entry["threads"]}
+        row |= {"folder": str(Path(self.entry["record"]).parent), "status": "MISSING", "reasons": self.reason}
+        if done is None:
+            return row
+        facts = done.posterior
+        told = {name: getattr(done, name) for name in schema.names if hasattr(done, name) and name != "verdict"}
+        told |= {name: getattr(facts, name) for name in schema.names if hasattr(facts, name)}
+        told |= {"posterior_step": facts.step, "posterior_sha256": facts.sha256}
+        load = (done.neighbours or {}).get(MEASURED_PHASE[self.command])
+        told |= {"foreign_cores": load.foreign_cores if load else None}
+        return row | told | {"status": done.verdict.status, "reasons": "; ".join(done.verdict.reasons)}
+
+    def rows(self, table: str) -> list[Row]:
+        """The rows of another table. Raises UserError naming a record that is damaged."""
+        if self.summary is None:
+            return []
+        file, schema = ROWS[self.command][table]
+        head = self.cell.identity | (self.sweep if table != "pruning" else {})
+        if table == "pruning":
+            labels = {key: self.cell.labels[key] for key in ("implementation", "width", "rho_init")}
+            head |= labels | {"verdict": self.cell.verdict, "status": self.summary.verdict.status}
+        return [head | row for row in read_table(self.path.with_name(file), schema).to_dict("records")]
+
+
+def _is_of(record: InferenceSummary | PruningSummary, cell: LoadedCell) -> bool:
+    """Whether a record is of a posterior that the cell has now, as far as its manifest names posteriors."""
+    manifest = cell.summary.manifest if cell.summary else {}
+    weights = [name for name in manifest if name.startswith(f"{POSTERIOR}/") and name.endswith(".safetensors")]
+    saved = {manifest[name].sha256 for name in weights}
+    return not saved or record.posterior.sha256 in saved
+
+
+def read_summary(path: Path, model: type[InferenceSummary] | type[PruningSummary]) -> InferenceSummary | PruningSummary:
+    """Read a job's summary. Raises UserError naming the file and what is wrong with it."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}") from None
+
+
+def after_rows(command: str, plan: Mapping[str, Any], results: Path) -> dict[str, list[Row]]:
+    """Rows by table for all planned jobs of `infer` or `prune`.
+
+    A job that only a target of its own runs is left out until it has run.
+    """
+    asked = plan.get(command, [])
+    entries = {entry["name"]: entry for entry in plan["cells"]} if asked else {}
+    jobs = []
+    loaded: dict[str, LoadedCell] = {}
+    for entry in asked:
+        if entry["cell"] not in loaded:
+            loaded[entry["cell"]] = LoadedCell(entries[entry["cell"]], results)
+        job = LoadedJob(command, entry, loaded[entry["cell"]], results)
+        if job.summary is not None or not entry["target"]:
+            jobs.append(job)
+    made = {SUMMARY[command].name: [job.summary_row() for job in jobs]}
+    return made | {name: [row for job in jobs for row in job.rows(name)] for name in ROWS[command]}

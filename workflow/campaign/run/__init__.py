@@ -1,0 +1,1 @@
+"""What Snakemake asks: opening a campaign, what is current, making ready, what a target wants."""

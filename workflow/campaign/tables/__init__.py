@@ -1,6 +1,0 @@
-"""Tables of a campaign: from the cells' records to what figures and report are drawn from."""
-
-from campaign.tables.build import build_tables
-from campaign.tables.schemas import TABLES
-
-__all__ = ["TABLES", "build_tables"]

@@ -1,0 +1,44 @@
+"""The jobs after cells as a table for people: one row per point and sweep, which the script's name tells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from campaign.jobs.after import AfterJob, is_current
+from campaign.names.layout import Layout
+from campaign.plan.campaign import Campaign
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def after_table(campaign: Campaign, layout: Layout) -> Table | None:
+    """Inferences and pruning sweeps that the campaign asks for, None where it asks for none."""
+    from rich.table import Table
+
+    if not campaign.after:
+        return None
+    table = Table(title="after training: predictions and pruning sweeps", title_justify="left")
+    table.add_column("study")
+    table.add_column("job")
+    for heading in ("draws", "repeats", "done"):
+        table.add_column(heading, justify="right")
+    table.add_column("script", overflow="fold")
+    rows: dict[str, list[AfterJob]] = {}
+    for job in campaign.after:
+        rows.setdefault(_script(job, layout, "*"), []).append(job)
+    for group in rows.values():
+        job = group[0]
+        study = f"{job.study} (target {job.target})" if job.target else job.study
+        done = sum(is_current(each, layout) for each in group)
+        numbers = [job.section.draws, len(group), done]
+        repeats = str(job.cell.repeat) if len(group) == 1 else f"{{1..{len(group)}}}"
+        table.add_row(study, job.command, *map(str, numbers), _script(job, layout, repeats))
+    return table
+
+
+def _script(job: AfterJob, layout: Layout, repeat: str) -> str:
+    """Name of its script with `repeat` in place of its repeat's number."""
+    name = layout.job(job.name).name
+    before, after = name.split(job.cell.name)
+    return before + job.cell.name.removesuffix(str(job.cell.repeat)) + repeat + after

@@ -1,0 +1,228 @@
+"""The command `campaign`: questions about a campaign. Running it is Snakemake's business."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from bnn.errors import UserError
+from campaign.names.layout import RESULTS
+from campaign.run.driver import Driver, prepare, site_here
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class ProfilePath(click.Path):
+    """A site's folder; those of profiles/ are completed."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found = [str(path.parent) for path in sorted(Path("profiles").glob("*/site.yaml"))]
+        return [CompletionItem(path) for path in found if path.startswith(incomplete)] or super().shell_complete(
+            ctx, param, incomplete
+        )
+
+
+class SiteName(click.ParamType):
+    """Name of a site, or a path."""
+
+    name = "site"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        if os.sep in incomplete:
+            return [CompletionItem(incomplete, type="dir")]
+        found = [path.parent.name for path in sorted(Path("profiles").glob("*/site.yaml"))]
+        return [CompletionItem(name) for name in found if name.startswith(incomplete)]
+
+
+class CellName(click.ParamType):
+    """A cell; those whose settings have been written are completed, or files where a path begins."""
+
+    name = "cell"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        if os.sep in incomplete:
+            return [CompletionItem(incomplete, type="file")]
+        names = {path.stem for path in Path(ctx.params.get("results") or RESULTS).glob("*/jobs/[!.]*.json")}
+        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+profile_option = click.option(
+    "--profile",
+    type=ProfilePath(path_type=Path),
+    default=Path("profiles/local"),
+    envvar=["CAMPAIGN_PROFILE", "SNAKEMAKE_PROFILE"],
+    show_default=True,
+    show_envvar=True,
+    help="Folder with the site's site.yaml, or that file.",
+)
+campaign_option = click.option(
+    "--campaign", "campaign_file", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True,
+    help="Campaign file.",
+)  # fmt: skip
+results_option = click.option(
+    "--results", type=click.Path(path_type=Path), default=Path(RESULTS), show_default=True, help="Results folder."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Ask about a campaign; run it with: snakemake --profile profiles/SITE all_figures"""
+
+
+@cli.command()
+@profile_option
+@campaign_option
+@results_option
+def plan(profile: Path, campaign_file: Path, results: Path) -> None:
+    """Cells, the jobs after them, node-hours and scripts. Renders the scripts, runs nothing."""
+    from campaign.run.readiness import refusal, uncut
+    from campaign.tell.after_table import after_table
+    from campaign.tell.plan_table import plan_table
+
+    driver = prepare(profile, campaign_file, results)
+    if driver.busy or driver.elsewhere:
+        click.echo(driver.notice, err=True)
+    elif line := uncut(driver.campaign):
+        click.echo(line, err=True)
+    table, totals = plan_table(driver.campaign, driver.layout)
+    console = _console(170 if driver.campaign.site.scheduler.kind == "none" else 230)
+    console.print(table)
+    console.print(totals, highlight=False)
+    if jobs := after_table(driver.campaign, driver.layout):
+        console.print(jobs)
+    if why := refusal(driver.campaign):
+        raise UserError(why)
+
+
+@cli.command()
+@profile_option
+@campaign_option
+@results_option
+def status(profile: Path, campaign_file: Path, results: Path) -> None:
+    """Where the campaign stands: cells by state, progress of those that run, estimated end. Asks no scheduler."""
+    from rich.text import Text
+
+    from campaign.plan.campaign import load_campaign
+    from campaign.tell.spent import spent, spent_line
+    from campaign.tell.status import status as look
+    from campaign.tell.status import status_table
+
+    site, elsewhere = site_here(profile, results)
+    if elsewhere:
+        click.echo(elsewhere, err=True)
+    campaign, layout = load_campaign(campaign_file, site), site.layout(results)
+    table, totals = status_table(look(campaign, layout))
+    console = _console()
+    if table.row_count:
+        console.print(table)
+    console.print(Text(totals))
+    if line := spent_line(spent(campaign, layout)):
+        console.print(Text(line))
+
+
+@cli.command()
+@click.argument("cell", type=CellName())
+@profile_option
+@campaign_option
+@results_option
+def why(cell: str, profile: Path, campaign_file: Path, results: Path) -> None:
+    """Why CELL would run, or why it is WARN or INVALID.
+
+    CELL is its folder (or a file in it), its name, or enough of its identity: kind=bnn,nodes=2,batch=32,...
+    """
+    from campaign.tell.why import find_cell
+    from campaign.tell.why import why as answer
+
+    driver = _look(profile, campaign_file, results)
+    planned = find_cell(driver.campaign, driver.layout, cell)
+    click.echo(f"{planned.cell.name}: " + "\n".join(answer(planned, driver.layout)))
+
+
+@cli.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per profile.")
+def mpi_profile(files: tuple[Path, ...], as_json: bool) -> None:
+    """What MPI profiles tell: routines, message sizes, control apart from data.
+
+    FILE: mpi_profile.* of mpitrace/HPCTW or of this project's interposer (text or Parquet), or a report of mpiP.
+    """
+    import json
+
+    from campaign.results.mpi import parse_all, profile_json
+    from campaign.results.mpi.show import show
+
+    if as_json:
+        click.echo(json.dumps(profile_json(files), indent=1))
+        return
+    show(parse_all(files), _console())
+
+
+@cli.group()
+def site() -> None:
+    """Sites: profiles/SITE/site.yaml."""
+
+
+@site.command()
+@click.argument("name", type=SiteName())
+@campaign_option
+@results_option
+@click.option("--run", "and_run", is_flag=True, help="Try one node as well, in at most 10 minutes.")
+def check(name: str, campaign_file: Path, results: Path, and_run: bool) -> None:
+    """Say what is wrong with site NAME (a folder below profiles, or a path) and its grid.
+
+    With --run, `bnn check` then tries one of its nodes (numbers, ranks, GPUs, NCCL, energy) with the site's environment
+    and launcher: here where the site has no scheduler, else by a script that you submit. Its table and its file are
+    what to send to whoever may help (bnn check --help says what is in it).
+    """
+    from campaign.plan.campaign import load_campaign
+    from campaign.run.readiness import uncut
+    from campaign.site.site import load_site
+
+    folder = Path(name) if os.sep in name else Path("profiles") / name
+    found = load_site(folder)
+    campaign = load_campaign(campaign_file, found)
+    if line := uncut(campaign):
+        click.echo(line, err=True)
+    click.echo(f"{found.origin}: fine; {len(campaign.cells)} cells of campaign {campaign.name}")
+    if and_run:
+        from campaign.render.scripts import Place
+        from campaign.run.site_check import run_or_render
+
+        here, _ = site_here(folder, results)
+        layout = here.layout(results)
+        code, lines = run_or_render(here, layout, Place.here(layout))
+        click.echo("\n".join(lines), nl=bool(lines))
+        sys.exit(code)
+
+
+def _console(width: int = 170) -> Console:
+    """The terminal; into a file or a pipe a table keeps its width, however narrow the console is thought to be."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else width)
+
+
+def _look(profile: Path, campaign_file: Path, results: Path) -> Driver:
+    driver = prepare(profile, campaign_file, results)
+    if driver.notice:
+        click.echo(driver.notice, err=True)
+    return driver
+
+
+def main() -> None:
+    """Entry point. A user's mistake is one line on stderr and exit code 2."""
+    try:
+        cli(standalone_mode=True)
+    except UserError as error:
+        click.echo(f"campaign: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
