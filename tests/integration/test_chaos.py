@@ -65,7 +65,7 @@ DIRECTIVES = {
     "cobalt": "#COBALT -n 1\n#COBALT -t 60\n#COBALT -q default\n#COBALT -O {output}",
     "pbs": "#PBS -l select=1\n#PBS -l walltime=01:00:00\n#PBS -q default\n#PBS -j oe\n#PBS -o {output}.log\n#PBS -r n",
 }
-PART = "\n#JOBSCRIPT --pack {folder}/jobs/head.sh --nodes 1 --minutes 60"
+PART = "\n#BATCH_SCRIPT --pack {folder}/jobs/head.sh --nodes 1 --minutes 60"
 HEADS = {
     "cobalt": "#COBALT -n 4\n#COBALT -t 120\n#COBALT -q default\n#COBALT -O @PACK@/job",
     "pbs": "#PBS -l select=4\n#PBS -l walltime=02:00:00\n#PBS -q default\n#PBS -j oe\n#PBS -o @PACK@/job.log",
@@ -99,7 +99,7 @@ class Chaos:
         for number in range(JOBS):
             self._write_script(number)
         if packed:
-            head = f"#!/bin/bash\n{HEADS[kind]}\n#JOBSCRIPT --nodes 4 --minutes 120\n"
+            head = f"#!/bin/bash\n{HEADS[kind]}\n#BATCH_SCRIPT --nodes 4 --minutes 120\n"
             (folder / "jobs" / "head.sh").write_text(head)
         some: dict[str, dict[str, Any]] = {}
         for fate in FATES:  # (a packed job has a name of its own: any may be hit)
@@ -132,8 +132,9 @@ class Chaos:
     def start(self) -> None:
         who = pwd.getpwuid(os.geteuid()).pw_name
         options = {
-            "executor": "jobscript", "jobscript-scheduler": self.kind, "jobscript-retries": 3, "jobscript-poll": 0.5,
-            "jobs": 60, "jobscript-gather": 0.5, "keep-going": True, "nolock": True, "ignore-incomplete": True,
+            "executor": "batch-script", "batch-script-scheduler": self.kind, "batch-script-retries": 3,
+            "batch-script-poll": 0.5,
+            "jobs": 60, "batch-script-gather": 0.5, "keep-going": True, "nolock": True, "ignore-incomplete": True,
             "latency-wait": 3,
         }  # fmt: skip
         profile = self.folder / "faulty"

@@ -81,7 +81,7 @@ def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     faulty = Faulty(
         tmp_path_factory.mktemp("faulty"), request.param, campaign, nodes=20, time_scale=0.1, grace_s=0.5,
         walltime_status=-29,
-        options={"jobscript-retries": 1, "jobs": 20},
+        options={"batch-script-retries": 1, "jobs": 20},
     )  # fmt: skip
     faults: dict[str, dict[str, Any]] = {}
     for way, cell in zip(WAYS.values(), faulty.names, strict=True):

@@ -43,7 +43,7 @@ def test_a_scheduler_that_is_down_for_a_while_costs_time_only(campaign: Start, k
 
 
 def test_a_scheduler_that_stays_down_ends_the_driver_and_the_next_one_goes_on(campaign: Start) -> None:
-    faulty = campaign("pbs", options={"jobscript-patience": 0.02})
+    faulty = campaign("pbs", options={"batch-script-patience": 0.02})
     faulty.all_wait()
     driver = faulty.start()
     faulty.until(lambda: len(faulty.journal("running")) == len(faulty.names), driver)

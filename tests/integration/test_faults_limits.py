@@ -102,7 +102,7 @@ def test_words_that_nobody_knows_are_waited_for(campaign: Start, kind: str) -> N
 
 @both
 def test_words_that_stay_are_given_up_with_and_told(campaign: Start, kind: str) -> None:
-    faulty = campaign(kind, refuse="not for you", options={"jobscript-patience": 0.1})
+    faulty = campaign(kind, refuse="not for you", options={"batch-script-patience": 0.1})
     start = time.monotonic()
     driven = faulty.run()
     assert time.monotonic() - start > 6

@@ -39,7 +39,7 @@ def campaign(tmp_path: Path) -> Iterator[Start]:
         }  # fmt: skip
         asked = changed(CAMPAIGN, "studies/speed", CAMPAIGN["studies"]["speed"] | study)
         changes = {"ranks_per_node": ranks, **more.pop("site_changes", {})}
-        options = {"jobscript-retries": 0}
+        options = {"batch-script-retries": 0}
         made.append(Faulty(tmp_path, kind, asked, stand_ins=False, options=options, site_changes=changes, **more))
         return made[-1]
 

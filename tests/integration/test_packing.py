@@ -33,7 +33,7 @@ def campaign(tmp_path: Path) -> Iterator[Start]:
     made = []
 
     def start(kind: str, values: dict[str, Any] = SIX, **more: Any) -> Faulty:
-        options = {"jobscript-gather": 1} | more.pop("options", {})
+        options = {"batch-script-gather": 1} | more.pop("options", {})
         changes = SHARED | more.pop("site_changes", {})
         made.append(Faulty(tmp_path, kind, values, options=options, site_changes=changes, **more))
         return made[-1]
@@ -194,7 +194,7 @@ def test_a_node_that_dies_costs_an_attempt_of_what_ran(campaign: Start, kind: st
 
 
 def test_few_slots_are_filled_and_states_are_told(campaign: Start) -> None:
-    faulty = campaign("pbs", options={"jobscript-slots": 1})
+    faulty = campaign("pbs", options={"batch-script-slots": 1})
     faulty.all_wait()
     driver = faulty.start()
     faulty.until(lambda: sum(map(faulty.starts, faulty.names)) == 4 and len(faulty.journal("running")) == 4, driver)

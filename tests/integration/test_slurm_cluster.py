@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from bnn.records import PROVENANCE, SUMMARY, Summary
-from snakemake_executor_plugin_jobscript.schedulers.slurm import Slurm
+from snakemake_executor_plugin_batch_script.schedulers.slurm import Slurm
 from tests.support.ranks import BIN, SMALL, need_horovod
 from tests.support.slurm import Cluster, claim, run
 

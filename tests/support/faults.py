@@ -130,7 +130,7 @@ class Faulty:
         profile = self.folder / "faulty"
         profile.mkdir()
         known = yaml.safe_load((ROOT / "profiles" / PROFILE[self.kind] / "config.yaml").read_text())
-        quick = {"latency-wait": 3, "jobscript-poll": 0.3, "jobscript-retries": 2}
+        quick = {"latency-wait": 3, "batch-script-poll": 0.3, "batch-script-retries": 2}
         (profile / "config.yaml").write_text(json.dumps(known | quick | options))
         values = site(self.kind)
         for path, value in site_changes.items():

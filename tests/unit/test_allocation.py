@@ -88,7 +88,7 @@ def test_scripts_of_shared_jobs_are_there_as_long_as_one_may_be_shared(tmp_path,
         (tmp_path / "site.yaml").write_text(json.dumps(values))
         driver = prepare(Path("site.yaml"), Path("config.yaml"), Path("results"))
         scripts.append([path.name for path in driver.layout.jobs.glob("pack_*")])
-        asked = f"#JOBSCRIPT --pack {tmp_path}/results/toy/jobs/pack_big_n8_m30_1x1.sh --nodes 4 --minutes 30\n"
+        asked = f"#BATCH_SCRIPT --pack {tmp_path}/results/toy/jobs/pack_big_n8_m30_1x1.sh --nodes 4 --minutes 30\n"
         assert (asked in driver.layout.script(driver.campaign.cells[0].cell).read_text()) == (values is shared)
     assert scripts == [["pack_big_n8_m30_1x1.sh"], ["pack_big_n8_m30_1x1.sh"], []]
 

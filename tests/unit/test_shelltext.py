@@ -28,7 +28,7 @@ HOSTILE = [
     "x\u2028touch CANARY", "x\x85touch CANARY", "x\x0btouch CANARY\x0c", "-touch CANARY", "#\ntouch CANARY #",
     "a && touch CANARY",
     "a\\\ntouch CANARY", "${x:-$(touch CANARY)}", "<(touch CANARY)", "\\'; touch CANARY; \\'", "!touch",
-    "é\n#SBATCH --hold", "x\n#JOBSCRIPT --pack /x --nodes 1 --minutes 1",
+    "é\n#SBATCH --hold", "x\n#BATCH_SCRIPT --pack /x --nodes 1 --minutes 1",
     "x\n#PBS -h", "x\n#COBALT -h", "{{ 1 }}", "&lt;\"&", "proj1\ntouch CANARY #",
 ]  # fmt: skip
 TEXT = st.sampled_from(HOSTILE) | st.text(max_size=8) | st.builds(lambda a, b: a + b, *[st.sampled_from(HOSTILE)] * 2)
@@ -173,7 +173,7 @@ def test_no_text_of_a_site_file_runs_or_adds_a_directive(kind, monkeypatch):
             assert commands_run(folder, texts) == []
             more = path in ("site/scheduler/account", "site/scheduler/options/0") and kind != "none"
             assert len(directives(texts[0], MARKS[kind])) == expected + more
-            assert all(len(directives(text, "#JOBSCRIPT")) <= 1 for text in texts)
+            assert all(len(directives(text, "#BATCH_SCRIPT")) <= 1 for text in texts)
 
     check_one()
 

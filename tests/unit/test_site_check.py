@@ -99,7 +99,7 @@ def test_with_a_scheduler_it_says_how_to_submit(
     assert not (tmp_path / "called").exists()
     text = script.read_text()
     assert set(lines) <= set(text.splitlines())
-    assert "#JOBSCRIPT" not in text
+    assert "#BATCH_SCRIPT" not in text
     assert (tmp_path / "results/toy/logs").is_dir()
     subprocess.run(["bash", str(script)], check=True)  # as the scheduler will
     words = called(tmp_path)

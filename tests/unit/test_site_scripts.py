@@ -90,10 +90,10 @@ def test_scripts_that_share_a_job_keep_to_their_nodes(site, tmp_path, monkeypatc
     texts = [script_text(planned, found, layout, here), after_text(found.after[0], found, layout, here)]
     option = {"theta": None, "polaris": "--hostfile", "slurm": "-f"}[site]
     for text in texts:
-        (line,) = [line for line in text.splitlines() if line.startswith("#JOBSCRIPT")]
+        (line,) = [line for line in text.splitlines() if line.startswith("#BATCH_SCRIPT")]
         head = Path(line.split()[2])
         assert head in [path.absolute() for path in pack_texts(found, layout, here)]
-        assert (f'nodes=({option} "$JOBSCRIPT_NODEFILE")' in text) == bool(option)
+        assert (f'nodes=({option} "$BATCH_SCRIPT_NODEFILE")' in text) == bool(option)
         launcher = "aprun" if site == "theta" else "mpiexec"
         (start,) = [line for line in text.splitlines() if line.removeprefix("exec ").startswith(f"{launcher} -n ")]
         assert ('${nodes[@]+"${nodes[@]}"}' in start) == bool(option)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from campaign.render.scripts import TEMPLATES, _template
-from snakemake_executor_plugin_jobscript.schedulers.slurm import Slurm
+from snakemake_executor_plugin_batch_script.schedulers.slurm import Slurm
 
 
 @pytest.mark.parametrize("path", ["/r/logs/mine%3Atiny.log", "/r/%j/100%%.log", "/r/plain.log", "/r/%"])

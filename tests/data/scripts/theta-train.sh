@@ -5,7 +5,7 @@
 #COBALT -A my-project
 #COBALT -O /project/results/theta/logs/train/cifar10_vgg16_bnn_n16_b128_base_r1
 #COBALT --attrs mcdram=cache:numa=quad
-#JOBSCRIPT --pack /project/results/theta/jobs/pack_default_n128_m180_1x128.sh --nodes 16 --minutes 180
+#BATCH_SCRIPT --pack /project/results/theta/jobs/pack_default_n128_m180_1x128.sh --nodes 16 --minutes 180
 # Cell cifar10_vgg16_bnn_n16_b128_base_r1 of campaign paper: 16 ranks x 128 threads on 16 nodes.
 # The workflow submits this very file; by hand, from anywhere: bash results/theta/jobs/cifar10_vgg16_bnn_n16_b128_base_r1.sh
 set -euo pipefail
@@ -95,7 +95,7 @@ export MPICH_MAX_THREAD_SAFETY=multiple
 if ! head -n 1 "$log" 2>/dev/null | grep -q 'settings a04f31fcc083dc38'; then
   : >"$log"
 fi
-echo "# job cobalt ${COBALT_JOBID:-by hand} on ${COBALT_PARTNAME:-$HOSTNAME}${JOBSCRIPT_PACK:+, in $JOBSCRIPT_PACK}, settings a04f31fcc083dc38, started $(date '+%F %T %z')" >>"$log"
+echo "# job cobalt ${COBALT_JOBID:-by hand} on ${COBALT_PARTNAME:-$HOSTNAME}${BATCH_SCRIPT_PACK:+, in $BATCH_SCRIPT_PACK}, settings a04f31fcc083dc38, started $(date '+%F %T %z')" >>"$log"
 rm -f "$kept"
 
 # What every rank loads to have its MPI calls counted. Where that cannot be had, the log says so and the run goes on.

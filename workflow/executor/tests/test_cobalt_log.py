@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from snakemake_executor_plugin_jobscript.schedulers.base import Outcome
-from snakemake_executor_plugin_jobscript.schedulers.cobalt import judge
+from snakemake_executor_plugin_batch_script.schedulers.base import Outcome
+from snakemake_executor_plugin_batch_script.schedulers.cobalt import judge
 
 HEAD = """Jobid: 7
 qsub -n 8 -t 60 a.sh

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_plugin_jobscript.schedulers.evidence import TAIL, mark, tail
+from snakemake_executor_plugin_batch_script.schedulers.evidence import TAIL, mark, tail
 
 OLD = "attempt 1\n=>> PBS: job killed: walltime 61 exceeded limit 60\n"
 

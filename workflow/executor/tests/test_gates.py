@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_executor_plugin_jobscript.gates import ALL, ANY, OWN_QUEUE, Gates, Held, queue_of
+from snakemake_executor_plugin_batch_script.gates import ALL, ANY, OWN_QUEUE, Gates, Held, queue_of
 
 POLL = 10.0
 

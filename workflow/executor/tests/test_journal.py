@@ -6,9 +6,9 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from snakemake_executor_plugin_jobscript.closing import ALL_UP_TO, closing_table, duration
-from snakemake_executor_plugin_jobscript.journal import Journal, Journals
-from snakemake_executor_plugin_jobscript.task import Result, job_name
+from snakemake_executor_plugin_batch_script.closing import ALL_UP_TO, closing_table, duration
+from snakemake_executor_plugin_batch_script.journal import Journal, Journals
+from snakemake_executor_plugin_batch_script.task import Result, job_name
 
 
 def test_events_come_back(tmp_path: Path) -> None:

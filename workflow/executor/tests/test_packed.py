@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_plugin_jobscript import runner
-from snakemake_executor_plugin_jobscript.contact import Limits
-from snakemake_executor_plugin_jobscript.journal import Journals
-from snakemake_executor_plugin_jobscript.packed import FOLDER, JOB
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script import runner
+from snakemake_executor_plugin_batch_script.contact import Limits
+from snakemake_executor_plugin_batch_script.journal import Journals
+from snakemake_executor_plugin_batch_script.packed import FOLDER, JOB
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     UNKNOWN,
     Ended,
     LimitError,
@@ -30,8 +30,8 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     UnreachableError,
     exited,
 )
-from snakemake_executor_plugin_jobscript.task import Result
-from snakemake_executor_plugin_jobscript.tracking import Tracker
+from snakemake_executor_plugin_batch_script.task import Result
+from snakemake_executor_plugin_batch_script.tracking import Tracker
 
 START_S = 60.0  # until something must have happened, on a machine that does much else
 
@@ -133,14 +133,16 @@ class Bench:
         )
 
     def head(self, nodes: int, minutes: int) -> None:
-        (self.folder / "head.sh").write_text(f"#!/bin/bash\n#JOBSCRIPT --nodes {nodes} --minutes {minutes}\n# @PACK@\n")
+        (self.folder / "head.sh").write_text(
+            f"#!/bin/bash\n#BATCH_SCRIPT --nodes {nodes} --minutes {minutes}\n# @PACK@\n"
+        )
 
     def script(self, name: str, body: str = "", nodes: int = 1, minutes: int = 60) -> None:
         """It notes when and where it runs; its output appears at the end."""
         path = self.folder / f"{name}.sh"
         path.write_text(
-            f"#!/bin/bash\n#JOBSCRIPT --pack {self.folder}/head.sh --nodes {nodes} --minutes {minutes}\n"
-            f"cd {self.folder}\necho $(date +%s.%N) {name} start $(cat ${{JOBSCRIPT_NODEFILE:-/dev/null}}) >>runs\n"
+            f"#!/bin/bash\n#BATCH_SCRIPT --pack {self.folder}/head.sh --nodes {nodes} --minutes {minutes}\n"
+            f"cd {self.folder}\necho $(date +%s.%N) {name} start $(cat ${{BATCH_SCRIPT_NODEFILE:-/dev/null}}) >>runs\n"
             f"trap 'echo $(date +%s.%N) {name} stop >>runs' EXIT\n{body}\n"
             f"echo x >{name}.new && mv {name}.new {name}.out\n"
         )

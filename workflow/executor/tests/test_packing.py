@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_executor_plugin_jobscript.packing import Pack, Request, Room, fill, request, room, shares
+from snakemake_executor_plugin_batch_script.packing import Pack, Request, Room, fill, request, room, shares
 
 HEAD = Path("/h.sh")
 
@@ -59,12 +59,12 @@ def test_scripts_of_one_name_never_share_a_job():
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("#JOBSCRIPT --pack '/a b/h.sh' --nodes 2 --minutes 30", Request(Path("/a b/h.sh"), 2, 30)),
-        ("#JOBSCRIPT --pack=/h.sh --nodes=2 --minutes=30", Request(HEAD, 2, 30)),
-        ("#JOBSCRIPT --pack /h.sh --nodes 0 --minutes 30", None),
-        ("#JOBSCRIPT --pack /h.sh --nodes 2", None),
-        ("#JOBSCRIPT --nodes 2 --minutes 30", None),
-        ("# JOBSCRIPT --pack /h.sh --nodes 2 --minutes 30", None),
+        ("#BATCH_SCRIPT --pack '/a b/h.sh' --nodes 2 --minutes 30", Request(Path("/a b/h.sh"), 2, 30)),
+        ("#BATCH_SCRIPT --pack=/h.sh --nodes=2 --minutes=30", Request(HEAD, 2, 30)),
+        ("#BATCH_SCRIPT --pack /h.sh --nodes 0 --minutes 30", None),
+        ("#BATCH_SCRIPT --pack /h.sh --nodes 2", None),
+        ("#BATCH_SCRIPT --nodes 2 --minutes 30", None),
+        ("# BATCH_SCRIPT --pack /h.sh --nodes 2 --minutes 30", None),
         ("", None),
     ],
 )  # fmt: skip
@@ -76,7 +76,7 @@ def test_what_a_script_asks_for(line, found, tmp_path):
 
 def test_scripts_are_divided_in_their_order(tmp_path):
     head = tmp_path / "head.sh"
-    head.write_text("#!/bin/sh\n#JOBSCRIPT --nodes 4 --minutes 30\n")
+    head.write_text("#!/bin/sh\n#BATCH_SCRIPT --nodes 4 --minutes 30\n")
 
     def script(name, words):
         path = tmp_path / f"{name}.sh"
@@ -84,7 +84,7 @@ def test_scripts_are_divided_in_their_order(tmp_path):
         return path
 
     def part(name, nodes, minutes=30, of=head):
-        return script(name, f"#JOBSCRIPT --pack {of} --nodes {nodes} --minutes {minutes}")
+        return script(name, f"#BATCH_SCRIPT --pack {of} --nodes {nodes} --minutes {minutes}")
 
     assert room(head) == Room(4, 30)
     alone, lost = script("alone", ""), part("lost", 1, of=tmp_path / "none.sh")

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_plugin_jobscript.schedulers import cobalt, pbs, slurm
-from snakemake_executor_plugin_jobscript.schedulers.base import UNKNOWN, Ended, Live, Outcome, State, UnreachableError
-from snakemake_executor_plugin_jobscript.schedulers.commands import Answer, run
-from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
+from snakemake_executor_plugin_batch_script.schedulers import cobalt, pbs, slurm
+from snakemake_executor_plugin_batch_script.schedulers.base import (
+    UNKNOWN,
+    Ended,
+    Live,
+    Outcome,
+    State,
+    UnreachableError,
+)
+from snakemake_executor_plugin_batch_script.schedulers.commands import Answer, run
+from snakemake_executor_plugin_batch_script.schedulers.directives import options, value
 
 QUEUE = """\
 101|c-0123456789ab|RUNNING|2026-05-01T10:00:00|None

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snakemake_executor_plugin_jobscript.schedulers import pbs
-from snakemake_executor_plugin_jobscript.schedulers.base import UNKNOWN, Live, State, UnreachableError
-from snakemake_executor_plugin_jobscript.schedulers.commands import Answer, user
+from snakemake_executor_plugin_batch_script.schedulers import pbs
+from snakemake_executor_plugin_batch_script.schedulers.base import UNKNOWN, Live, State, UnreachableError
+from snakemake_executor_plugin_batch_script.schedulers.commands import Answer, user
 
 ME, NAME = "me", "c-0123456789ab"
 MARKS = ("me@", '"901.pbs"')

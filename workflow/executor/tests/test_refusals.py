@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     LimitError,
     RefusedError,
     UnclearError,
     UnreachableError,
 )
-from snakemake_executor_plugin_jobscript.schedulers.commands import TIMEOUT, Answer, run, submitted
-from snakemake_executor_plugin_jobscript.schedulers.refusals import Kind, classify
+from snakemake_executor_plugin_batch_script.schedulers.commands import TIMEOUT, Answer, run, submitted
+from snakemake_executor_plugin_batch_script.schedulers.refusals import Kind, classify
 
 FAILED = "sbatch: error: Batch job submission failed: "
 FAULT = "component error: XMLRPC failure <Fault 1003: {!r}> in queue-manager.add_jobs\n"

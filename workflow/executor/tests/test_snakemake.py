@@ -58,8 +58,8 @@ class Campaign:
     def start(self, jobs: str, *options: str) -> subprocess.Popen[str]:
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         command = [
-            sys.executable, "-m", "snakemake", "--executor", "jobscript", "--jobscript-scheduler", "slurm",
-            "--jobscript-poll", "0.3", "--jobs", "10", "--cores", "1", "--keep-going", "--latency-wait", "2",
+            sys.executable, "-m", "snakemake", "--executor", "batch-script", "--batch-script-scheduler", "slurm",
+            "--batch-script-poll", "0.3", "--jobs", "10", "--cores", "1", "--keep-going", "--latency-wait", "2",
             "--nolock", "--ignore-incomplete", "--nocolor", *options, "--config", f"jobs={jobs}",
         ]  # fmt: skip
         return subprocess.Popen(
@@ -106,7 +106,7 @@ def test_good_and_bad_jobs(campaign: Campaign) -> None:
     campaign.script("second", "[ -e mark ] && { echo x >second.out; exit 0; }; touch mark; kill -9 $$")
     campaign.script("mistake", "exit 2")
     campaign.script("bad", "exit 3")
-    code, said = campaign.run("good+second+mistake+bad", "--jobscript-retries", "1")
+    code, said = campaign.run("good+second+mistake+bad", "--batch-script-retries", "1")
     assert code == 1, said
     assert [campaign.runs(name) for name in ("good", "second", "mistake", "bad")] == [1, 2, 1, 2]
     assert (campaign.folder / "second.out").exists()
@@ -151,7 +151,7 @@ def test_a_scheduler_that_is_away_for_a_while(campaign: Campaign) -> None:
 def test_patience_ends_the_run_and_leaves_the_jobs(campaign: Campaign) -> None:
     campaign.script("a", "until [ -e go ]; do sleep 0.1; done; echo x >a.out")
     (campaign.slurm / "down").touch()
-    code, said = campaign.run("a", "--jobscript-patience", "0.01")
+    code, said = campaign.run("a", "--batch-script-patience", "0.01")
     assert code == 1
     assert "the scheduler does not answer for more than 0.01 minutes" in said
     assert campaign.runs("a") == 0
@@ -184,11 +184,11 @@ def test_refused_and_odd_jobs(campaign: Campaign) -> None:
 
 def test_options(campaign: Campaign) -> None:
     campaign.script("a", "echo x >a.out")
-    code, said = campaign.run("a", "--jobscript-retries", "-1")
+    code, said = campaign.run("a", "--batch-script-retries", "-1")
     assert code == 1
-    assert "--jobscript-retries, --jobscript-patience: not below 0" in said
+    assert "--batch-script-retries, --batch-script-patience: not below 0" in said
     (campaign.folder / "bin" / "squeue").unlink()
-    process = campaign.start("a", "--jobscript-scheduler", "cobalt")
+    process = campaign.start("a", "--batch-script-scheduler", "cobalt")
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 1
     assert "no qsub, qstat, qdel on the PATH" in said

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_executor_plugin_jobscript.schedulers import cobalt, pbs, slurm
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script.schedulers import cobalt, pbs, slurm
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     Ended,
     Live,
     Outcome,
@@ -18,8 +18,8 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     State,
     UnreachableError,
 )
-from snakemake_executor_plugin_jobscript.schedulers.commands import run
-from snakemake_executor_plugin_jobscript.schedulers.environment import for_query, for_submission
+from snakemake_executor_plugin_batch_script.schedulers.commands import run
+from snakemake_executor_plugin_batch_script.schedulers.environment import for_query, for_submission
 
 NAME = "c-0123456789ab"
 OUTER = {

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from snakemake_executor_plugin_jobscript.contact import Limits, SilenceError
-from snakemake_executor_plugin_jobscript.journal import Journals
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script.contact import Limits, SilenceError
+from snakemake_executor_plugin_batch_script.journal import Journals
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     UNKNOWN,
     Ended,
     LimitError,
@@ -28,9 +28,9 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     exited,
     killed_by,
 )
-from snakemake_executor_plugin_jobscript.submitting import CONFIRMATIONS
-from snakemake_executor_plugin_jobscript.task import REFUSED, Result, job_name
-from snakemake_executor_plugin_jobscript.tracking import Tracker
+from snakemake_executor_plugin_batch_script.submitting import CONFIRMATIONS
+from snakemake_executor_plugin_batch_script.task import REFUSED, Result, job_name
+from snakemake_executor_plugin_batch_script.tracking import Tracker
 
 POLL, LATENCY, RETRIES = 10.0, 5.0, 2
 # Ways in which an attempt ends, and what the scheduler can tell of it then.

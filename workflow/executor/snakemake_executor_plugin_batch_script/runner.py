@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST, STARTED, ENDED, CANCEL, NODES = "pack.json", ".started", ".ended", ".cancel", ".nodes"
-NODEFILE, PACK = "JOBSCRIPT_NODEFILE", "JOBSCRIPT_PACK"  # what a script finds in its environment
+NODEFILE, PACK = "BATCH_SCRIPT_NODEFILE", "BATCH_SCRIPT_PACK"  # what a script finds in its environment
 TICK = 0.2  # seconds between two looks at what runs
 LOOK = 2.0  # seconds between two looks for files that cancel something
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL

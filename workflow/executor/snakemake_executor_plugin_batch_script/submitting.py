@@ -9,19 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from snakemake_executor_plugin_jobscript.contact import Contact, Limits
-from snakemake_executor_plugin_jobscript.gates import ALL, ANY, Gates, Held, queue_of
-from snakemake_executor_plugin_jobscript.notes import Notes
-from snakemake_executor_plugin_jobscript.pack_record import SEPARATOR
-from snakemake_executor_plugin_jobscript.packed import PackingScheduler
-from snakemake_executor_plugin_jobscript.packing import request, shares
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script.contact import Contact, Limits
+from snakemake_executor_plugin_batch_script.gates import ALL, ANY, Gates, Held, queue_of
+from snakemake_executor_plugin_batch_script.notes import Notes
+from snakemake_executor_plugin_batch_script.pack_record import SEPARATOR
+from snakemake_executor_plugin_batch_script.packed import PackingScheduler
+from snakemake_executor_plugin_batch_script.packing import request, shares
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     LimitError,
     RefusedError,
     UnclearError,
     UnreachableError,
 )
-from snakemake_executor_plugin_jobscript.task import REFUSED, Limit, Phase, Result, Task, signature
+from snakemake_executor_plugin_batch_script.task import REFUSED, Limit, Phase, Result, Task, signature
 
 BATCH = 20  # submissions between two polls
 CONFIRMATIONS = 4  # polls in a row that know nothing of a job before that is believed

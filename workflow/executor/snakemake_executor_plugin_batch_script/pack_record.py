@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_jobscript import runner
-from snakemake_executor_plugin_jobscript.schedulers.base import UNKNOWN, Ended, Live, Outcome, State, exited
-from snakemake_executor_plugin_jobscript.schedulers.evidence import MEMORY_WORDS, NODE_WORDS, says, tail
+from snakemake_executor_plugin_batch_script import runner
+from snakemake_executor_plugin_batch_script.schedulers.base import UNKNOWN, Ended, Live, Outcome, State, exited
+from snakemake_executor_plugin_batch_script.schedulers.evidence import MEMORY_WORDS, NODE_WORDS, says, tail
 
 SEPARATOR = ":"  # between the id of a packed job and a script's label
 

@@ -15,12 +15,12 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
-from snakemake_executor_plugin_jobscript.closing import closing_table
-from snakemake_executor_plugin_jobscript.contact import Limits, SilenceError
-from snakemake_executor_plugin_jobscript.journal import Journals
-from snakemake_executor_plugin_jobscript.schedulers import SCHEDULERS
-from snakemake_executor_plugin_jobscript.task import Result
-from snakemake_executor_plugin_jobscript.tracking import Tracker
+from snakemake_executor_plugin_batch_script.closing import closing_table
+from snakemake_executor_plugin_batch_script.contact import Limits, SilenceError
+from snakemake_executor_plugin_batch_script.journal import Journals
+from snakemake_executor_plugin_batch_script.schedulers import SCHEDULERS
+from snakemake_executor_plugin_batch_script.task import Result
+from snakemake_executor_plugin_batch_script.tracking import Tracker
 
 BEGAN = time.time()  # Snakemake loads its plugins before it looks at any file
 TICK = 0.5  # seconds between two looks at what is due; the scheduler is asked far less often
@@ -36,14 +36,16 @@ class Executor(RemoteExecutor):
         settings = self.workflow.executor_settings
         if settings.scheduler not in SCHEDULERS:
             kinds = ", ".join(SCHEDULERS)
-            raise WorkflowError(f"--jobscript-scheduler: {settings.scheduler or 'missing'} (choose one of {kinds})")
+            raise WorkflowError(f"--batch-script-scheduler: {settings.scheduler or 'missing'} (choose one of {kinds})")
         scheduler = SCHEDULERS[settings.scheduler]()
         if missing := [program for program in scheduler.programs if shutil.which(program) is None]:
-            raise WorkflowError(f"--jobscript-scheduler {settings.scheduler}: no {', '.join(missing)} on the PATH")
+            raise WorkflowError(f"--batch-script-scheduler {settings.scheduler}: no {', '.join(missing)} on the PATH")
         if settings.retries < 0 or settings.patience < 0 or (settings.poll is not None and settings.poll <= 0):
-            raise WorkflowError("--jobscript-retries, --jobscript-patience: not below 0; --jobscript-poll: above 0")
+            raise WorkflowError(
+                "--batch-script-retries, --batch-script-patience: not below 0; --batch-script-poll: above 0"
+            )
         if settings.gather < 0 or (settings.slots is not None and settings.slots < 1):
-            raise WorkflowError("--jobscript-gather: not below 0; --jobscript-slots: at least 1")
+            raise WorkflowError("--batch-script-gather: not below 0; --batch-script-slots: at least 1")
         usual = self.workflow.remote_execution_settings.seconds_between_status_checks
         limits = Limits(
             poll=float(usual if settings.poll is None else settings.poll),

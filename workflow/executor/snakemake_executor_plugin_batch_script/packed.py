@@ -17,10 +17,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from snakemake_executor_plugin_jobscript import runner
-from snakemake_executor_plugin_jobscript.pack_record import SEPARATOR, Packed
-from snakemake_executor_plugin_jobscript.packing import request, room
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script import runner
+from snakemake_executor_plugin_batch_script.pack_record import SEPARATOR, Packed
+from snakemake_executor_plugin_batch_script.packing import request, room
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     UNKNOWN,
     Ended,
     LimitError,

@@ -11,14 +11,14 @@ import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     LimitError,
     RefusedError,
     UnclearError,
     UnreachableError,
 )
-from snakemake_executor_plugin_jobscript.schedulers.environment import for_query, for_submission
-from snakemake_executor_plugin_jobscript.schedulers.refusals import (
+from snakemake_executor_plugin_batch_script.schedulers.environment import for_query, for_submission
+from snakemake_executor_plugin_batch_script.schedulers.refusals import (
     OF_ALL_QUEUES,
     OF_WAITING_JOBS,
     Kind,

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakemake_executor_plugin_jobscript.contact import FACTOR, Contact
-from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
+from snakemake_executor_plugin_batch_script.contact import FACTOR, Contact
+from snakemake_executor_plugin_batch_script.schedulers.directives import options, value
 
 ALL = ""  # the gate of all queues
 ANY = 1 << 30  # jobs: more than will ever be submitted at once

@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_jobscript.contact import Contact, Limits, SilenceError
-from snakemake_executor_plugin_jobscript.journal import Journals
-from snakemake_executor_plugin_jobscript.notes import Notes
-from snakemake_executor_plugin_jobscript.packed import PackingScheduler
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script.contact import Contact, Limits, SilenceError
+from snakemake_executor_plugin_batch_script.journal import Journals
+from snakemake_executor_plugin_batch_script.notes import Notes
+from snakemake_executor_plugin_batch_script.packed import PackingScheduler
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     UNKNOWN,
     Ended,
     Live,
@@ -28,8 +28,8 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     State,
     UnreachableError,
 )
-from snakemake_executor_plugin_jobscript.submitting import CONFIRMATIONS, Submissions
-from snakemake_executor_plugin_jobscript.task import (
+from snakemake_executor_plugin_batch_script.submitting import CONFIRMATIONS, Submissions
+from snakemake_executor_plugin_batch_script.task import (
     NOT_RETRIED,
     USER_ERROR,
     Phase,

@@ -7,15 +7,15 @@ from typing import Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
-from snakemake_executor_plugin_jobscript.executor import Executor
-from snakemake_executor_plugin_jobscript.schedulers import SCHEDULERS
+from snakemake_executor_plugin_batch_script.executor import Executor
+from snakemake_executor_plugin_batch_script.schedulers import SCHEDULERS
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
 
 @dataclass
 class ExecutorSettings(ExecutorSettingsBase):
-    """The options --jobscript-NAME, as Snakemake reads them from the command line or a profile."""
+    """The options --batch-script-NAME, as Snakemake reads them from the command line or a profile."""
 
     scheduler: Optional[str] = field(  # noqa: UP045 (Snakemake understands Optional only)
         default=None,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_jobscript.journal import Journals, Past
-from snakemake_executor_plugin_jobscript.task import Task
+from snakemake_executor_plugin_batch_script.journal import Journals, Past
+from snakemake_executor_plugin_batch_script.task import Task
 
 
 class Notes:

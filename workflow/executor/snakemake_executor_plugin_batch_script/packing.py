@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
+from snakemake_executor_plugin_batch_script.schedulers.directives import options, value
 
-MARK = "#JOBSCRIPT"
+MARK = "#BATCH_SCRIPT"
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Pack:
 
 
 def request(script: Path) -> Request | None:
-    """A script's own line `#JOBSCRIPT --pack HEAD --nodes N --minutes M`; None for one that gets a job to itself."""
+    """A script's own line `#BATCH_SCRIPT --pack HEAD --nodes N --minutes M`; None for one that gets a job to itself."""
     words = options(script, MARK)
     head, room = value(words, "--pack", "--pack"), _room(words)
     return Request(Path(head), room.nodes, room.minutes) if head and room else None
 
 
 def room(head: Path) -> Room | None:
-    """What the script of packed jobs asks for, in its line `#JOBSCRIPT --nodes N --minutes M`; None without one."""
+    """What the script of packed jobs asks for, in its line `#BATCH_SCRIPT --nodes N --minutes M`; None without one."""
     return _room(options(head, MARK))
 
 

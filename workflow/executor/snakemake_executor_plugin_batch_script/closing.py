@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from snakemake_executor_plugin_jobscript.task import Result
+from snakemake_executor_plugin_batch_script.task import Result
 
 ALL_UP_TO = 40  # jobs: above that number those that are done are only counted
 HEAD = ("script", "job", "outcome", "attempts", "queued", "ran")

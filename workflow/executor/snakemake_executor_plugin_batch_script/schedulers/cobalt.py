@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     UNKNOWN,
     Ended,
     Live,
@@ -15,9 +15,9 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     State,
     exited,
 )
-from snakemake_executor_plugin_jobscript.schedulers.commands import run, submitted, user
-from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
-from snakemake_executor_plugin_jobscript.schedulers.evidence import (
+from snakemake_executor_plugin_batch_script.schedulers.commands import run, submitted, user
+from snakemake_executor_plugin_batch_script.schedulers.directives import options, value
+from snakemake_executor_plugin_batch_script.schedulers.evidence import (
     MEMORY_WORDS,
     NODE_WORDS,
     NOTHING,

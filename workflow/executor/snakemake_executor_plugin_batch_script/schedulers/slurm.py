@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     UNKNOWN,
     Ended,
     Live,
@@ -20,8 +20,8 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     exited,
     killed_by,
 )
-from snakemake_executor_plugin_jobscript.schedulers.commands import run, submitted, user
-from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
+from snakemake_executor_plugin_batch_script.schedulers.commands import run, submitted, user
+from snakemake_executor_plugin_batch_script.schedulers.directives import options, value
 
 ALL = "all"  # clusters, for Slurm: no id says so, since scancel -M all would end jobs of that number elsewhere
 CLUSTER = re.compile(r"[\w.-]+")

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_jobscript.schedulers.base import (
+from snakemake_executor_plugin_batch_script.schedulers.base import (
     UNKNOWN,
     Ended,
     Live,
@@ -20,10 +20,10 @@ from snakemake_executor_plugin_jobscript.schedulers.base import (
     exited,
     killed_by,
 )
-from snakemake_executor_plugin_jobscript.schedulers.commands import Answer, run, submitted, user
-from snakemake_executor_plugin_jobscript.schedulers.directives import options, value
-from snakemake_executor_plugin_jobscript.schedulers.evidence import NOTHING, Mark, mark, says, tail
-from snakemake_executor_plugin_jobscript.schedulers.qstat_json import Listing, read
+from snakemake_executor_plugin_batch_script.schedulers.commands import Answer, run, submitted, user
+from snakemake_executor_plugin_batch_script.schedulers.directives import options, value
+from snakemake_executor_plugin_batch_script.schedulers.evidence import NOTHING, Mark, mark, says, tail
+from snakemake_executor_plugin_batch_script.schedulers.qstat_json import Listing, read
 
 STATES = {"R": State.RUNNING, "B": State.RUNNING, "S": State.RUNNING, "U": State.RUNNING, "E": State.ENDING,
           "H": State.HELD}  # fmt: skip

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from snakemake_executor_plugin_jobscript.schedulers.base import Ended, Outcome
+from snakemake_executor_plugin_batch_script.schedulers.base import Ended, Outcome
 
 NOT_RETRIED = {Outcome.OUT_OF_MEMORY, Outcome.CANCELLED}
 USER_ERROR = 2  # exit code of a script that says: trying again is useless
