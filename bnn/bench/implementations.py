@@ -12,9 +12,9 @@ from bnn.errors import UserError
 # Every ratio's base, and the same once more: their ratio is the noise floor.
 BASE, CONTROL = "cnn", "cnn-again"
 AGAIN = {CONTROL: BASE, "bnn-flipout-again": "bnn-flipout"}
-# cnn-best is no implementation: it is the faster of these, both measured in the same run.
 EXACT = "bnn-exact"  # one weight sample per draw, BatchNorm folded, by the kernels; for inference only
-BEST, CANDIDATES = "cnn-best", ("cnn-compiled", "cnn-kernels")
+# cnn-best is no implementation: it is the faster of these, both measured in the same run.
+BEST, BEST_OF = "cnn-best", ("cnn-compiled", "cnn-kernels")
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def choose(benchmark: str, named: Sequence[str], peers: Sequence[str]) -> Choice
     for name in peers:
         if name not in PEERS:
             raise UserError(f"--peers: {name} is unknown; there are {', '.join(PEERS)}")
-    best = BEST in named or (not named and set(CANDIDATES) <= set(DEFAULT[benchmark]))
+    best = BEST in named or (not named and set(BEST_OF) <= set(DEFAULT[benchmark]))
     ours = [name for name in (named or DEFAULT[benchmark]) if name != BEST]
-    candidates = CANDIDATES if best else ()
+    candidates = BEST_OF if best else ()
     optional = frozenset(candidates if named else ours) - set(named) - {BASE, CONTROL}
     return Choice(tuple(dict.fromkeys((BASE, CONTROL, *ours, *candidates, *peers))), optional, best)

@@ -21,7 +21,7 @@ from bnn.training.implementation import kernels_used
 REPEATS = 3
 UPDATE = "bnn.bench.update"
 # Operators of our kernels that make noise, KL and its gradient; convolutions and optimizers are others.
-KERNELS = tuple(f"bnn_kernels::{name}" for name in ("normal", "signs", "perturb", "chain_"))
+NOISE_OPERATORS = tuple(f"bnn_kernels::{name}" for name in ("normal", "signs", "perturb", "chain_"))
 
 
 def noise_and_kl(
@@ -65,7 +65,7 @@ def by_themselves(model: nn.Module, train_size: int, optimizer: torch.optim.Opti
 
 
 def profiled(step: Callable[[], object], optimizer: torch.optim.Optimizer) -> float:
-    """Seconds of KERNELS in one step, without those that the optimizer calls."""
+    """Seconds of NOISE_OPERATORS in one step, without those that the optimizer calls."""
     update = optimizer.step
 
     def marked() -> None:
@@ -83,6 +83,6 @@ def profiled(step: Callable[[], object], optimizer: torch.optim.Optimizer) -> fl
         above = event.cpu_parent
         while above is not None and above.name != UPDATE:
             above = above.cpu_parent
-        if above is None and event.name in KERNELS:
+        if above is None and event.name in NOISE_OPERATORS:
             total += event.cpu_time_total / 1e6
     return total

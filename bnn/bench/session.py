@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bnn.bench.implementations import BEST, CANDIDATES, Choice, implementation
+from bnn.bench.implementations import BEST, BEST_OF, Choice, implementation
 from bnn.bench.pool import Pool, UnavailableError, Worker
 from bnn.bench.protocol import Spec
 from bnn.errors import UserError
@@ -232,11 +232,11 @@ def resolve_best(plan: Plan, result: Result) -> None:
         name: median(
             row["seconds"] for row in result.rows if row["implementation"] == name and row["round"] < max(choosing, 1)
         )
-        for name in CANDIDATES
+        for name in BEST_OF
         if name in result.workers
     }
     if not times:
-        result.not_measured[BEST] = f"none of its candidates could be measured ({', '.join(CANDIDATES)})"
+        result.not_measured[BEST] = f"none of its candidates could be measured ({', '.join(BEST_OF)})"
         return
     best = min(times, key=lambda name: times[name])
     rows = [row for row in result.rows if row["implementation"] == best and row["round"] >= choosing]

@@ -1,4 +1,4 @@
-"""Which examples each rank trains on at each step, and how images become numbers: pure functions of their arguments."""
+"""Which examples each rank trains on at each step: pure functions of their arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnn.data.base import Images
 from bnn.errors import UserError
 
 Sharding = Literal["disjoint", "unsharded"]
@@ -96,8 +95,3 @@ def _permutation(n: int, seed: int, epoch: int, stream: int) -> NDArray[np.int64
         raise ValueError(f"seed {seed}, epoch {epoch} or rank out of range")
     key = seed | epoch << 64 | stream << 96
     return np.random.Generator(np.random.Philox(key=key)).permutation(n)
-
-
-def normalise(images: Images) -> NDArray[np.float32]:
-    """Pixel values 0..255 as float32 in [0, 1]: a division by 255. The paper names no other preprocessing."""
-    return images.astype(np.float32) / np.float32(255)

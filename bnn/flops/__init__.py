@@ -1,1 +1,1 @@
-"""FLOPs: stated by formula (`formulae`), counted in a running model (`count`), the most a machine does (`peak`)."""
+"""FLOPs: stated by formula (`formulae`), the most a machine does (`peak`)."""

@@ -1,7 +1,7 @@
 """FLOPs of a training step by formula, layer by layer and by form of computation. Needs no torch.
 
 A multiply-add is 2 FLOPs, and taps on padded zeros count: the convention of `torch.utils.flop_counter`, which counts
-the same for a layer's convolutions and matrix products (`bnn.flops.count`). A convolution counts by its definition,
+the same for a layer's convolutions and matrix products. A convolution counts by its definition,
 whatever algorithm computes it: the library may choose any, and the kernels take Winograd's for 3x3 taps of stride 1 on
 maps from 8x8 pixels on, 16 multiplications for every 36. An implementation that leaves taps on padding out, as the
 kernels do in part, does less too; `padding=False` counts what the definition cannot leave out. BatchNorm, ReLU,

@@ -20,7 +20,6 @@ from bnn.layers.base import BayesianLayer
 from bnn.layers.flipout_fast import ohwi
 
 OPS = torch.ops.bnn_kernels
-FORMS = ("dense", "csr")
 PADDING = 16  # of the rows of a sparse product (kSparsePadding in the kernels)
 
 

@@ -15,8 +15,8 @@ from bnn.layers import BayesianLayer
 from bnn.posterior import GraphNetwork
 
 Family = tuple[type[nn.Module], ...]
-KERNELS: Family = (BayesianLayer, nn.Conv2d, nn.Linear)
-NORMS: Family = (nn.BatchNorm1d, nn.BatchNorm2d)
+KERNEL_LAYERS: Family = (BayesianLayer, nn.Conv2d, nn.Linear)
+NORM_LAYERS: Family = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Slot:
 
 
 def find_slots(network: GraphNetwork, family: Family) -> list[Slot]:
-    """The model's layers of that family (KERNELS or NORMS) in order of execution; a shared layer comes once.
+    """The model's layers of that family (KERNEL_LAYERS or NORM_LAYERS), as they are executed; a shared one comes once.
 
     Kernels are (out, in, height, width) and (out, in) here, (height, width, in, out) and (in, out) in the file.
     """

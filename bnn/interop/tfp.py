@@ -16,7 +16,7 @@ from torch import nn
 
 from bnn.errors import UserError
 from bnn.interop.layout import FeatureOrder
-from bnn.interop.match import KERNELS, NORMS, find_slots, match
+from bnn.interop.match import KERNEL_LAYERS, NORM_LAYERS, find_slots, match
 from bnn.interop.names import SourceLayer, read_layers
 from bnn.interop.padding import pad_as_tensorflow
 from bnn.interop.place import place_kernel, place_norm
@@ -92,11 +92,11 @@ def fill(
     """`network` with the arrays of `source`; the pairs of layers (see ImportReport) and what is to be said."""
     layers = {node.layer: network.get_submodule(node.layer) for node in network.graph.nodes if node.layer is not None}
     for name, layer in layers.items():
-        if list(layer.parameters()) and not isinstance(layer, (*KERNELS, *NORMS)):
+        if list(layer.parameters()) and not isinstance(layer, (*KERNEL_LAYERS, *NORM_LAYERS)):
             raise UserError(f"layer {name}: a {type(layer).__name__} cannot be imported")
     kernels = [layer for layer in source if layer.kind != "norm"]
     norms = [layer for layer in source if layer.kind == "norm"]
-    matched = match(kernels, find_slots(network, KERNELS)) + match(norms, find_slots(network, NORMS))
+    matched = match(kernels, find_slots(network, KERNEL_LAYERS)) + match(norms, find_slots(network, NORM_LAYERS))
     orders = input_orders(network.graph, layers)
     said: dict[str, list[str]] = {}
     for from_file, slot in matched:

@@ -9,7 +9,7 @@ from torch import nn
 
 from bnn.errors import UserError
 from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, PosteriorInit
-from bnn.layers.select import Select
+from bnn.layers.kept_features import Select
 from bnn.posterior.schema import plain
 
 CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.layers import mean_only
-from bnn.layers.select import Select
+from bnn.layers.kept_features import Select
 from bnn.posterior.layer_types import make_layer
 from bnn.posterior.network import GraphNetwork
 from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE, Graph, GraphNode, read_graph

@@ -10,7 +10,7 @@ from torch import nn
 
 from bnn.errors import UserError
 from bnn.posterior import GraphNetwork
-from bnn.pruning.select import Selection
+from bnn.pruning.criterion import Selection
 from bnn.pruning.snr import bayesian
 from bnn.pruning.spaces import Spaces
 

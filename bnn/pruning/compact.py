@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bnn.inference.fold import redirected
 from bnn.layers import BayesianLayer, mean_only
-from bnn.layers.select import Select
+from bnn.layers.kept_features import Select
 from bnn.posterior import Graph, GraphNetwork, GraphNode
 from bnn.posterior.layer_types import make_layer
 from bnn.pruning.constants import constants

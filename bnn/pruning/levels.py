@@ -22,8 +22,8 @@ from bnn.posterior import GraphNetwork
 from bnn.posterior.save import save_network
 from bnn.pruning.apply import apply
 from bnn.pruning.compact import compact, eliminate_dead, weights_left
+from bnn.pruning.criterion import select
 from bnn.pruning.evaluate import Evaluated, accuracy_loss, evaluate
-from bnn.pruning.select import select
 from bnn.pruning.settings import PruneSettings
 from bnn.pruning.snr import bayesian, layer_snr
 from bnn.pruning.speed import UNPRUNED, Speed, measure

@@ -27,7 +27,6 @@ KEEPING_FUNCTIONS = (
     "relu", "gelu", "silu", "leaky_relu", "tanh", "sigmoid", "dropout", "max_pool2d", "avg_pool2d",
     "adaptive_avg_pool2d",
 )  # fmt: skip
-INPUT = "input"
 
 
 @dataclass(frozen=True)

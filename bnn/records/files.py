@@ -12,7 +12,6 @@ PROVENANCE = "provenance.json"
 POSTERIOR = "posterior"
 SUMMARY = "summary.json"
 CHECKPOINT = ".checkpoint"
-LOCK = ".lock"
 PARTIAL = ".partial-"
 # MPI profiles: what the ranks leave, or one line on why there is none; gathered aside while the job goes on.
 MPI = "mpi"

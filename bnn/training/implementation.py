@@ -16,7 +16,7 @@ from bnn.errors import UserError
 from bnn.settings import TrainSettings
 
 # Baselines that cnn-best chooses from; where this machine has no kernels for the run, cnn takes their place.
-CANDIDATES = ("cnn-compiled", "cnn-kernels")
+TRIED_BASELINES = ("cnn-compiled", "cnn-kernels")
 TIMED_STEPS = 5
 
 
@@ -68,7 +68,7 @@ def choose(
     if kept is not None:
         return Choice(settings.model_copy(update={"baseline": kept}))
     seconds: dict[str, float] = {}
-    for name in CANDIDATES:
+    for name in TRIED_BASELINES:
         candidate = settings.model_copy(update={"baseline": name})
         try:
             if name == "cnn-kernels" and not settings.kernels_fit:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bnn import mpi_trace
+from bnn.mpi_trace import preload
 from bnn.mpi_trace.build import build, compile_c, mpi_compiler
+from bnn.mpi_trace.sidecar import to_parquet
 from bnn.records import SUMMARY, Summary, read_table
 from bnn.records.mpi import MPI_CALLS
 from campaign.results.mpi import Profile, parse_all, split
@@ -24,11 +25,11 @@ CALLS_C = Path(__file__).parents[1] / "support" / "mpi_calls.c"
 
 def under_profile(folder: Path) -> list[str]:
     build()
-    return ["env", *(f"{name}={value}" for name, value in mpi_trace.environment(folder, "job.1").items())]
+    return ["env", *(f"{name}={value}" for name, value in preload.environment(folder, "job.1").items())]
 
 
 def collected(folder: Path) -> pd.DataFrame:
-    return pd.concat(read_table(path, MPI_CALLS) for path in mpi_trace.to_parquet(folder))
+    return pd.concat(read_table(path, MPI_CALLS) for path in to_parquet(folder))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_our_text_is_read_by_the_parser_and_agrees_with_the_table(program, tmp_p
         ("mpitrace", 0, "job", 2), ("mpitrace", 1, "job", 0),
     ]  # fmt: skip
     assert {e.kind for e in zero.extremes} == {"minimum", "median", "maximum"}
-    mpi_trace.to_parquet(tmp_path)
+    to_parquet(tmp_path)
     both = parse_all(sorted(tmp_path.iterdir()))
     assert [(p.tool, p.rank, p.calls is not None) for p in both] == [("bnn", 0, True), ("bnn", 1, True)]
     for text, whole in zip((zero, one), both, strict=True):
@@ -116,14 +117,14 @@ def test_a_rank_that_exits_without_finalize_still_leaves_its_counts(program, tmp
 
 
 def test_children_and_programs_without_mpi_leave_nothing(tmp_path):
-    environment = {**os.environ, **mpi_trace.environment(tmp_path / "mpi")}
+    environment = {**os.environ, **preload.environment(tmp_path / "mpi")}
     subprocess.run(["true"], env=environment, check=True)
     assert not (tmp_path / "mpi").exists()
 
 
 def test_python_marks_the_interposers_phases(tmp_path):
     build()
-    variables = {**environment(), **mpi_trace.environment(tmp_path)}
+    variables = {**environment(), **preload.environment(tmp_path)}
     code = "from bnn.mpi_trace import mark; print(mark('steady'), mark('end'), mark('end'))"
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True)
     assert done.stdout.split() == ["startup", "steady", "end"], done.stderr
@@ -137,7 +138,7 @@ def profiled_training(folder: Path, ranks: int, **settings) -> tuple[list[Profil
     variables = {**environment(), "HOROVOD_TIMELINE": str(folder / "timeline.json")}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    mpi_trace.to_parquet(folder / "mpi")
+    to_parquet(folder / "mpi")
     summary = Summary.model_validate_json((folder / "cell" / SUMMARY).read_text())
     return parse_all(sorted((folder / "mpi").glob("*.parquet"))), summary
 

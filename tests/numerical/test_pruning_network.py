@@ -17,12 +17,12 @@ from bnn.errors import UserError
 from bnn.inference.predictor import Predictor
 from bnn.layers import bayesian_layers, mean_only
 from bnn.layers.convert import convert
-from bnn.layers.select import Select
+from bnn.layers.kept_features import Select
 from bnn.posterior import GraphNetwork, load_posterior
 from bnn.posterior.save import save_network
 from bnn.pruning.apply import apply
 from bnn.pruning.compact import compact, eliminate_dead, weights_left
-from bnn.pruning.select import Selection, left_of, select, unit_masks, unit_snr
+from bnn.pruning.criterion import Selection, left_of, select, unit_masks, unit_snr
 from bnn.pruning.snr import bayesian, layer_snr, snr_histogram
 from bnn.pruning.spaces import Spaces
 from tests.support.posteriors import WIDE, branches, drawn, grouped, paper_network, traced

@@ -19,7 +19,7 @@ from bnn.posterior import GraphNetwork, load_posterior
 from bnn.posterior.save import save_network
 from bnn.pruning.apply import apply
 from bnn.pruning.compact import compact, eliminate_dead
-from bnn.pruning.select import select
+from bnn.pruning.criterion import select
 from bnn.pruning.snr import bayesian, snr_histogram
 from bnn.pruning.spaces import Spaces
 from tests.support.posteriors import WIDE, drawn, paper_network, traced

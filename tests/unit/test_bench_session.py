@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bnn.bench import implementations
-from bnn.bench.implementations import AGAIN, BEST, CANDIDATES, EXACT, OURS, PEERS, Implementation, choose
+from bnn.bench.implementations import AGAIN, BEST, BEST_OF, EXACT, OURS, PEERS, Implementation, choose
 from bnn.bench.run import as_frame, make_header, run_bench
 from bnn.bench.session import Plan, Result, measure, order, settle_steps
 from bnn.errors import UserError
@@ -94,8 +94,8 @@ def test_peers_are_measured_when_they_are_asked_for_and_ours_by_default() -> Non
     assert everything.best
     assert not set(PEERS) & everything.optional
     named = choose("step", [BEST], [])
-    assert named.names == ("cnn", "cnn-again", *CANDIDATES)
-    assert named.optional == set(CANDIDATES)
+    assert named.names == ("cnn", "cnn-again", *BEST_OF)
+    assert named.optional == set(BEST_OF)
     assert not choose("inference", [], []).best
 
 
@@ -129,7 +129,7 @@ def test_what_is_missing_is_said_and_only_fatal_when_it_was_named(pretend: Prete
     with pytest.raises(UserError, match="implementation cnn-kernels: kernels are not built"):
         run(plan(["cnn-kernels"], rounds=1))
     pretend(cnn_compiled={"unavailable": "no compiler"}, cnn_kernels={"unavailable": "kernels are not built"})
-    assert set(run(plan(["cnn-best"], rounds=1)).not_measured) == {*CANDIDATES, BEST}
+    assert set(run(plan(["cnn-best"], rounds=1)).not_measured) == {*BEST_OF, BEST}
 
 
 def test_a_worker_that_dies_is_named_with_its_last_line_and_none_is_left(

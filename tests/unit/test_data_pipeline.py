@@ -5,8 +5,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bnn.data.pipeline import Schedule, normalise
+from bnn.data.pipeline import Schedule
 from bnn.errors import UserError
+from bnn.inference.heldout import HeldOut
 
 SHARDINGS = ["disjoint", "unsharded"]
 
@@ -114,6 +115,6 @@ def test_wrong_arguments_are_refused():
 
 def test_pixels_become_numbers_between_0_and_1():
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    numbers = normalise(pixels)
-    assert numbers.dtype == np.float32
-    np.testing.assert_allclose(numbers.ravel(), np.arange(256) / 255, rtol=1e-6)
+    (numbers,) = HeldOut(pixels, np.zeros(1, np.int64), np.zeros(1, np.int64), 1, "made up", None).blocks(1)
+    assert numbers.numpy().dtype == np.float32
+    np.testing.assert_allclose(numbers.numpy().ravel(), np.arange(256) / 255, rtol=1e-6)

@@ -13,7 +13,6 @@ from torch.nn import functional
 from bnn import kernels
 from bnn.bench.implementations import BEST, OURS, PEERS
 from bnn.errors import UserError
-from bnn.flops.count import KERNELS, count_flops
 from bnn.flops.formulae import (
     FORMS,
     IMPLEMENTATIONS,
@@ -32,6 +31,7 @@ from bnn.models.build import build_model
 from bnn.models.describe import INPUT_SHAPES, describe
 from bnn.models.ops import Conv
 from campaign.results.report import published
+from tests.support.count_flops import OPERATOR_FLOPS, count_flops
 
 ESTIMATORS = [
     ("cnn", ""),
@@ -82,9 +82,9 @@ def test_operators_of_the_kernels_cost_what_the_formulae_of_a_layer_say() -> Non
     for form, signs in ((flipout, (3, 64)), (plain, None)):
         delta, rest = (mu if signs else None), (signs, signs)
         made = [
-            KERNELS["conv"](x, mu, delta, *rest, None, (2, 2), (1, 1), (1, 1), out_shape=y),
-            KERNELS["conv_input_gradient"](y, mu, delta, *rest, (32, 32), (2, 2), (1, 1), (1, 1), out_shape=x),
-            KERNELS["conv_weight_gradient"](x, y, *rest, (3, 3), (2, 2), (1, 1), (1, 1), out_shape=(mu, mu)),
+            OPERATOR_FLOPS["conv"](x, mu, delta, *rest, None, (2, 2), (1, 1), (1, 1), out_shape=y),
+            OPERATOR_FLOPS["conv_input_gradient"](y, mu, delta, *rest, (32, 32), (2, 2), (1, 1), (1, 1), out_shape=x),
+            OPERATOR_FLOPS["conv_weight_gradient"](x, y, *rest, (3, 3), (2, 2), (1, 1), (1, 1), out_shape=(mu, mu)),
         ]
         passes = (form.forward, form.input_gradient, form.weight_gradient)
         assert made == [images * one.flops(row, padding=True) for one in passes]

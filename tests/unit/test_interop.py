@@ -23,7 +23,7 @@ from bnn.posterior import load_posterior
 from bnn.posterior.save import save_network
 from bnn.pruning.apply import apply
 from bnn.pruning.compact import compact
-from bnn.pruning.select import select
+from bnn.pruning.criterion import select
 from tests.support.posteriors import branches, paper_network
 
 Arrays = dict[str, np.ndarray]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.interop.match import KERNELS, Slot, find_slots, match
+from bnn.interop.match import KERNEL_LAYERS, Slot, find_slots, match
 from bnn.interop.names import SourceLayer
 from bnn.interop.padding import pad_as_tensorflow, same_sides
 from bnn.interop.tfp import fill
@@ -67,7 +67,7 @@ def test_names_sorted_as_text_are_refused() -> None:
 
 
 def test_slots_know_what_they_depend_on() -> None:
-    slots = {found.layer: found.after for found in find_slots(paper_network("resnet18"), KERNELS)}
+    slots = {found.layer: found.after for found in find_slots(paper_network("resnet18"), KERNEL_LAYERS)}
     assert "shortcut2" not in slots["conv2_2"]
     assert slots["conv2_1"] >= {"conv0", "conv1_1", "conv1_2", "shortcut1", "norm1_1"}
     assert slots["conv0"] == frozenset()
@@ -76,7 +76,7 @@ def test_slots_know_what_they_depend_on() -> None:
 def test_a_layer_used_twice_is_one_slot() -> None:
     shared = nn.Linear(4, 4)
     network = graph(nn.Sequential(nn.Flatten(), shared, nn.ReLU(), shared), (1, 2, 2))
-    assert len(find_slots(network, KERNELS)) == 1
+    assert len(find_slots(network, KERNEL_LAYERS)) == 1
 
 
 class Calling(nn.Module):

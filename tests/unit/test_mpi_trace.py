@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnn import mpi_trace
 from bnn.errors import UserError
-from bnn.mpi_trace import build
+from bnn.mpi_trace import build, mark
+from bnn.mpi_trace.preload import environment
 from bnn.mpi_trace.sidecar import read_sidecar, to_parquet
 from bnn.records import read_table
 from bnn.records.mpi import MPI_CALLS, PHASES
@@ -94,23 +94,23 @@ def test_any_damage_is_refused_or_harmless(tmp_path_factory, at, piece):
 
 
 def test_marks_are_nothing_without_the_interposer():
-    assert {mpi_trace.mark(phase) for phase in PHASES} == {None}
+    assert {mark(phase) for phase in PHASES} == {None}
     with pytest.raises(ValueError, match="not in tuple"):
-        mpi_trace.mark("lunch")
+        mark("lunch")
 
 
 def test_no_library_no_profile(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     with pytest.raises(UserError, match=r"not built: run python -m bnn\.mpi_trace\.build"):
-        mpi_trace.environment(tmp_path)
+        environment(tmp_path)
     library = build.library_path()
     library.parent.mkdir(parents=True)
     library.write_bytes(b"")
     library.with_suffix(".key").write_text("of another source\nand MPI\n")
     with pytest.raises(UserError, match=r"older than its source: run python -m bnn\.mpi_trace\.build"):
-        mpi_trace.library()
+        build.library()
     library.with_suffix(".key").write_text(f"{build._source_hash()}\nand MPI\n")
-    values = mpi_trace.environment(Path("mpi"), "12")
+    values = environment(Path("mpi"), "12")
     assert values == {
         "LD_PRELOAD": str(library), "BNN_MPI_TRACE_DIR": str(Path.cwd() / "mpi"), "BNN_MPI_TRACE_JOBID": "12",
     }  # fmt: skip
@@ -121,7 +121,7 @@ def test_a_path_that_cannot_be_preloaded(tmp_path, monkeypatch):
     (tmp_path / "two words").mkdir()
     (tmp_path / "two words" / "lib.so").write_bytes(b"")
     (tmp_path / "two words" / "lib.key").write_text(build._source_hash())
-    for use in (build.build, lambda: mpi_trace.environment(tmp_path)):
+    for use in (build.build, lambda: environment(tmp_path)):
         with pytest.raises(UserError, match="cannot be profiled from a path with spaces"):
             use()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn.bench.implementations import BEST, CANDIDATES, choose
+from bnn.bench.implementations import BEST, BEST_OF, choose
 from bnn.bench.session import Plan, Result, choosing_rounds, resolve_best
 from bnn.pruning import speed
 from bnn.pruning.evaluate import accuracy_loss
@@ -59,7 +59,7 @@ def test_choosing_apart_takes_no_more_turns_than_timing_all(
     assert len(turns) <= speed.ROUNDS * (1 + len(forms))
 
 
-def best_of(rounds: int, random: np.random.Generator, names: tuple[str, ...] = CANDIDATES) -> Result:
+def best_of(rounds: int, random: np.random.Generator, names: tuple[str, ...] = BEST_OF) -> Result:
     plan = Plan("step", choose("step", [BEST], []), "fc", 1.0, (1, 28, 28), 10, 4, 1, rounds, 1, 1, 0)
     facts = WorkerFacts(resolved="", parameters_total=1, versions={})
     result = Result(workers=dict.fromkeys(names, facts))
@@ -86,7 +86,7 @@ def test_where_nothing_could_be_chosen_apart_it_is_said() -> None:
     random = np.random.default_rng(0)
     assert [choosing_rounds(rounds) for rounds in (1, 2, 3, 6, 9)] == [0, 1, 1, 2, 3]
     assert "its time is flattered" in best_of(1, random).workers[BEST].notes[0]
-    alone = best_of(6, random, CANDIDATES[1:])
+    alone = best_of(6, random, BEST_OF[1:])
     assert alone.workers[BEST].notes == ["cnn-kernels, the only candidate that could be measured"]
 
 

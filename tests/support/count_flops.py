@@ -76,7 +76,7 @@ def _flops(output: Any, weights: int, per_weight: int) -> int:
 
 
 # By operator; tensors come as their shapes, images (N, C, H, W) and kernels (C_out, C_in, k, k).
-KERNELS: dict[str, Callable[..., int]] = {
+OPERATOR_FLOPS: dict[str, Callable[..., int]] = {
     "conv": _forward,
     "conv_input_gradient": _input_gradient,
     "conv_weight_gradient": _weight_gradient,
@@ -89,4 +89,4 @@ def kernel_formulae() -> dict[Any, Callable[..., int]]:
         kernels.load()
     except UserError:
         return {}
-    return {getattr(torch.ops.bnn_kernels, name): formula for name, formula in KERNELS.items()}
+    return {getattr(torch.ops.bnn_kernels, name): formula for name, formula in OPERATOR_FLOPS.items()}
