@@ -70,7 +70,7 @@ def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
     heartbeat.start()  # before torch is loaded, which can take minutes on a busy file system
     try:
         from bnn.engine import start_engine
-        from bnn.training import train as run
+        from bnn.training.loop import train as run
 
         engine = start_engine(settings)
         heartbeat.confirm(engine.rank)

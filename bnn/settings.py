@@ -17,6 +17,8 @@ from bnn.regular import read_text_regular
 
 # Share of its CPUs that others may take from a measurement before it is called disturbed.
 FOREIGN_LIMIT = 0.05
+# What baseline cnn-best is: the faster of these, both tried in the same run.
+BEST, BEST_OF = "cnn-best", ("cnn-compiled", "cnn-kernels")
 # Fields that say where and how a run is kept, not what it computes: they do not change a run's hash.
 NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
 
@@ -128,7 +130,7 @@ class TrainSettings(BaseModel):
     def implementation(self) -> str:
         """Name of what is asked for: bnn-<estimator> or the CNN baseline, and how it departs from that.
 
-        `bnn-flipout` is the one with kernels, `bnn-flipout-torch` the one without. What ran is recorded by
+        `bnn-flipout` is the one with kernels, `bnn-flipout-torch` the one without. What runs is named by
         `bnn.training.implementation`, because only the machine knows whether it has the kernels.
         """
         name = f"bnn-{self.estimator}" if self.kind == "bnn" else self.baseline

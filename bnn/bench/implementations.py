@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bnn import memory
+from bnn import memory, settings
 from bnn.errors import UserError
 
 # Every ratio's base, and the same once more: their ratio is the noise floor.
 BASE, CONTROL = "cnn", "cnn-again"
 AGAIN = {CONTROL: BASE, "bnn-flipout-again": "bnn-flipout"}
 EXACT = "bnn-exact"  # one weight sample per draw, BatchNorm folded, by the kernels; for inference only
-# cnn-best is no implementation: it is the faster of these, both measured in the same run.
-BEST, BEST_OF = "cnn-best", ("cnn-compiled", "cnn-kernels")
+BEST, BEST_OF = settings.BEST, settings.BEST_OF  # no implementation: a run's rows of the faster of these once more
 
 
 @dataclass(frozen=True)

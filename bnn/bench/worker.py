@@ -1,11 +1,10 @@
-"""The worker of our own implementations: built by the training package's functions, stepped by its `take_step`."""
+"""The worker of our own implementations: a trainer as a run has it, and one fixed batch."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +20,16 @@ from bnn.data.pipeline import Schedule
 from bnn.device import prepare_device, synchronize
 from bnn.engine import SingleEngine
 from bnn.errors import UserError
-from bnn.exchange import GradientExchange
 from bnn.inference.predictor import Predictor
 from bnn.layers import NoiseKey
 from bnn.models.build import count_parameters
 from bnn.posterior.trace import trace
 from bnn.provenance import versions
 from bnn.settings import parse_settings
-from bnn.training.batches import to_tensors
+from bnn.training.build import make_trainer
 from bnn.training.clock import StepClock
-from bnn.training.forward import make_forward
-from bnn.training.implementation import what_runs
-from bnn.training.run import Run
-from bnn.training.start import make_model, make_optimizer
-from bnn.training.step import key_noise, take_step
+from bnn.training.trainer import key_noise
+from bnn.training.trial import timed_step
 
 WITHOUT_KERNELS = "bnn-flipout-torch"
 
@@ -45,7 +40,7 @@ def switch_kernels_off() -> None:
 
 
 class Ours:
-    """One of our implementations: model and optimizer as a run with these settings has them, and one fixed batch."""
+    """One of our implementations, with the trainer that a run with these settings has, and one fixed batch."""
 
     def __init__(self, spec: Spec) -> None:
         if spec.implementation == WITHOUT_KERNELS:
@@ -69,24 +64,13 @@ class Ours:
         prepare_device(settings.device, settings.threads, engine)
         self.settings = settings
         self.dataset = load_dataset("synthetic", None, **settings.dataset_options)
-        self.model = make_model(settings, self.dataset)
-        self.resolved = what_runs(settings, self.model)
-        if spec.implementation == WITHOUT_KERNELS and self.resolved != WITHOUT_KERNELS:
-            raise UserError(f"the kernels could not be switched off: it came to {self.resolved}")
-        optimizer = make_optimizer(settings, self.model, 1)
         size = len(self.dataset.train)
-        # what `take_step` reads of a run; a benchmark keeps no records of its own
-        run = SimpleNamespace(
-            settings=settings,
-            engine=engine,
-            model=self.model,
-            forward=make_forward(settings, self.model),
-            exchange=GradientExchange(engine, self.model.named_parameters(), settings.gradient_block_mb),
-            optimizer=optimizer,
-            schedule=Schedule(size, spec.batch, 1, settings.epochs, settings.seed, settings.sharding),
-        )
-        self.run = cast(Run, run)
-        self.images, self.labels = to_tensors(self.dataset.train, np.arange(spec.batch) % size, settings)
+        schedule = Schedule(size, spec.batch, engine.size, settings.epochs, settings.seed, settings.sharding)
+        self.trainer = make_trainer(settings, self.dataset, engine, schedule)
+        self.model = self.trainer.model
+        if spec.implementation == WITHOUT_KERNELS and self.trainer.implementation != WITHOUT_KERNELS:
+            raise UserError(f"the kernels could not be switched off: it came to {self.trainer.implementation}")
+        self.images, self.labels = self.trainer.form.tensors(self.dataset.train, np.arange(spec.batch) % size)
         self.clock = StepClock(settings.device)
         self.done = 0
         self._inference_input: Tensor | None = None
@@ -100,7 +84,7 @@ class Ours:
             found["ISA of our kernels"] = kernels.isa()
         total, _ = count_parameters(self.model)
         return {
-            "resolved": self.resolved,
+            "resolved": self.trainer.implementation,
             "parameters_total": total,
             "versions": found,
             "notes": self._notes(),
@@ -108,7 +92,7 @@ class Ours:
 
     def _notes(self) -> list[str]:
         """Why our kernels do not compute what was to be computed by them."""
-        if self.resolved == self.spec.implementation or self.resolved != WITHOUT_KERNELS:
+        if self.trainer.implementation != WITHOUT_KERNELS or self.spec.implementation == WITHOUT_KERNELS:
             return []
         try:
             kernels.load()
@@ -118,20 +102,14 @@ class Ours:
 
     def step(self) -> Measured:
         """One step of the training loop, until the next one could start; nothing is recorded in it."""
-        self.model.train()
-        self.clock.start()
-        self.clock.lap()  # the batch is there
-        _, metrics = take_step(self.run, self.done, self.images, self.labels, self.clock)
-        loss = float(metrics[2])  # waits for a GPU, the update included
+        laps, loss = timed_step(self.trainer, self.done, self.images, self.labels, self.clock)
         self.done += 1
-        self.clock.stop()
-        laps = self.clock.timing.seconds()
         return Measured(laps["seconds"], laps["seconds_optimizer"], loss)
 
     def noise_and_kl(self) -> float | None:
         """Seconds of a step that noise and KL take."""
         size = len(self.dataset.train)
-        return noise_and_kl(self.settings, self.model, self.run.optimizer, size, self.step)
+        return noise_and_kl(self.settings, self.model, self.trainer.optimizer, size, self.step)
 
     @torch.inference_mode()
     def draws(self, images: int, draws: int) -> Measured:
@@ -139,14 +117,14 @@ class Ours:
         self.model.eval()
         if self._inference_input is None or len(self._inference_input) != images:
             indices = np.arange(images) % len(self.dataset.test)
-            self._inference_input, _ = to_tensors(self.dataset.test, indices, self.settings)
+            self._inference_input, _ = self.trainer.form.tensors(self.dataset.test, indices)
         if self.spec.implementation == EXACT:
             return self._exact_draws(self._inference_input, draws)
         return self._timed_mean(self._passes(self._inference_input, draws), images, draws)
 
     def _passes(self, images: Tensor, draws: int) -> Iterator[Tensor]:
         for draw in range(draws):
-            key_noise(self.settings, self.model, NoiseKey(self.settings.seed, draw))
+            key_noise(self.model, NoiseKey(self.settings.seed, draw), self.trainer.compiled)
             yield functional.softmax(self.model(images), dim=1)
 
     def _exact_draws(self, images: Tensor, draws: int) -> Measured:

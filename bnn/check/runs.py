@@ -80,7 +80,7 @@ def resumed(engine: Engine, device: str, folder: Path) -> tuple[str, Path]:
 
     Returns a line and the posterior's folder. Raises FaultError.
     """
-    from bnn.training import train
+    from bnn.training.loop import train
 
     deterministic(device)
     settings = training_settings(engine, device)

@@ -1,5 +1,1 @@
-"""Training: a loop that reads top to bottom, and what it leaves behind."""
-
-from bnn.training.loop import train
-
-__all__ = ["train"]
+"""Training: `trainer.py` has one step, `loop.py` reads top to bottom, and the rest is what surrounds them."""

@@ -73,20 +73,21 @@ def save_checkpoint(run: Run, step: int) -> bool:
 
     It is not, and older ones stay, if it is spoilt on any rank: the last update before it has no loss that shows it.
     """
-    model, engine, out = run.model, run.engine, run.folder.out
+    model, optimizer, engine = run.trainer.model, run.trainer.optimizer, run.trainer.engine
     run.heartbeat.move("checkpoint")
-    problems = engine.gather(spoilt(model, run.optimizer), "spoilt")
+    problems = engine.gather(spoilt(model, optimizer), "spoilt")
     if any(problems):
         if engine.rank == 0:
             rank = next(rank for rank, problem in enumerate(problems) if problem)
             print(f"no checkpoint after step {step}: {problems[rank]} is not finite on rank {rank}", flush=True)
         return False
-    folder = out / CHECKPOINT / f"step-{step}"
+    checkpoints = run.folder.out / CHECKPOINT
+    folder = checkpoints / f"step-{step}"
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_plain(dict(model.named_buffers())), folder / f"rank-{engine.rank}.safetensors")
     write_table(run.recorder.frame(), folder / f"rank-{engine.rank}.parquet", STEPS)
     if engine.rank == 0:
-        shared = {**dict(model.named_parameters()), **optimizer_tensors(run.optimizer)}
+        shared = {**dict(model.named_parameters()), **optimizer_tensors(optimizer)}
         save_file(_plain(shared), folder / "shared.safetensors")
     run.heartbeat.move("exchange")  # who waits here is not the one that writes for long
     engine.barrier("checkpoint")
@@ -96,10 +97,10 @@ def save_checkpoint(run: Run, step: int) -> bool:
             step=step,
             ranks=engine.size,
             hash=run.settings.fingerprint(),
-            baseline=run.choice.settings.baseline,
+            baseline=run.trainer.settings.baseline,
         )
         write_text(folder / MARKER, marker.model_dump_json())
-        for other in (out / CHECKPOINT).iterdir():
+        for other in checkpoints.iterdir():
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
     return True

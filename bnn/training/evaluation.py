@@ -10,12 +10,22 @@ from torch.nn import functional
 
 from bnn.layers import NoiseKey, set_noise
 from bnn.records import Evaluation
-from bnn.training.batches import to_tensors
 from bnn.training.run import Run
 
 # Noise of evaluations is keyed apart from that of training steps, which use the ranks 0, 1, ...
 EVALUATION_RANK = 1 << 20
 IMAGES_AT_ONCE = 256
+
+
+def average_statistics(run: Run, done: int) -> None:
+    """Give every rank the same running statistics of BatchNorm: their mean over ranks, or rank 0's (as the paper)."""
+    run.heartbeat.move("exchange")
+    engine = run.trainer.engine
+    buffers = [buffer for _, buffer in run.trainer.model.named_buffers()]
+    if run.settings.batchnorm_statistics == "average":
+        engine.average_(buffers, f"statistics.{done}")
+    else:
+        engine.broadcast_(buffers, f"statistics.{done}")
 
 
 @torch.no_grad()
@@ -25,7 +35,8 @@ def evaluate(run: Run, step: int) -> Evaluation:
     The images are divided over the ranks. `accuracy_single_draw` is the mean accuracy of the draws taken one by one,
     `draw_spread` the standard deviation over draws of the true class's probability, averaged over the images.
     """
-    model, settings, engine, split = run.model, run.settings, run.engine, run.dataset.test
+    trainer, settings, split = run.trainer, run.settings, run.dataset.test
+    model, engine = trainer.model, trainer.engine
     start = time.perf_counter()
     model.eval()
     draws = settings.evaluate_draws if settings.kind == "bnn" else 1
@@ -33,7 +44,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
     correct, correct_single, nll, spread = 0, 0.0, 0.0, 0.0
     for low in range(0, len(mine), IMAGES_AT_ONCE):
         run.heartbeat.move("evaluation")
-        images, labels = to_tensors(split, mine[low : low + IMAGES_AT_ONCE], settings)
+        images, labels = trainer.form.tensors(split, mine[low : low + IMAGES_AT_ONCE])
         mean = torch.zeros((), device=images.device)
         of_truth = []
         for draw in range(draws):
@@ -50,7 +61,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
     totals = np.sum(engine.gather([correct, correct_single, nll, spread], f"evaluation.{step}"), axis=0)
     return Evaluation(
         step=step,
-        epoch=run.schedule.epoch(step),
+        epoch=trainer.schedule.epoch(step),
         draws=draws,
         images=len(split),
         accuracy=totals[0] / len(split),

@@ -31,14 +31,13 @@ from bnn.records import (
 )
 from bnn.records.files import write_text
 from bnn.records.neighbours import NEIGHBOURS, NEIGHBOURS_FILE
-from bnn.training.implementation import what_runs
 from bnn.training.run import Run
 from bnn.training.start import example_input
 
 
 def merge_rows(run: Run) -> pd.DataFrame:
     """Write this rank's rows, and on rank 0 return those of all ranks (elsewhere: this rank's)."""
-    rows, engine, folder = run.recorder.frame(), run.engine, run.folder
+    rows, engine, folder = run.recorder.frame(), run.trainer.engine, run.folder
     parts = [folder.staging / f"steps-rank-{rank}.parquet" for rank in range(engine.size)]
     write_table(rows, parts[engine.rank], STEPS)
     run.heartbeat.move("exchange")
@@ -64,7 +63,7 @@ def macs_forward(run: Run) -> int | None:
 def finite_result(run: Run) -> bool:
     """Whether parameters and held-out metrics are; the last update of a run has no later loss that would show it."""
     evaluated = all(evaluation.nll is not None for evaluation in run.evaluations)
-    return evaluated and all(bool(torch.isfinite(parameter).all()) for parameter in run.model.parameters())
+    return evaluated and all(bool(torch.isfinite(parameter).all()) for parameter in run.trainer.model.parameters())
 
 
 def last_epoch_accuracy(steps: pd.DataFrame, epochs_completed: int) -> float | None:
@@ -90,7 +89,8 @@ def summarise(
     neighbours: Neighbours,
 ) -> Summary:
     """The summary of a run from the rows of all its ranks; the starts are in seconds since 1970."""
-    settings, model, schedule = run.settings, run.model, run.schedule
+    settings, trainer = run.settings, run.trainer
+    model, schedule = trainer.model, trainer.schedule
     steps = metrics.per_step(rows)
     paper, paper_std = metrics.throughput_paper(rows)
     sigma = sigma_median(model)
@@ -114,8 +114,8 @@ def summarise(
         labels=settings.labels,
         engine=rows["engine"].iloc[0],
         implementation=run.recorder.facts.implementation,
-        resolved_implementation=what_runs(run.choice.settings, model),
-        implementation_seconds=run.choice.seconds,
+        resolved_implementation=trainer.implementation,
+        implementation_seconds=run.tried,
         ranks=len(provenance.ranks),
         attempts=attempts,
         verdict=Verdict(status=status, reasons=reasons),
@@ -140,8 +140,8 @@ def summarise(
         seconds_steady=float(steps["seconds"].sum() - warmup),
         parameters_total=total,
         parameters_trainable=trainable,
-        gradient_messages_per_step=run.exchange.messages_per_step,
-        gradient_bytes_per_step=run.exchange.bytes_per_step,
+        gradient_messages_per_step=trainer.exchange.messages_per_step,
+        gradient_bytes_per_step=trainer.exchange.bytes_per_step,
         macs_forward_per_image=macs_forward(run),
         peak_memory_bytes=peak_memory,
         energy_joules=energy.joules if attempts == 1 else None,  # nobody has kept what earlier attempts took
@@ -165,7 +165,7 @@ def finish(
     run: Run, process_start: float, training_start: float, energy: RunEnergy, neighbours: Neighbours
 ) -> Summary | None:
     """Write all records and publish them; returns the summary on rank 0. Every rank must call it."""
-    settings, engine, folder, heartbeat = run.settings, run.engine, run.folder, run.heartbeat
+    settings, engine, folder, heartbeat = run.settings, run.trainer.engine, run.folder, run.heartbeat
     heartbeat.move("end")
     rows = merge_rows(run)
     heartbeat.move("exchange")
@@ -190,9 +190,9 @@ def finish(
 def write_posterior(run: Run) -> None:
     """Stage the trained posterior as `posterior/step-N`."""
     save_posterior(
-        run.model,
+        run.trainer.model,
         run.folder.staging / POSTERIOR / f"step-{run.steps}",
-        example_input=example_input(run.model, run.dataset),
+        example_input=example_input(run.trainer.model, run.dataset),
         step=run.steps,
         extra={"settings": run.settings.science()},
     )

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.layers import bayesian_layers
 from bnn.settings import TrainSettings
 
 Forward = Callable[[Tensor], Tensor]
@@ -50,9 +49,3 @@ def autocast(forward: Forward, settings: TrainSettings) -> Forward:
         return logits.to(images.dtype)
 
     return cast
-
-
-def use_default_noise(model: nn.Module) -> None:
-    """Let Bayesian layers draw from torch's default generator: a compiled graph cannot hold generators of their own."""
-    for layer in bayesian_layers(model):
-        layer.generator = None

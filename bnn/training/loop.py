@@ -8,28 +8,17 @@ from pathlib import Path
 from bnn.energy import EnergyMeter, node_meter, total_energy
 from bnn.engine import Engine
 from bnn.heartbeat import Heartbeat
-from bnn.mpi_trace import mark
-from bnn.neighbours import NeighbourMeter, gather_neighbours
+from bnn.metrics import STEADY, WARMUP
+from bnn.neighbours import gather_neighbours
 from bnn.records import Summary
 from bnn.settings import TrainSettings
-from bnn.training.batches import batches
 from bnn.training.checkpoint import checkpoint_due, save_checkpoint
 from bnn.training.clock import StepClock
-from bnn.training.evaluation import evaluate
+from bnn.training.evaluation import average_statistics, evaluate
 from bnn.training.finish import finish
+from bnn.training.phases import Phases
 from bnn.training.run import Run
 from bnn.training.start import start_run
-from bnn.training.step import take_step
-
-
-def average_statistics(run: Run, done: int) -> None:
-    """Give every rank the same running statistics of BatchNorm: their mean over ranks, or rank 0's (as the paper)."""
-    run.heartbeat.move("exchange")
-    buffers = [buffer for _, buffer in run.model.named_buffers()]
-    if run.settings.batchnorm_statistics == "average":
-        run.engine.average_(buffers, f"statistics.{done}")
-    else:
-        run.engine.broadcast_(buffers, f"statistics.{done}")
 
 
 def train(
@@ -37,14 +26,14 @@ def train(
 ) -> Summary | None:
     """Train and leave the records in `out`; returns the summary on rank 0 and None elsewhere.
 
-    Resumes from the latest checkpoint of the same settings, if there is one. A non-finite loss ends the run at its
-    step on all ranks; the summary's verdict is then INVALID. Raises UserError for what a user can mend.
+    The run goes on from the latest checkpoint of the same settings, if there is one. A non-finite loss ends the run at
+    its step on all ranks; the summary's verdict is then INVALID. `process_start` is in seconds since 1970. Raises
+    UserError for what a user can mend.
     """
-    neighbours = NeighbourMeter("startup")
+    phases = Phases()
     run = start_run(settings, out, engine, heartbeat)
-    recorder, schedule, heartbeat = run.recorder, run.schedule, run.heartbeat
+    trainer, recorder, heartbeat = run.trainer, run.recorder, run.heartbeat
     meter = node_meter(engine, settings.device)
-    source = batches(run.dataset.train, settings, schedule, engine.rank, run.first_step, run.steps)
     clock = StepClock(settings.device, heartbeat)
     heartbeat.begin(run.folder.attempt, run.first_step, run.steps, settings.batch_size)
     meter.start()
@@ -55,17 +44,17 @@ def train(
             clock.stop()
             recorder.flush()  # a GPU may still have steps of the warm-up in its queue
             meter.resume()
-        phase = "warmup" if step - run.first_step < settings.warmup_steps else "steady"
-        mark(phase)
-        neighbours.enter(phase)
+        phase = WARMUP if step - run.first_step < settings.warmup_steps else STEADY
+        if phases.now != phase:
+            phases.enter(phase)
         clock.start()
-        images, labels = next(source)
+        images, labels = trainer.batch(run.dataset.train, step)
         clock.lap()
-        beta, metrics = take_step(run, step, images, labels, clock)
-        recorder.add(step, schedule.epoch(step), beta, clock.timing, metrics)
+        beta, metrics = trainer.step(step, images, labels, clock)
+        recorder.add(step, trainer.schedule.epoch(step), beta, clock.timing, metrics)
         heartbeat.advance(step + 1)
-        if schedule.ends_epoch(step) and step + 1 < run.steps:
-            end_epoch(run, step + 1, meter, clock, neighbours)
+        if trainer.schedule.ends_epoch(step) and step + 1 < run.steps:
+            end_epoch(run, step + 1, meter, clock, phases)
         if recorder.failed_step is not None:
             break
 
@@ -73,27 +62,25 @@ def train(
     recorder.flush()
     meter.pause()
     if recorder.failed_step is None:
-        mark("evaluation")
-        neighbours.enter("evaluation")
+        phases.enter("evaluation")
         average_statistics(run, run.steps)
         if settings.evaluate != "none":
             run.evaluations.append(evaluate(run, run.steps))
     meter.stop()
-    mark("end")
-    neighbours.stop()
+    phases.stop()
     heartbeat.move("exchange")
     energy = total_energy(engine, meter)
-    return finish(run, process_start, training_start, energy, gather_neighbours(engine, neighbours))
+    return finish(run, process_start, training_start, energy, gather_neighbours(engine, phases.neighbours))
 
 
-def end_epoch(run: Run, done: int, meter: EnergyMeter, clock: StepClock, neighbours: NeighbourMeter) -> None:
+def end_epoch(run: Run, done: int, meter: EnergyMeter, clock: StepClock, phases: Phases) -> None:
     """Between two epochs, after `done` steps: held-out metrics and a checkpoint, where they are due.
 
     The last step ends before that, so that neither is in any step.
     """
     settings = run.settings
     evaluating = settings.evaluate == "epoch"
-    saving = checkpoint_due(run.schedule, done, settings.checkpoint_epochs)
+    saving = checkpoint_due(run.trainer.schedule, done, settings.checkpoint_epochs)
     if not (evaluating or saving):
         return
     clock.stop()
@@ -102,13 +89,11 @@ def end_epoch(run: Run, done: int, meter: EnergyMeter, clock: StepClock, neighbo
         return
     with meter.paused():
         if evaluating:
-            mark("evaluation")
-            neighbours.enter("evaluation")
+            phases.enter("evaluation")
             average_statistics(run, done)
             run.evaluations.append(evaluate(run, done))
         if saving:
-            if run.engine.rank == 0:
+            if run.trainer.engine.rank == 0:
                 run.folder.keep_evaluations(run.evaluations)
-            mark("checkpoint")
-            neighbours.enter("checkpoint")
+            phases.enter("checkpoint")
             save_checkpoint(run, done)

@@ -15,8 +15,8 @@ from bnn.data.pipeline import Schedule
 from bnn.layers import NoiseKey, kl_divergence, set_noise
 from bnn.records import SUMMARY, Summary
 from bnn.settings import TrainSettings
-from bnn.training.batches import to_tensors
-from bnn.training.start import make_model, make_optimizer
+from bnn.training.build import make_model, make_optimizer
+from bnn.training.trainer import form_of
 from tests.support.ranks import SMALL, need_horovod, run_train
 
 RANKS, STEPS = 2, 6
@@ -41,7 +41,7 @@ def oracle(settings: TrainSettings) -> dict[str, np.ndarray]:
     optimizer = make_optimizer(settings, models[0], RANKS)
     for step in range(STEPS):
         for rank, model in enumerate(models):
-            images, labels = to_tensors(dataset.train, schedule.indices(step, rank), settings)
+            images, labels = form_of(settings).tensors(dataset.train, schedule.indices(step, rank))
             set_noise(model, NoiseKey(settings.seed, step, rank))
             nll = functional.cross_entropy(model(images), labels)
             (nll + settings.beta * kl_divergence(model) / schedule.n).backward()

@@ -28,7 +28,7 @@ from bnn.layers.flipout_fast import kernels_used
 from bnn.models.build import build_model
 from bnn.posterior import load_posterior, save_posterior
 from bnn.settings import TrainSettings
-from bnn.training.implementation import what_runs
+from bnn.training.implementation import implementation_of
 from tests.support.flipout_layers import KEY, WIDE, closed_form, make, network
 from tests.support.kernels import need_kernels, threads
 
@@ -197,7 +197,7 @@ def test_without_kernels_one_warning_and_plain_torch(monkeypatch: pytest.MonkeyP
                 for layer in (fast, slow):
                     set_noise(layer, KEY)
                 assert torch.equal(fast(x), slow(x))
-            assert what_runs(TrainSettings(), fast) == "bnn-flipout-torch"
+            assert implementation_of(TrainSettings(), fast) == "bnn-flipout-torch"
             assert not kernels_used(fast)
         relevant = [warning for warning in said if "plain torch" in str(warning.message)]
         assert [warning.category for warning in relevant] == [RuntimeWarning]
@@ -206,7 +206,7 @@ def test_without_kernels_one_warning_and_plain_torch(monkeypatch: pytest.MonkeyP
         kernels.available.cache_clear()
     monkeypatch.undo()
     monkeypatch.setattr(kernels, "available", lambda: True)
-    assert what_runs(TrainSettings(), fast) == "bnn-flipout"
+    assert implementation_of(TrainSettings(), fast) == "bnn-flipout"
 
 
 DRAWS = 3000

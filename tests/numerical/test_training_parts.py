@@ -6,7 +6,7 @@ from torch import nn
 
 from bnn.device import runs_on
 from bnn.layers.convert import convert
-from bnn.training.step import spread_failure
+from bnn.training.trainer import spread_failure
 
 
 def test_a_finite_loss_passes_unchanged_and_another_spoils_every_gradient():

@@ -15,14 +15,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bnn.engine import SingleEngine
 from bnn.exchange import GradientExchange
-from bnn.layers import NoiseKey, bayesian_layers, kl_divergence
+from bnn.layers import NoiseKey, bayesian_layers, kl_divergence, set_noise
+from bnn.layers.noise import layer_seed
 from bnn.settings import TrainSettings
-from bnn.training.batches import to_tensors
+from bnn.training.build import make_model, make_optimizer
 from bnn.training.clock import StepClock
 from bnn.training.forward import make_forward
-from bnn.training.run import Run
-from bnn.training.start import make_model, start_run
-from bnn.training.step import key_noise, take_step
+from bnn.training.start import start_run
+from bnn.training.trainer import Trainer, form_of, key_noise
+from bnn.training.trial import timed_step
 from tests.numerical.test_exchange import HalvingEngine
 
 # What a GPU answers only when it has caught up: a value or a size that the host must know.
@@ -56,10 +57,9 @@ SMALL = {
 }  # fmt: skip
 
 
-def prepared(folder: Path, **settings: Any) -> tuple[Run, Tensor, Tensor]:
+def prepared(folder: Path, **settings: Any) -> tuple[Trainer, Tensor, Tensor]:
     run = start_run(TrainSettings.model_validate({**SMALL, **settings}), folder, SingleEngine())
-    images, labels = to_tensors(run.dataset.train, run.schedule.indices(0, 0), run.settings)
-    return run, images, labels
+    return run.trainer, *run.trainer.batch(run.dataset.train, 0)
 
 
 def clock() -> StepClock:
@@ -83,16 +83,16 @@ def clock() -> StepClock:
 )
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_step_never_waits_for_the_device(tmp_path: Path, settings: dict[str, Any], ranks: int) -> None:
-    run, images, labels = prepared(tmp_path, **settings)
+    trainer, images, labels = prepared(tmp_path, **settings)
     if ranks == 2:
-        exchange = GradientExchange(HalvingEngine(compare=False), run.model.named_parameters(), 0.1)
-        run = replace(run, exchange=exchange)
-    before = [parameter.detach().clone() for parameter in run.model.parameters()]
+        exchange = GradientExchange(HalvingEngine(compare=False), trainer.model.named_parameters(), 0.1)
+        trainer = replace(trainer, exchange=exchange)
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     with NoWaiting():
         for step in range(2):
-            _, metrics = take_step(run, step, images, labels, clock())
+            _, metrics = trainer.step(step, images, labels, clock())
     assert metrics.tolist()[-1] == 1
-    assert not all(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -108,45 +108,47 @@ def test_the_look_out_sees_what_waits(waiting: Callable[[Tensor], Any]) -> None:
 @pytest.mark.parametrize("settings", [{}, {"estimator": "local-reparameterization"}, {"kind": "cnn"}])
 def test_a_step_makes_no_tensor_elsewhere(tmp_path: Path, settings: dict[str, Any]) -> None:
     """On the meta device values do not exist, and a tensor on another device cannot take part."""
-    run, images, labels = prepared(tmp_path, mixed_precision="bfloat16", **settings)
-    model = run.model.to("meta")
+    trainer, images, labels = prepared(tmp_path, mixed_precision="bfloat16", **settings)
+    model = trainer.model.to("meta")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, foreach=True, capturable=False)
-    settings = run.settings.model_copy(update={"compile": True})  # hence no generators, which the meta device has not
-    run = replace(run, settings=settings, forward=model, optimizer=optimizer)
+    # compiled, hence no generators, which the meta device has not
+    settings = trainer.settings.model_copy(update={"compile": True})
+    trainer = replace(trainer, settings=settings, forward=model, optimizer=optimizer)
     for step in range(2):
-        _, metrics = take_step(run, step, images.to("meta"), labels.to("meta"), clock())
+        _, metrics = trainer.step(step, images.to("meta"), labels.to("meta"), clock())
     assert metrics.device.type == "meta"
     assert all(parameter.device.type == "meta" for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("kind", ["bnn", "cnn"])
 def test_mixed_precision_leaves_parameters_gradients_loss_and_kl_in_full(tmp_path: Path, kind: str) -> None:
-    run, images, _ = prepared(tmp_path, kind=kind, mixed_precision="bfloat16", rho_init=-4.0)
+    trainer, images, _ = prepared(tmp_path, kind=kind, mixed_precision="bfloat16", rho_init=-4.0)
     seen = []
-    conv = next(m for m in run.model.modules() if isinstance(m, nn.Conv2d) or m in set(bayesian_layers(run.model)))
+    bayesian = set(bayesian_layers(trainer.model))
+    conv = next(m for m in trainer.model.modules() if isinstance(m, nn.Conv2d) or m in bayesian)
     conv.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     key = NoiseKey(1, 2)
-    key_noise(run.settings, run.model, key)
-    low = run.forward(images)
-    key_noise(run.settings, run.model, key)
-    full = run.model(images)
+    key_noise(trainer.model, key)
+    low = trainer.forward(images)
+    key_noise(trainer.model, key)
+    full = trainer.model(images)
     assert seen == [torch.bfloat16, torch.float32]
     assert low.dtype == torch.float32
     assert not torch.equal(low, full)
     torch.testing.assert_close(low, full, rtol=0.05, atol=0.15)
-    assert kl_divergence(run.model).dtype == torch.float32
+    assert kl_divergence(trainer.model).dtype == torch.float32
     low.sum().backward()
-    assert {parameter.grad.dtype for parameter in run.model.parameters()} == {torch.float32}
+    assert {parameter.grad.dtype for parameter in trainer.model.parameters()} == {torch.float32}
 
 
 def test_a_compiled_conventional_model_computes_the_same(tmp_path: Path) -> None:
     settings = TrainSettings.model_validate({**SMALL, "model": "conv", "kind": "cnn", "baseline": "cnn-compiled"})
-    run, images, labels = prepared(tmp_path, **settings.model_dump())
+    trainer, images, labels = prepared(tmp_path, **settings.model_dump())
     gradients = []
-    for forward in (run.forward, run.model):
+    for forward in (trainer.forward, trainer.model):
         functional.cross_entropy(forward(images), labels).backward()
-        gradients.append([parameter.grad for parameter in run.model.parameters()])
-        run.model.zero_grad(set_to_none=True)
+        gradients.append([parameter.grad for parameter in trainer.model.parameters()])
+        trainer.model.zero_grad(set_to_none=True)
     for compiled, plain in zip(*gradients, strict=True):
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-6)
 
@@ -166,7 +168,7 @@ def test_a_compiled_bayesian_model_is_one_graph_with_noise_by_step_and_rank(esti
     forward, images = make_forward(settings, model), torch.rand(4, 1, 6, 6)
 
     def output(key: NoiseKey) -> Tensor:
-        key_noise(settings, model, key)
+        key_noise(model, key, settings.compiled)
         return forward(images)
 
     first = output(NoiseKey(1, 5, 0))
@@ -180,11 +182,44 @@ def test_a_compiled_bayesian_model_is_one_graph_with_noise_by_step_and_rank(esti
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     # evaluation gives the layers generators of their own; the next compiled step does without them again
     with torch.no_grad():
-        key_noise(settings.model_copy(update={"compile": False}), model, NoiseKey(1, 5, 0))
+        key_noise(model, NoiseKey(1, 5, 0))
         model(images)
     assert torch.equal(first, output(NoiseKey(1, 5, 0)))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     draws = torch.stack([output(NoiseKey(1, step)).detach() for step in range(500)])
-    key_noise(settings.model_copy(update={"compile": False}), model, NoiseKey(1, 5, 0))
+    key_noise(model, NoiseKey(1, 5, 0))
     plain = torch.stack([model(images).detach() for _ in range(500)])
     torch.testing.assert_close(draws.std(0).mean(), plain.std(0).mean(), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"estimator": "reparameterization"}, {"kind": "cnn"}], ids=["", "rep", "cnn"])
+def test_steps_are_bit_for_bit_those_that_their_definition_makes(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """The loop by hand, without a trainer: the same noise, the same operations in the same order."""
+    settings = {**SMALL, "learning_rate": 1e-2, "rho_init": -3.0, "beta": 0.5, **settings}
+    run = start_run(TrainSettings.model_validate(settings), tmp_path, SingleEngine())
+    asked, data, schedule = run.settings, run.dataset, run.trainer.schedule
+    model = make_model(asked, data)
+    optimizer = make_optimizer(asked, model, 1)
+    for step in range(4):
+        _, metrics = run.trainer.step(step, *run.trainer.batch(data.train, step), clock())
+        images, labels = form_of(asked).tensors(data.train, schedule.indices(step, 0))
+        torch.manual_seed(layer_seed(NoiseKey(asked.seed, step, 0), -1))
+        set_noise(model, NoiseKey(asked.seed, step, 0))
+        nll, kl = functional.cross_entropy(model(images), labels), kl_divergence(model)
+        loss = nll + 0.5 * kl / 32
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert metrics[:3].tolist() == [nll.item(), kl.item(), loss.item()]
+    for ours, byhand in zip(run.trainer.model.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, byhand)
+
+
+def test_a_step_that_is_timed_alone_is_the_runs_own(tmp_path: Path) -> None:
+    trainer, images, labels = prepared(tmp_path / "a", estimator="flipout")
+    twin, _, _ = prepared(tmp_path / "b", estimator="flipout")
+    for step in range(3):
+        _, metrics = trainer.step(step, images, labels, clock())
+        seconds, loss = timed_step(twin, step, images, labels, StepClock("cpu"))
+        assert loss == metrics[2].item()
+        assert 0 < seconds["seconds_optimizer"] < seconds["seconds"]

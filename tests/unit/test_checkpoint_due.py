@@ -19,6 +19,7 @@ from bnn.training import loop, start
 from bnn.training.checkpoint import checkpoint_due, spoilt
 from bnn.training.recorder import GPU_LAG, Recorder
 from bnn.training.run import Run
+from bnn.training.trainer import Trainer
 
 SETTINGS = {
     "dataset": "synthetic", "dataset_options": {"shape": [1, 4, 4], "size": 32, "classes": 3, "test_size": 8},
@@ -71,14 +72,14 @@ def run_until_spoilt(
 ) -> tuple[list[str], int | None]:
     """Train with `tensor` NaN after so many steps: the checkpoints when the run ends, and the step that failed."""
     found: list[str] = []
-    take_step = loop.take_step
+    take_step = Trainer.step
 
-    def spoiling(run: Run, step: int, *arguments: Any) -> Any:
-        result = take_step(run, step, *arguments)
+    def spoiling(trainer: Trainer, step: int, *arguments: Any) -> Any:
+        result = take_step(trainer, step, *arguments)
         if step + 1 == spoil_after:
             with torch.no_grad():
-                parameter = next(run.model.parameters())
-                target = parameter if tensor == "parameter" else run.optimizer.state[parameter]["exp_avg"]
+                parameter = next(trainer.model.parameters())
+                target = parameter if tensor == "parameter" else trainer.optimizer.state[parameter]["exp_avg"]
                 target.view(-1)[0] = float("nan")
         return result
 
@@ -88,7 +89,7 @@ def run_until_spoilt(
         return None
 
     failed: list[int | None] = []
-    monkeypatch.setattr(loop, "take_step", spoiling)
+    monkeypatch.setattr(Trainer, "step", spoiling)
     monkeypatch.setattr(loop, "finish", finish)
     monkeypatch.setattr(start, "Recorder", LateRecorder)
     loop.train(TrainSettings.model_validate(SETTINGS), tmp_path / "out", SingleEngine(), 0.0)

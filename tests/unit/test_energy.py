@@ -16,7 +16,7 @@ from bnn.energy.nvml import describe, nvml
 from bnn.engine import SingleEngine
 from bnn.records import STEPS, STEPS_FILE, SUMMARY, Summary, read_table
 from bnn.settings import TrainSettings
-from bnn.training import train
+from bnn.training.loop import train
 from tests.support.ranks import SMALL, run_until
 
 NOWHERE = Path("/nonexistent")

@@ -9,7 +9,8 @@ from torch import nn
 from bnn.engine import SingleEngine
 from bnn.errors import UserError
 from bnn.settings import TrainSettings
-from bnn.training.implementation import choose, what_runs, with_kernels
+from bnn.training.choice import choose
+from bnn.training.implementation import implementation_of, with_kernels
 
 BEST = TrainSettings(kind="cnn", baseline="cnn-best")
 
@@ -82,11 +83,11 @@ def test_rows_name_flipout_by_whether_its_kernels_run(kernels):
     flipout, reference = TrainSettings(), TrainSettings(estimator="flipout-reference")
     for used, name in ((True, "bnn-flipout"), (False, "bnn-flipout-torch")):
         kernels("bnn.layers.flipout_fast", kernels_used=lambda model, used=used: used)
-        assert what_runs(flipout, nn.Identity()) == name
-        assert what_runs(reference, nn.Identity()) == "bnn-flipout-reference"
-        assert what_runs(BEST, nn.Identity()) == "cnn-best"
+        assert implementation_of(flipout, nn.Identity()) == name
+        assert implementation_of(reference, nn.Identity()) == "bnn-flipout-reference"
+        assert implementation_of(BEST, nn.Identity()) == "cnn-best"
     kernels("bnn.layers.flipout_fast")
-    assert what_runs(flipout, nn.Identity()) == "bnn-flipout-torch"
+    assert implementation_of(flipout, nn.Identity()) == "bnn-flipout-torch"
 
 
 def test_a_baseline_without_its_kernels_is_a_users_error(kernels):

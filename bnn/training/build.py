@@ -1,0 +1,71 @@
+"""Makes a trainer: the model, its optimizer and the exchange of its gradients, as the settings describe them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from bnn.data import Dataset
+from bnn.data.pipeline import Schedule
+from bnn.engine import Engine
+from bnn.exchange import GradientExchange
+from bnn.layers import PosteriorInit
+from bnn.models.build import build_model
+from bnn.optim import FusedAdam, FusedRMSprop
+from bnn.settings import TrainSettings
+from bnn.training.forward import make_forward
+from bnn.training.implementation import with_kernels
+from bnn.training.trainer import DTYPES, Trainer
+
+
+def make_trainer(settings: TrainSettings, dataset: Dataset, engine: Engine, schedule: Schedule) -> Trainer:
+    """A trainer whose parameters are the same on every rank that calls this with the same settings.
+
+    `settings` name one baseline, not cnn-best. Raises UserError as `make_model`.
+    """
+    model = make_model(settings, dataset)
+    return Trainer(
+        settings=settings,
+        engine=engine,
+        schedule=schedule,
+        model=model,
+        forward=make_forward(settings, model),
+        optimizer=make_optimizer(settings, model, engine.size),
+        exchange=GradientExchange(engine, model.named_parameters(), settings.gradient_block_mb),
+    )
+
+
+def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
+    """The model in the run's precision, device and memory format; seeded, so that it is the same in every attempt.
+
+    Raises UserError for a baseline that wants kernels where there are none.
+    """
+    torch.manual_seed(settings.seed)
+    init = PosteriorInit(settings.prior_scale, settings.mu_init_std, settings.rho_init, settings.rho_init_std)
+    without_kernels = settings.estimator == "flipout" and not settings.kernels_fit  # library kernels: the reference's
+    model = build_model(
+        settings.model,
+        settings.kind,
+        input_shape=dataset.input_shape,
+        classes=dataset.classes,
+        width=settings.width,
+        estimator="flipout-reference" if without_kernels else settings.estimator,
+        init=init,
+    )
+    if settings.batchnorm_momentum is not None:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = settings.batchnorm_momentum
+    model = model.to(device=settings.device, dtype=DTYPES[settings.precision])
+    if settings.tuned:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    return with_kernels(model) if settings.kind == "cnn" and settings.baseline == "cnn-kernels" else model
+
+
+def make_optimizer(settings: TrainSettings, model: nn.Module, ranks: int) -> torch.optim.Optimizer:
+    """Adam or RMSProp (decay 0.9, as TensorFlow's) with the learning rate of this many ranks."""
+    rate = settings.learning_rate * (ranks if settings.lr_scaling == "ranks" else 1)
+    if settings.optimizer == "rmsprop":
+        rmsprop = FusedRMSprop if settings.tuned else torch.optim.RMSprop
+        return rmsprop(model.parameters(), lr=rate, alpha=0.9)
+    return FusedAdam(model.parameters(), rate) if settings.tuned else torch.optim.Adam(model.parameters(), lr=rate)

@@ -1,0 +1,151 @@
+"""One step of training, and what takes part in it. A trainer knows no folder, no records and no signs of life.
+
+On a GPU a step only queues work: nothing in it makes the host wait for the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bnn.data.base import Split
+from bnn.data.pipeline import Schedule
+from bnn.engine import Engine
+from bnn.exchange import GradientExchange
+from bnn.layers import NoiseKey, bayesian_layers, kl_divergence, set_noise
+from bnn.layers.noise import layer_seed
+from bnn.settings import TrainSettings
+from bnn.training.clock import StepClock
+from bnn.training.forward import Forward
+from bnn.training.implementation import implementation_of
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+OTHER_NOISE = -1  # in place of a layer's index: what draws from torch's default generator, as dropout does
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What trains a model on one rank: its step, and nothing of what is kept of it.
+
+    `settings` are those that run: where cnn-best was asked for, they have the baseline that was chosen. `forward` maps
+    images to logits as training computes them (bnn.training.forward); `exchange` averages the gradients of `model`.
+    """
+
+    settings: TrainSettings
+    engine: Engine
+    schedule: Schedule
+    model: nn.Module
+    forward: Forward
+    optimizer: torch.optim.Optimizer
+    exchange: GradientExchange
+
+    @cached_property
+    def implementation(self) -> str:
+        """The name of what runs."""
+        return implementation_of(self.settings, self.model)
+
+    @cached_property
+    def form(self) -> Form:
+        """How images lie in memory."""
+        return form_of(self.settings)
+
+    @cached_property
+    def compiled(self) -> bool:
+        """Whether the forward pass goes through torch.compile."""
+        return self.settings.compiled
+
+    def batch(self, split: Split, step: int) -> tuple[Tensor, Tensor]:
+        """This rank's images and labels of `step`, as `Form.tensors` makes them."""
+        return self.form.tensors(split, self.schedule.indices(step, self.engine.rank))
+
+    def step(self, step: int, images: Tensor, labels: Tensor, clock: StepClock) -> tuple[float, Tensor]:
+        """Forward and backward pass, exchange and update on images (N, C, H, W) and labels (N,).
+
+        The clock gets a lap after each. Returns beta and the tensor [nll, kl, loss, accuracy, finite on all ranks] on
+        the images' device; nll and loss in nats.
+        """
+        settings, model, schedule = self.settings, self.model, self.schedule
+        key_noise(model, NoiseKey(settings.seed, step, self.engine.rank), self.compiled)
+        logits = self.forward(images)
+        nll = functional.cross_entropy(logits, labels)
+        kl = kl_divergence(model)
+        beta = beta_at(step, schedule, settings)
+        loss = nll + beta * kl / schedule.n
+        clock.lap()
+        spread_failure(loss).backward()
+        clock.lap()
+        self.exchange.wait()
+        clock.lap()
+        finite = finite_everywhere(model, loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        clock.lap()
+        accuracy = (logits.detach().argmax(1) == labels).to(loss.dtype).mean()
+        return beta, torch.stack([nll.detach(), kl.detach(), loss.detach(), accuracy, finite])
+
+
+@dataclass(frozen=True)
+class Form:
+    """The device ('cpu' or 'cuda'), floating point type and memory format of a run's images."""
+
+    device: str
+    dtype: torch.dtype
+    layout: torch.memory_format
+
+    def tensors(self, split: Split, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Images (N, C, H, W) scaled to [0, 1] and labels (N,): those of `split` that `indices` (N,) name."""
+        images = to_device(np.ascontiguousarray(split.images[indices]), self.device)
+        scaled = images.to(self.dtype).div_(255).contiguous(memory_format=self.layout)
+        return scaled, to_device(split.labels[indices], self.device)
+
+
+def form_of(settings: TrainSettings) -> Form:
+    """The form of images in which a run with these settings computes."""
+    layout = torch.channels_last if settings.tuned else torch.contiguous_format
+    return Form(settings.device, DTYPES[settings.precision], layout)
+
+
+def to_device(array: np.ndarray, device: str) -> Tensor:
+    """A copy on the device. For a GPU it leaves from pinned memory: from any other the host would wait for it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor
+
+
+def beta_at(step: int, schedule: Schedule, settings: TrainSettings) -> float:
+    """Weight of the KL term: constant, or rising linearly from 0 over `beta_anneal_epochs` (the paper, section 2.1)."""
+    ramp = settings.beta_anneal_epochs * schedule.epoch_samples / schedule.step_samples
+    return settings.beta * min(1.0, step / ramp) if ramp else settings.beta
+
+
+def spread_failure(loss: Tensor) -> Tensor:
+    """The loss itself while it is finite; else one whose gradients are all NaN.
+
+    Averaging then carries the failure to every rank within this step, without a message of its own.
+    """
+    return loss * (1 + 0 * loss.detach())
+
+
+def finite_everywhere(model: nn.Module, like: Tensor) -> Tensor:
+    """1 while the loss was finite on all ranks, else 0, read off an averaged gradient: the same on every rank."""
+    last = [p.grad for p in model.parameters() if p.grad is not None][-1]
+    return torch.isfinite(last).all().to(like.dtype)
+
+
+def key_noise(model: nn.Module, key: NoiseKey, compiled: bool = False) -> None:
+    """Make the next forward pass draw the noise named by `key`.
+
+    A compiled Bayesian model draws all of it from torch's default generator, because a compiled graph cannot hold
+    generators of its layers' own. Its numbers are other ones than those of a model that is not compiled, but the same
+    in every run and resumption.
+    """
+    torch.manual_seed(layer_seed(key, OTHER_NOISE))
+    if not compiled:
+        set_noise(model, key)
+        return
+    for layer in bayesian_layers(model):
+        layer.generator = None
