@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from bnn.layers.base import BayesianLayer, PosteriorInit
+from bnn.layers.geometry import Pair
 
-Size2 = int | tuple[int, int]
+Size2 = int | Pair
 
 
 class BayesianConv2d(BayesianLayer):
@@ -88,11 +89,11 @@ class BayesianLinear(BayesianLayer):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
 
-def pair(value: Size2) -> tuple[int, int]:
+def pair(value: Size2) -> Pair:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def pixels(padding: Size2 | str, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Size2:
+def pixels(padding: Size2 | str, kernel: Pair, stride: Pair, dilation: Pair) -> Pair:
     """Padding in pixels per side. Raises ValueError for a 'same' that would pad one side more than the other."""
     if not isinstance(padding, str):
         return pair(padding)
