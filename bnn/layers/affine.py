@@ -15,8 +15,9 @@ Size2 = int | Pair
 class BayesianConv2d(BayesianLayer):
     """2-d convolution. Input (N, C_in, H, W), output (N, C_out, H', W'); arguments as in `torch.nn.Conv2d`.
 
-    Zeros are padded; `padding` is a number of pixels, or 'valid' or 'same' where that is the same on both sides.
-    Raises ValueError for sizes that do not fit.
+    The kernel is (C_out, C_in / groups, kh, kw), the bias (C_out,). Zeros are padded; `padding` is a number of pixels,
+    or 'valid' or 'same' where that is the same on both sides. How weights are sampled is left to subclasses.
+    Raises ValueError for sizes that do not fit, and in the forward pass for an input that is not four-dimensional.
     """
 
     channel_dim = 1
@@ -60,7 +61,11 @@ class BayesianConv2d(BayesianLayer):
 
 
 class BayesianLinear(BayesianLayer):
-    """Dense layer. Input (N, *, in_features), output (N, *, out_features)."""
+    """Dense layer. Input (N, *, in_features), output (N, *, out_features); arguments as in `torch.nn.Linear`.
+
+    The kernel is (out_features, in_features), the bias (out_features,). How weights are sampled is left to subclasses.
+    Raises ValueError in the forward pass for an input of one dimension.
+    """
 
     channel_dim = -1
 

@@ -6,7 +6,7 @@ computed once and added to the gradients of both mu and delta. Noise comes from 
 is drawn together with the KL; the gradients of mu and rho leave the backward pass complete, KL included.
 
 Whatever the kernels do not cover (a GPU, double precision, groups, dense layers on more than two dimensions) is
-computed by the reference layers these derive from.
+computed by the reference layers from which these are derived.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Perturbation(torch.autograd.Function):
 
 
 class FastFlipoutConv2d(FastFlipout, FlipoutConv2d):
-    """Convolution by Flipout, by the kernels."""
+    """Convolution by Flipout (Wen et al. 2018, eq. 3), by the kernels. Shapes and errors as of `BayesianConv2d`."""
 
     def covers(self, x: Tensor) -> bool:
         return self.groups == 1 and super().covers(x)
@@ -172,7 +172,11 @@ class FastFlipoutConv2d(FastFlipout, FlipoutConv2d):
 
 
 class FastFlipoutLinear(FastFlipout, FlipoutLinear):
-    """Dense layer by Flipout: two matrix products (an example has too few outputs to pay for weights of its own)."""
+    """Dense layer by Flipout (Wen et al. 2018, eq. 4), its noise and KL by the kernels.
+
+    Shapes and errors as of `BayesianLinear`. There are two matrix products: an example has too few outputs to pay for
+    weights of its own.
+    """
 
     def covers(self, x: Tensor) -> bool:
         return x.dim() == 2 and super().covers(x)
@@ -190,6 +194,6 @@ class FastFlipoutLinear(FastFlipout, FlipoutLinear):
 
 
 def kernels_used(model: nn.Module) -> bool:
-    """Whether the kernels compute the Flipout layers of `model` (groups apart, which stay plain torch)."""
+    """Whether the kernels compute the Flipout layers of `model`. Convolutions with groups, if any, stay plain torch."""
     fast = [layer for layer in bayesian_layers(model) if isinstance(layer, FastFlipout)]
     return bool(fast) and all(kernels.fits(layer.mu) for layer in fast)
