@@ -90,6 +90,7 @@ def wanted_stamp(dev: bool, mpicc: str, gpus: cuda.Request | None = None, engine
     common += [*sorted(trace.glob("*.[ch]")), *trace.glob("build.py")]
     kernels = ROOT / "bnn" / "kernels"
     common += [*kernels.glob("src/*.h"), *kernels.glob("src/*.cpp"), *kernels.glob("build.py")]
+    common += (ROOT / "bnn").glob("compiled.py")
     common += ENVS.glob("cuda*.txt") if gpus else []
     wanted = {"runtime": fingerprint([*common, ENVS / "requirements.txt"], facts)}
     if dev:

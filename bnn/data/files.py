@@ -9,12 +9,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bnn.atomic import atomic_folder
 from bnn.errors import UserError
 from bnn.regular import open_regular
 
@@ -140,18 +142,12 @@ def _reason(error: Exception) -> str:
 
 
 def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Make folder `target` whole or not at all: `fill` writes into a folder aside, which is then renamed.
+    """Make folder `target` whole or not at all by `fill`, which is given another folder to write into.
 
-    The caller holds the lock of the parent folder; what a killed process left aside is removed.
+    The caller holds the lock of the parent folder, so that what is left there beside `target` is a killed process's: it
+    is removed.
     """
-    aside = target.with_name(f".partial-{target.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
+    for left in target.parent.glob(f".{escape(target.name)}.partial-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with atomic_folder(target) as aside:
         fill(aside)
-        if target.exists():
-            shutil.rmtree(target)
-        aside.replace(target)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise

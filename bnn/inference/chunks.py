@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bnn.atomic import atomic_file
 from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.inference.heldout import HeldOut
@@ -77,11 +77,9 @@ def compute_chunks(
 
 def write_chunk(folder: Path, chunk: Chunk) -> None:
     path = chunk_file(folder, chunk.first)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as stream:
+        with atomic_file(path) as aside, aside.open("wb") as stream:
             np.savez(stream, probabilities=chunk.probabilities, seconds=chunk.seconds, rank=chunk.rank)
-        os.replace(aside, path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
 

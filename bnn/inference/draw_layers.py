@@ -8,7 +8,6 @@ times a factor of either sign where a BatchNorm has been folded in.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from bnn import kernels
 from bnn.layers.affine import BayesianConv2d, BayesianLinear
 from bnn.layers.base import BayesianLayer
 from bnn.layers.flipout_fast import ohwi
+from bnn.layers.geometry import ConvGeometry
 
 OPS = torch.ops.bnn_kernels
 PADDING = 16  # of the rows of a sparse product (kSparsePadding in the kernels)
@@ -149,31 +149,30 @@ class DrawConv2d(DrawLayer):
         form: str = "dense",
         fold: Fold | None = None,
         *,
-        shape: dict[str, Any],
+        geometry: ConvGeometry,
     ) -> None:
-        super().__init__(mu, scale, bias, form if shape["groups"] == 1 else "dense", fold)
-        self.stride, self.padding, self.dilation = shape["stride"], shape["padding"], shape["dilation"]
-        self.groups = shape["groups"]
+        super().__init__(mu, scale, bias, form if geometry.groups == 1 else "dense", fold)
+        self.geometry = geometry
 
     def forward(self, x: Tensor) -> Tensor:
-        place = (self.stride, self.padding, self.dilation)
         if self.form == "csr":
             return self.unfolded(x)
-        if not self.fast or self.groups != 1:
+        if not self.fast or self.geometry.groups != 1:
             kernel = self.values().view(self.stored_shape()).permute(0, 3, 1, 2)
-            return self.activated(functional.conv2d(x, kernel, self.bias, *place, self.groups))
+            return self.activated(functional.conv2d(x, kernel, self.bias, *self.geometry))
         mu, scale = (
             t if t is None else ohwi(t.view(self.stored_shape()).permute(0, 3, 1, 2)) for t in self.mean_and_scale()
         )
         x = x.contiguous(memory_format=torch.channels_last)
-        y: Tensor = OPS.sampled_conv(x, mu, scale, self.signed_seed, self.bias, *place, self.relu)
+        geometry = self.geometry.ungrouped
+        y: Tensor = OPS.sampled_conv(x, mu, scale, self.signed_seed, self.bias, *geometry, self.relu)
         return y
 
     def unfolded(self, x: Tensor) -> Tensor:
         """The convolution as a sparse product with the unfolded input."""
-        reach = [self.dilation[i] * (self.shape[2 + i] - 1) for i in range(2)]
-        size = [(x.shape[2 + i] + 2 * self.padding[i] - reach[i] - 1) // self.stride[i] + 1 for i in range(2)]
-        columns = functional.unfold(x, self.shape[2:], self.dilation, self.padding, self.stride)
+        stride, padding, dilation = self.geometry.ungrouped
+        size = self.geometry.output_size(x.shape[2:], self.shape[2:])
+        columns = functional.unfold(x, self.shape[2:], dilation, padding, stride)
         taps = self.shape[2] * self.shape[3]  # unfold gives (in, kh, kw), the kernel is stored (kh, kw, in)
         source = columns.view(len(x), self.shape[1], taps, -1).permute(2, 1, 0, 3).reshape(taps * self.shape[1], -1)
         return self.sparse(source).reshape(self.shape[0], len(x), *size).transpose(0, 1)
@@ -214,6 +213,5 @@ def draw_layer(layer: nn.Module, form: str = "dense", fold: Fold | None = None) 
     plain = isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     if isinstance(layer, BayesianConv2d) or (plain and isinstance(layer, nn.Conv2d)):
         kernel = layer.mu if isinstance(layer, BayesianLayer) else layer.weight
-        shape = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
-        return DrawConv2d(kernel, scale, layer.bias, form, fold, shape=shape)
+        return DrawConv2d(kernel, scale, layer.bias, form, fold, geometry=ConvGeometry.of(layer))
     return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 
+from bnn.atomic import atomic_file
 from bnn.errors import UserError
 from bnn.interop.place import conventional
 from bnn.layers import BayesianLayer
@@ -47,14 +47,10 @@ def export_posterior(posterior: Path, out: Path) -> None:
     except Exception as error:  # whatever torch's exporters make of an operation they do not know
         text = str(error).strip().partition("\n")[0]
         raise UserError(f"{posterior}: cannot be exported to {out.suffix}: {text}") from error
-    aside = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with atomic_file(out) as aside:
             aside.write_bytes(content)
-            os.replace(aside, out)
-        finally:
-            aside.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{out}: {error.strerror or 'cannot be written'}") from None
 

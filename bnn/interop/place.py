@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bnn.errors import UserError
 from bnn.interop.names import SourceLayer
 from bnn.layers import BayesianConv2d, BayesianLayer, BayesianLinear
+from bnn.layers.geometry import ConvGeometry
 
 KERAS_EPS = 1e-3  # of BatchNormalization; it is no variable, so the file cannot say otherwise
 
@@ -63,8 +64,8 @@ def conventional(layer: BayesianLayer, bias: bool) -> nn.Conv2d | nn.Linear:
     if isinstance(layer, BayesianLinear):
         return nn.Linear(layer.in_features, layer.out_features, bias, device, dtype)
     if isinstance(layer, BayesianConv2d):
-        sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        return nn.Conv2d(*sizes, layer.groups, bias, device=device, dtype=dtype)
+        sizes = layer.in_channels, layer.out_channels, layer.kernel_size
+        return nn.Conv2d(*sizes, *ConvGeometry.of(layer), bias, device=device, dtype=dtype)
     raise TypeError(f"no conventional layer for {type(layer).__name__}")
 
 

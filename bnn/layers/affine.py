@@ -7,15 +7,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from bnn.layers.base import BayesianLayer, PosteriorInit
+from bnn.layers.geometry import Pair
 
-Size2 = int | tuple[int, int]
+Size2 = int | Pair
 
 
 class BayesianConv2d(BayesianLayer):
     """2-d convolution. Input (N, C_in, H, W), output (N, C_out, H', W'); arguments as in `torch.nn.Conv2d`.
 
-    Zeros are padded; `padding` is a number of pixels, or 'valid' or 'same' where that is the same on both sides.
-    Raises ValueError for sizes that do not fit.
+    The kernel is (C_out, C_in / groups, kh, kw), the bias (C_out,). Zeros are padded; `padding` is a number of pixels,
+    or 'valid' or 'same' where that is the same on both sides. How weights are sampled is left to subclasses.
+    Raises ValueError for sizes that do not fit, and in the forward pass for an input that is not four-dimensional.
     """
 
     channel_dim = 1
@@ -59,7 +61,11 @@ class BayesianConv2d(BayesianLayer):
 
 
 class BayesianLinear(BayesianLayer):
-    """Dense layer. Input (N, *, in_features), output (N, *, out_features)."""
+    """Dense layer. Input (N, *, in_features), output (N, *, out_features); arguments as in `torch.nn.Linear`.
+
+    The kernel is (out_features, in_features), the bias (out_features,). How weights are sampled is left to subclasses.
+    Raises ValueError in the forward pass for an input of one dimension.
+    """
 
     channel_dim = -1
 
@@ -88,11 +94,11 @@ class BayesianLinear(BayesianLayer):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
 
-def pair(value: Size2) -> tuple[int, int]:
+def pair(value: Size2) -> Pair:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def pixels(padding: Size2 | str, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Size2:
+def pixels(padding: Size2 | str, kernel: Pair, stride: Pair, dilation: Pair) -> Pair:
     """Padding in pixels per side. Raises ValueError for a 'same' that would pad one side more than the other."""
     if not isinstance(padding, str):
         return pair(padding)

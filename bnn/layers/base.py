@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bnn.errors import UserError
+
 
 @dataclass(frozen=True)
 class PosteriorInit:
     """Prior N(0, prior_scale^2) and start of the posterior, mu ~ N(0, mu_init_std^2), rho ~ N(rho_init, rho_init_std^2)
 
     The defaults are the paper's (appendix A): sigma = softplus(rho) starts near 1.23e-4. Biases start at zero.
+    Raises UserError for a prior that has no width, a negative spread, and what is not finite.
     """
 
     prior_scale: float = 1.0
@@ -25,13 +28,23 @@ class PosteriorInit:
     rho_init: float = -9.0
     rho_init_std: float = 0.1
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, float | int) or not math.isfinite(value):
+                raise UserError(f"{name} {value!r}: must be a finite number")
+            if (name == "prior_scale" and value <= 0) or (name.endswith("_std") and value < 0):
+                raise UserError(f"{name} {value:g}: must be {'above 0' if name == 'prior_scale' else 'at least 0'}")
+
 
 class BayesianLayer(nn.Module):
     """A layer y = f(x; w) + bias whose kernel w has the posterior N(mu, sigma^2), independent element by element.
 
-    sigma = softplus(rho). The bias, if any, is an ordinary parameter without prior and KL term. A subclass says what f
-    is (`affine`) and how w is sampled (`sample`). Layers sample in training and evaluation alike, as Monte-Carlo
-    inference needs; inside `mean_only(model)` they use w = mu.
+    sigma = softplus(rho): Bayes by Backprop (Blundell et al. 2015, section 3.2). `mu`, `rho` and `sigma` have the
+    kernel's shape. The bias, if any, is an ordinary parameter without prior and KL term. A subclass says what f is
+    (`affine`) and how w is sampled (`sample`). Layers sample in training and evaluation alike, as Monte-Carlo inference
+    needs; inside `mean_only(model)` they use w = mu.
+
+    Raises ValueError for sizes of kernel or input that do not fit, UserError for an impossible `init`.
     """
 
     channel_dim: int  # which dimension of inputs and outputs counts the channels
@@ -69,7 +82,10 @@ class BayesianLayer(nn.Module):
         return functional.softplus(self.rho)
 
     def kl(self) -> Tensor:
-        """KL(posterior || prior) in nats, summed over the kernel: a 0-dim tensor (closed form for two Gaussians)."""
+        """KL(posterior || prior) in nats, summed over the kernel: a 0-dim tensor.
+
+        That is the closed form for two Gaussians (Kingma and Welling 2014, appendix B, for a prior of any width).
+        """
         sigma = self.sigma
         ratio = (sigma.square() + self.mu.square()) / (2 * self.prior_scale**2)
         return (ratio - sigma.log() + (math.log(self.prior_scale) - 0.5)).sum()
@@ -121,7 +137,16 @@ def number_layers(model: nn.Module) -> None:
 
 
 def kl_divergence(model: nn.Module) -> Tensor:
-    """Sum of the layers' KL divergences in nats, a 0-dim tensor; zero for a model without Bayesian layers."""
+    """KL(posterior || prior) of all kernels of `model`, the second term of the paper's loss (eq. 2).
+
+    A 0-dim tensor in nats that can be differentiated, on the model's device and in its precision; zero for a model
+    without Bayesian layers. A loss that is a mean over a batch adds it divided by the number of training examples.
+    After a forward pass of layers by this project's kernels it costs nothing: they compute it with the noise.
+
+    Raises UserError for what is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"kl_divergence: a {type(model).__name__} is no torch module")
     terms = [layer.kl() for layer in bayesian_layers(model)]
     if terms:
         return torch.stack(terms).sum()
@@ -138,7 +163,10 @@ def sigma_median(model: nn.Module) -> float | None:
 
 @contextmanager
 def mean_only(model: nn.Module) -> Iterator[None]:
-    """Within this context the Bayesian layers of `model` use their posterior mean instead of sampling."""
+    """Within this context the Bayesian layers of `model` use their posterior mean: no noise, one network.
+
+    The logits are then those of the mean weights, which is not the mean of the draws' predictions.
+    """
     layers = list(bayesian_layers(model))
     before = [layer.mean_only for layer in layers]
     try:

@@ -23,11 +23,19 @@ def convert(
 
     With mean_from="module" a layer's weight becomes its posterior mean and its bias is kept (so pretrained weights
     are); with "random" both start as in `init`. rho always starts as in `init`, drawn from torch's default generator.
-    A module used in several places stays shared. Layers are numbered in module order.
+    A module used in several places stays shared. Layers are numbered in module order. Inputs and outputs keep their
+    shapes; devices, precisions, modes and frozen parameters stay. `estimator`: flipout (Wen et al. 2018),
+    flipout-reference (the same in plain torch), reparameterization (Kingma and Welling 2014; Blundell et al. 2015) or
+    local-reparameterization (Kingma, Salimans, Welling 2015). `init`: the prior and the posterior's start, by default
+    the paper's (appendix A).
 
     Raises UserError, naming the layer, where a silent conversion would change or lose something: no layer to convert,
-    subclasses (parametrized, lazy, quantized layers), hooks, padding other than with zeros, tied weights.
+    subclasses (parametrized, lazy, quantized layers), hooks, padding other than with zeros, tied weights. Raises it too
+    for an unknown estimator, and for what is no module.
     """
+    if not isinstance(module, nn.Module):
+        raise UserError(f"convert: a {type(module).__name__} is no torch module")
+    estimator_layers(estimator)
     if mean_from not in ("module", "random"):
         raise UserError(f"mean_from {mean_from!r}: must be 'module' or 'random'")
     twin = copy.deepcopy(module)

@@ -27,8 +27,14 @@ class Flipout(BayesianLayer):
 
 
 class FlipoutConv2d(Flipout, BayesianConv2d):
-    """Convolution by Flipout. With `groups`, too, every example's kernel is mu + sigma * eps * (s_n r_n^T)."""
+    """Convolution by Flipout (Wen et al. 2018, eq. 4) in plain torch. Shapes and errors as of `BayesianConv2d`.
+
+    With `groups`, too, every example's kernel is mu + sigma * eps * (s_n r_n^T).
+    """
 
 
 class FlipoutLinear(Flipout, BayesianLinear):
-    """Dense layer by Flipout. Further dimensions of the input, (N, *, features), share their example's signs."""
+    """Dense layer by Flipout (Wen et al. 2018, eq. 4) in plain torch. Shapes and errors as of `BayesianLinear`.
+
+    Further dimensions of the input, (N, *, features), share their example's signs.
+    """

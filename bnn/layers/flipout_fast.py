@@ -6,7 +6,7 @@ computed once and added to the gradients of both mu and delta. Noise comes from 
 is drawn together with the KL; the gradients of mu and rho leave the backward pass complete, KL included.
 
 Whatever the kernels do not cover (a GPU, double precision, groups, dense layers on more than two dimensions) is
-computed by the reference layers these derive from.
+computed by the reference layers from which these are derived.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch.nn import functional
 from bnn import kernels
 from bnn.layers.base import BayesianLayer, bayesian_layers
 from bnn.layers.flipout import FlipoutConv2d, FlipoutLinear
+from bnn.layers.geometry import ConvGeometry
 from bnn.layers.noise import splitmix64
 
 OPS = torch.ops.bnn_kernels
@@ -89,7 +90,14 @@ class FlipoutConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, mu: Tensor, rho: Tensor, bias: Tensor | None, seed: int, prior: float, shape: Any
+        ctx: Any,
+        x: Tensor,
+        mu: Tensor,
+        rho: Tensor,
+        bias: Tensor | None,
+        seed: int,
+        prior: float,
+        geometry: ConvGeometry,
     ) -> tuple[Tensor, Tensor]:
         channels_last = lies_channels_last(x, mu)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -98,8 +106,8 @@ class FlipoutConvolution(torch.autograd.Function):
         signs = OPS.signs(seed, False, x.shape[0], x.shape[1]), OPS.signs(seed, True, x.shape[0], mu.shape[0])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, mu, rho, delta, *signs)
-        ctx.prior, ctx.shape = prior, shape
-        y = OPS.conv(x, mu, delta, *signs, bias, *shape)
+        ctx.prior, ctx.geometry = prior, geometry
+        y = OPS.conv(x, mu, delta, *signs, bias, *geometry.ungrouped)
         return y if channels_last else y.contiguous(), kl
 
     @staticmethod
@@ -112,12 +120,12 @@ class FlipoutConvolution(torch.autograd.Function):
         if gradient is not None:
             gradient = gradient.contiguous(memory_format=torch.channels_last)
             if want_x:
-                grads[0] = OPS.conv_input_gradient(gradient, mu, delta, *signs, x.shape[2:], *ctx.shape)
+                grads[0] = OPS.conv_input_gradient(gradient, mu, delta, *signs, x.shape[2:], *ctx.geometry.ungrouped)
             if want_bias:
                 grads[3] = gradient.sum((0, 2, 3))
         if want_mu or want_rho:
             if gradient is not None:
-                pair = OPS.conv_weight_gradient(x, gradient, *signs, mu.shape[2:], *ctx.shape)
+                pair = OPS.conv_weight_gradient(x, gradient, *signs, mu.shape[2:], *ctx.geometry.ungrouped)
             else:
                 pair = torch.zeros_like(mu), torch.zeros_like(mu)
             OPS.chain_(mu, rho, delta, ctx.prior, kl_weight, *pair)
@@ -149,7 +157,7 @@ class Perturbation(torch.autograd.Function):
 
 
 class FastFlipoutConv2d(FastFlipout, FlipoutConv2d):
-    """Convolution by Flipout, by the kernels."""
+    """Convolution by Flipout (Wen et al. 2018, eq. 3), by the kernels. Shapes and errors as of `BayesianConv2d`."""
 
     def covers(self, x: Tensor) -> bool:
         return self.groups == 1 and super().covers(x)
@@ -157,14 +165,18 @@ class FastFlipoutConv2d(FastFlipout, FlipoutConv2d):
     def sample(self, x: Tensor) -> Tensor:
         if not self.covers(x):
             return super().sample(x)
-        shape = (self.stride, self.padding, self.dilation)
-        y, kl = FlipoutConvolution.apply(x, self.mu, self.rho, self.bias, self.next_seed(), self.prior_scale, shape)
+        seed, geometry = self.next_seed(), ConvGeometry.of(self)
+        y, kl = FlipoutConvolution.apply(x, self.mu, self.rho, self.bias, seed, self.prior_scale, geometry)
         self.keep_kl(kl)
         return y
 
 
 class FastFlipoutLinear(FastFlipout, FlipoutLinear):
-    """Dense layer by Flipout: two matrix products (an example has too few outputs to pay for weights of its own)."""
+    """Dense layer by Flipout (Wen et al. 2018, eq. 4), its noise and KL by the kernels.
+
+    Shapes and errors as of `BayesianLinear`. There are two matrix products: an example has too few outputs to pay for
+    weights of its own.
+    """
 
     def covers(self, x: Tensor) -> bool:
         return x.dim() == 2 and super().covers(x)
@@ -182,6 +194,6 @@ class FastFlipoutLinear(FastFlipout, FlipoutLinear):
 
 
 def kernels_used(model: nn.Module) -> bool:
-    """Whether the kernels compute the Flipout layers of `model` (groups apart, which stay plain torch)."""
+    """Whether the kernels compute the Flipout layers of `model`. Convolutions with groups, if any, stay plain torch."""
     fast = [layer for layer in bayesian_layers(model) if isinstance(layer, FastFlipout)]
     return bool(fast) and all(kernels.fits(layer.mu) for layer in fast)

@@ -1,4 +1,7 @@
-"""Some of the features of a vector: what is left of a network's inputs when those that nobody reads are removed."""
+"""A layer that keeps some features of a vector: a pruned network reads its inputs through it.
+
+Pruning finds features that no layer reads with a weight other than zero; this layer leaves them out.
+"""
 
 from __future__ import annotations
 

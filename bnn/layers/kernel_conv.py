@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from bnn import kernels
 from bnn.errors import UserError
 from bnn.layers.flipout_fast import lies_channels_last
+from bnn.layers.geometry import ConvGeometry
 
 OPS = torch.ops.bnn_kernels
 SMALL = 16  # pixels of an output
@@ -26,12 +27,12 @@ class Convolution(torch.autograd.Function):
     """(x, weight, bias) -> output. Input (N, C_in, H, W), output (N, C_out, H', W')."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
         channels_last = lies_channels_last(x, weight)
         x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
         ctx.save_for_backward(x, weight)
-        ctx.shape = shape
-        y: Tensor = OPS.conv(x, weight, None, None, None, bias, *shape)
+        ctx.geometry = geometry
+        y: Tensor = OPS.conv(x, weight, None, None, None, bias, *geometry.ungrouped)
         return y if channels_last else y.contiguous()
 
     @staticmethod
@@ -42,9 +43,9 @@ class Convolution(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_x = of_weight = of_bias = None
         if want_x:
-            of_x = OPS.conv_input_gradient(gradient, weight, None, None, None, x.shape[2:], *ctx.shape)
+            of_x = OPS.conv_input_gradient(gradient, weight, None, None, None, x.shape[2:], *ctx.geometry.ungrouped)
         if want_weight:
-            of_weight, _ = OPS.conv_weight_gradient(x, gradient, None, None, weight.shape[2:], *ctx.shape)
+            of_weight, _ = OPS.conv_weight_gradient(x, gradient, None, None, weight.shape[2:], *ctx.geometry.ungrouped)
         if want_bias:
             of_bias = gradient.sum((0, 2, 3))
         return of_x, of_weight, of_bias, None
@@ -58,18 +59,13 @@ class KernelConv2d(nn.Conv2d):
         transformed = (self.kernel_size, self.stride, self.dilation) == ((3, 3), (1, 1), (1, 1))
         if transformed and min(self.in_channels, self.out_channels) >= FEW:
             return True
-        sizes = [
-            (x.shape[2 + i] + 2 * int(self.padding[i]) - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
-            // self.stride[i]
-            + 1
-            for i in range(2)
-        ]
-        return sizes[0] * sizes[1] <= SMALL
+        rows, columns = ConvGeometry.of(self).output_size(x.shape[2:], self.kernel_size)
+        return rows * columns <= SMALL
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or not kernels.fits(x, self.weight) or not self.faster(x):
             return super().forward(x)
-        return Convolution.apply(x, self.weight, self.bias, (self.stride, self.padding, self.dilation))
+        return Convolution.apply(x, self.weight, self.bias, ConvGeometry.of(self))
 
 
 def use_kernels(model: nn.Module) -> nn.Module:

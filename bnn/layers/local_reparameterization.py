@@ -35,8 +35,14 @@ class LocalReparameterization(BayesianLayer):
 
 
 class LocalReparameterizationConv2d(LocalReparameterization, BayesianConv2d):
-    """Convolution whose output pixels are sampled independently: variances are exact, covariances are not."""
+    """Convolution whose output pixels are sampled independently (Kingma, Salimans, Welling 2015).
+
+    Variances are exact, covariances are not. Shapes and errors as of `BayesianConv2d`.
+    """
 
 
 class LocalReparameterizationLinear(LocalReparameterization, BayesianLinear):
-    """Dense layer sampled exactly for inputs (N, features)."""
+    """Dense layer whose outputs are sampled (Kingma, Salimans, Welling 2015, section 2.2).
+
+    That is exact for inputs (N, features). Shapes and errors as of `BayesianLinear`.
+    """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 from torch import nn
 
+from bnn.errors import UserError
 from bnn.layers.base import bayesian_layers
 
 MASK = 2**64 - 1
@@ -13,11 +15,21 @@ MASK = 2**64 - 1
 
 @dataclass(frozen=True)
 class NoiseKey:
-    """Names the noise of one step on one rank. For Monte-Carlo inference `step` is the index of the draw."""
+    """Names the noise of one step on one rank. For Monte-Carlo inference `step` is the index of the draw.
+
+    Whole numbers, taken modulo 2^64. Raises UserError for anything else.
+    """
 
     seed: int
     step: int = 0
     rank: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("seed", self.seed), ("step", self.step), ("rank", self.rank)):
+            try:
+                operator.index(value)
+            except TypeError:
+                raise UserError(f"noise of {name} {value!r}: must be a whole number") from None
 
 
 def splitmix64(state: int) -> int:
@@ -39,9 +51,14 @@ def layer_seed(key: NoiseKey, layer_index: int) -> int:
 def set_noise(model: nn.Module, key: NoiseKey) -> None:
     """Make the next forward pass of `model` draw the noise named by `key`; call it once before every forward pass.
 
-    Every Bayesian layer keeps one generator on its own device, seeded anew here; nothing is copied from or to a GPU.
-    A second forward pass without a new key goes on from where the first stopped. Layers that never got a key draw from
-    torch's default generator, which `torch.manual_seed` seeds.
+    Every Bayesian layer keeps one generator on its own device, seeded anew here from `key` and the layer's index by
+    SplitMix64 (Steele, Lea, Flood 2014); nothing is copied from or to a GPU. A second forward pass without a new key
+    goes on from where the first stopped. Layers that never got a key draw from torch's default generator, which
+    `torch.manual_seed` seeds. Noise is the same for the same key on one kind of device and with the same kernels.
+
+    Raises UserError for a key that is none.
     """
+    if not isinstance(key, NoiseKey):
+        raise UserError(f"set_noise: {key!r} is no NoiseKey(seed, step, rank)")
     for layer in bayesian_layers(model):
         layer.seed_noise(layer_seed(key, layer.layer_index))

@@ -20,8 +20,8 @@ class Reparameterization(BayesianLayer):
 
 
 class ReparameterizationConv2d(Reparameterization, BayesianConv2d):
-    """Convolution with one kernel sample per call."""
+    """Convolution with one kernel sample per call (Blundell et al. 2015). Shapes and errors as of `BayesianConv2d`."""
 
 
 class ReparameterizationLinear(Reparameterization, BayesianLinear):
-    """Dense layer with one kernel sample per call."""
+    """Dense layer with one kernel sample per call (Blundell et al. 2015). Shapes and errors as of `BayesianLinear`."""

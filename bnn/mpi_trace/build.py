@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
+from bnn import compiled
 from bnn.errors import UserError
 
 SOURCE = Path(__file__).parent
@@ -22,30 +21,16 @@ FLAGS = ("-std=c11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread
 
 def library_path() -> Path:
     """Where the interposer of this Python environment lies."""
-    return Path(sys.prefix) / "lib" / "bnn" / "libbnn_mpi_trace.so"
-
-
-def _key_path() -> Path:
-    return library_path().with_suffix(".key")
+    return compiled.library_path("libbnn_mpi_trace")
 
 
 def _source_hash() -> str:
-    digest = hashlib.sha256(repr(FLAGS).encode())
-    for name in FILES + HEADERS:
-        digest.update((SOURCE / name).read_bytes())
-    return digest.hexdigest()
+    return compiled.source_hash(FLAGS, [SOURCE / name for name in FILES + HEADERS])
 
 
 def library() -> Path:
     """The interposer built from these sources. Raises UserError when it is not there or older than they are."""
-    try:
-        built = _key_path().read_text().split("\n")[0]
-    except OSError:
-        built = ""
-    if built != _source_hash() or not library_path().is_file():
-        state = "older than its source" if built else "not built"
-        raise UserError(f"{library_path()}: the MPI interposer is {state}: run python -m bnn.mpi_trace.build")
-    return library_path()
+    return compiled.built(library_path(), _source_hash(), "bnn.mpi_trace", ("the MPI interposer is", "its"))
 
 
 def mpi_compiler() -> str:
@@ -77,21 +62,15 @@ def _key(mpicc: str) -> str:
     asked = "#include <mpi.h>\nMPI_VERSION MPI_SUBVERSION MPICH_VERSION OMPI_MAJOR_VERSION OMPI_MINOR_VERSION"
     header = subprocess.run([mpicc, "-E", "-P", "-x", "c", "-"], input=asked, capture_output=True, text=True).stdout
     release = header.strip().split("\n")[-1]
-    facts = [str(Path(mpicc).resolve()), _say([mpicc, "-show"]), _say([mpicc, "--version"]), release]
-    return _source_hash() + "\n" + hashlib.sha256(repr(facts).encode()).hexdigest() + "\n"
+    wrapper = str(Path(mpicc).resolve())
+    return compiled.key_of(_source_hash(), wrapper, _say([mpicc, "-show"]), _say([mpicc, "--version"]), release)
 
 
 def compile_c(mpicc: str, sources: tuple[str, ...], flags: tuple[str, ...], target: Path) -> None:
-    """Compile with an MPI wrapper, aside and then renamed. Raises UserError with the compiler's first words."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as scratch:
-        made = Path(scratch) / target.name
-        command = [mpicc, *flags, *(str(SOURCE / name) for name in sources), "-o", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            words = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-            raise UserError(f"{mpicc}: cannot build {target.name}: {words[0] if words else 'no reason given'}")
-        made.replace(target)
+    """Compile with an MPI wrapper; `target` appears whole or not at all. Raises UserError with the first error."""
+    with compiled.scratch_beside(target) as scratch:
+        files = [str(SOURCE / name) for name in sources]
+        compiled.compile_with([mpicc, *flags, *files, "-o", str(scratch / target.name)], target.name)
 
 
 def build() -> Path:
@@ -100,24 +79,15 @@ def build() -> Path:
     check_preloadable(path)
     mpicc = mpi_compiler()
     key = _key(mpicc)
-    try:
-        if path.is_file() and _key_path().read_text() == key:
-            return path
-    except OSError:
-        pass
+    if compiled.is_current(path, key):
+        return path
     try:
         compile_c(mpicc, FILES, FLAGS, path)
-        aside = _key_path().with_suffix(f".{os.getpid()}")
-        aside.write_text(key)
-        aside.replace(_key_path())
+        compiled.write_key(path, key)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     return path
 
 
 if __name__ == "__main__":
-    try:
-        print(build())
-    except UserError as error:
-        print(f"bnn.mpi_trace: {error}", file=sys.stderr)
-        sys.exit(2)
+    compiled.main(build, "bnn.mpi_trace")

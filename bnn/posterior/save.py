@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bnn.atomic import atomic_folder
 from bnn.posterior.names import layer_names, ops_names
 from bnn.posterior.network import GraphNetwork
 from bnn.posterior.schema import GRAPH_FILE, LAYER_NAMES_FILE, OPS_NAMES_FILE, TENSORS_FILE
@@ -34,23 +33,8 @@ def save_network(network: GraphNetwork, folder: Path | str) -> None:
     """Write a network that runs a graph (one that was loaded, and changed) as a POSTERIOR, as `save_posterior` does."""
     folder, graph = Path(folder), network.graph
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
-    aside = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as aside:
         save_file(tensors, aside / TENSORS_FILE)
         (aside / GRAPH_FILE).write_text(graph.model_dump_json(indent=1) + "\n")
         (aside / LAYER_NAMES_FILE).write_text(layer_names(graph, network))
         (aside / OPS_NAMES_FILE).write_text(ops_names(graph, network))
-        put_in_place(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def put_in_place(aside: Path, folder: Path) -> None:
-    """Rename `aside` to `folder`; what was there before is moved out of the way first and removed last."""
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)
-    aside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnn.atomic import atomic_file
 from bnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TableSchema:
 
 
 def write_table(frame: pd.DataFrame, path: Path, schema: TableSchema) -> None:
-    """Write `frame` with exactly the schema's columns, atomically (aside, then renamed).
+    """Write `frame` with exactly the schema's columns, atomically.
 
     Raises ValueError when a column is missing or unknown, or does not fit its type: both are bugs of the caller.
     """
@@ -78,9 +78,8 @@ def write_table(frame: pd.DataFrame, path: Path, schema: TableSchema) -> None:
     # from_pandas adds pandas' own metadata; ours is put back so that a file says what it is
     table = table.replace_schema_metadata(schema.arrow().metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, aside)
-    os.replace(aside, path)
+    with atomic_file(path) as aside:
+        pq.write_table(table, aside)
 
 
 def is_whole(path: Path) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from bnn.atomic import atomic_file
 
 CELL = "cell.json"
 JOB_LOG = "job.log"
@@ -33,7 +34,6 @@ def heartbeat_name(rank: int) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file aside and rename it into place: it appears whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    """Write a small UTF-8 file, which appears whole or not at all. Raises OSError."""
+    with atomic_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")

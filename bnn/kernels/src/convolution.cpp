@@ -1,41 +1,23 @@
-// The kernels as torch operators (torch.ops.bnn_kernels), on torch's own thread pool.
-#include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
+// Convolutions and their gradients: which kernel takes a convolution, and how the work is divided.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/mul.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
-#include <algorithm>
-#include <cmath>
 #include <numeric>
-#include <optional>
 
 #include "geometry.h"
+#include "ops.h"
 
-namespace bnn {
+namespace bnn::ops {
 namespace {
-
-using at::Tensor;
-using Optional = std::optional<Tensor>;
 
 // Forming one vector of an image's weights costs about as much as this many multiply-adds with it.
 constexpr double kFormCost = 4.0;
-// Fewer multiply-adds than this take less time than waking other threads.
-constexpr int64_t kFewProducts = 1 << 21;
 // Images seen as one where weights are shared.
 constexpr int64_t kSharedImages = 48;
 
 // A convolution of at most that many pixels over all images samples its weights row by row, if a row has at least ...
 constexpr int64_t kFewPixels = 64, kFewWeights = 128;
-
-const float* read(const Tensor& tensor) { return tensor.const_data_ptr<float>(); }
-const float* read(const Optional& tensor) { return tensor ? read(*tensor) : nullptr; }
-
-void check(const Tensor& tensor, const char* name) {
-  TORCH_CHECK(tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat, name, ": must be a float32 CPU tensor");
-}
 
 void check_nhwc(const Tensor& tensor, const char* name) {
   check(tensor, name);
@@ -48,13 +30,6 @@ void check_signs(const Optional& signs, int64_t images, int64_t channels, const 
   check(*signs, name);
   TORCH_CHECK(signs->is_contiguous() && signs->dim() == 2 && signs->size(0) == images && signs->size(1) == channels,
               name, ": must be contiguous, (", images, ", ", channels, ")");
-}
-
-void check_same(const Tensor& tensor, const Tensor& like, const char* name) {
-  check(tensor, name);
-  TORCH_CHECK(
-      tensor.sizes() == like.sizes() && tensor.strides() == like.strides() && like.is_non_overlapping_and_dense(), name,
-      ": must have shape and strides of its weights, which must be dense");
 }
 
 // A dense tensor of that shape in NHWC order; no view, which autograd would not let anybody change in place.
@@ -206,26 +181,6 @@ void gather_into(const Shape& shape, bool forward, const Tensor& source, const T
   destination.addcmul_(part, signs->unsqueeze(2).unsqueeze(3));
 }
 
-template <typename Function>
-void for_chunks(int64_t elements, Function function) {
-  at::parallel_for(0, (elements + kChunk - 1) / kChunk, 8, [&](int64_t first, int64_t last) {
-    for (int64_t chunk = first; chunk < last; ++chunk)
-      function(chunk, chunk * kChunk, std::min(elements, (chunk + 1) * kChunk));
-  });
-}
-
-// mu + scale * eps, of mu's shape and strides.
-Tensor sample(const Tensor& mu, const Tensor& scale, int64_t seed) {
-  check(mu, "mu");
-  check_same(scale, mu, "scale");
-  Tensor made = at::empty_strided(mu.sizes(), mu.strides(), mu.options());
-  const float *m = read(mu), *s = read(scale);
-  float* to = made.mutable_data_ptr<float>();
-  for_chunks(mu.numel(),
-             [&](int64_t, int64_t first, int64_t last) { kernels().sample(m, s, (uint64_t)seed, first, last, to); });
-  return made;
-}
-
 // The output of a convolution and its shape, for checked arguments.
 std::tuple<Tensor, Shape> make_output(const Tensor& input, const Tensor& mu, const Optional& bias,
                                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation) {
@@ -247,6 +202,8 @@ std::tuple<Tensor, Shape> make_output(const Tensor& input, const Tensor& mu, con
   return {output, shape_of(input, output, mu, stride, padding, dilation)};
 }
 
+}  // namespace
+
 Tensor conv(const Tensor& input, const Tensor& mu, const Optional& delta, const Optional& input_signs,
             const Optional& output_signs, const Optional& bias, at::IntArrayRef stride, at::IntArrayRef padding,
             at::IntArrayRef dilation) {
@@ -260,7 +217,6 @@ Tensor conv(const Tensor& input, const Tensor& mu, const Optional& delta, const 
   return output;
 }
 
-// Convolution with weights that all images share, for inference: one sample of them, mu + scale * eps, or mu itself.
 Tensor sampled_conv(const Tensor& input, const Tensor& mu, const Optional& scale, int64_t seed, const Optional& bias,
                     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool relu) {
   auto [output, shape] = make_output(input, mu, bias, stride, padding, dilation);
@@ -283,7 +239,6 @@ Tensor sampled_conv(const Tensor& input, const Tensor& mu, const Optional& scale
   return output;
 }
 
-// The same for a dense layer, (images, inputs) to (images, outputs): a convolution of one pixel.
 Tensor sampled_linear(const Tensor& input, const Tensor& mu, const Optional& scale, int64_t seed, const Optional& bias,
                       bool relu) {
   TORCH_CHECK(input.dim() == 2 && mu.dim() == 2, "input and mu: must have 2 dimensions");
@@ -292,50 +247,6 @@ Tensor sampled_linear(const Tensor& input, const Tensor& mu, const Optional& sca
   return sampled_conv(pixel(input), pixel(mu), deviation, seed, bias, {1, 1}, {0, 0}, {1, 1}, relu)
       .squeeze(3)
       .squeeze(2);
-}
-
-// `source` as it is, if its rows may be read up to `padded` columns; else a copy that may, with zeros there.
-Tensor padded_rows(const Tensor& source, int64_t padded) {
-  const int64_t rows = source.size(0), stride = source.stride(0);
-  const int64_t floats = (int64_t)(source.storage().nbytes() / sizeof(float)) - source.storage_offset();
-  if (source.stride(1) == 1 && stride >= padded && (rows - 1) * stride + padded <= floats) return source;
-  Tensor made = at::zeros({rows, padded}, at::kFloat);
-  made.narrow(1, 0, source.size(1)).copy_(source);
-  return made;
-}
-
-// Sparse weights (compressed rows) times the columns of `source` (inputs, columns), plus a bias per row. The output's
-// rows lie padded, as the next product wants them.
-Tensor sparse(const Tensor& starts, const Tensor& inputs, const Tensor& weights, const Tensor& source,
-              const Optional& bias, bool relu) {
-  check(weights, "weights");
-  check(source, "source");
-  TORCH_CHECK(starts.scalar_type() == at::kInt && inputs.scalar_type() == at::kInt, "indices must be int32");
-  TORCH_CHECK(starts.dim() == 1 && starts.size(0) > 0 && inputs.dim() == 1 && weights.dim() == 1 && source.dim() == 2 &&
-                  inputs.size(0) == weights.size(0) && starts.is_contiguous() && inputs.is_contiguous() &&
-                  weights.is_contiguous(),
-              "starts, inputs and weights must be contiguous vectors, source must have 2 dimensions");
-  const int64_t rows = starts.size(0) - 1, columns = source.size(1);
-  if (bias) {
-    check(*bias, "bias");
-    TORCH_CHECK(bias->is_contiguous() && bias->dim() == 1 && bias->size(0) == rows,
-                "bias: must have one element per row");
-  }
-  const int32_t *start = starts.const_data_ptr<int32_t>(), *input = inputs.const_data_ptr<int32_t>();
-  TORCH_CHECK(start[0] == 0 && start[rows] == weights.size(0) && std::is_sorted(start, start + rows + 1),
-              "starts: must go from 0 to the number of weights");
-  TORCH_CHECK(std::all_of(input, input + start[rows], [&](int32_t i) { return i >= 0 && i < source.size(0); }),
-              "inputs: must be rows of source");
-  const int64_t padded = (columns + kSparsePadding - 1) / kSparsePadding * kSparsePadding;
-  const Tensor output = at::empty({rows, padded}, at::kFloat);
-  if (columns == 0) return output;
-  const Tensor from = padded_rows(source, padded);
-  const Sparse s{start,  input,          read(weights), read(from), read(bias), output.mutable_data_ptr<float>(),
-                 padded, from.stride(0), padded,        relu};
-  const int64_t grain =
-      std::max<int64_t>(1, kFewProducts / std::max<int64_t>(1, padded * start[rows] / std::max<int64_t>(1, rows)));
-  at::parallel_for(0, rows, grain, [&](int64_t first, int64_t end) { kernels().sparse(s, first, end); });
-  return output.narrow(1, 0, columns);
 }
 
 Tensor conv_input_gradient(const Tensor& gradient, const Tensor& mu, const Optional& delta, const Optional& input_signs,
@@ -397,165 +308,4 @@ std::tuple<Tensor, Optional> conv_weight_gradient(const Tensor& input, const Ten
   return {mu, delta};
 }
 
-Tensor normal(int64_t seed, int64_t elements) {
-  Tensor made = at::empty({elements}, at::kFloat);
-  float* to = made.mutable_data_ptr<float>();
-  for_chunks(elements, [&](int64_t, int64_t first, int64_t last) {
-    kernels().normal((uint64_t)seed, kEpsilon, first, last, to + first);
-  });
-  return made;
-}
-
-Tensor signs(int64_t seed, bool output, int64_t images, int64_t channels) {
-  Tensor made = at::empty({images, channels}, at::kFloat);
-  float* to = made.mutable_data_ptr<float>();
-  for_chunks(made.numel(), [&](int64_t, int64_t first, int64_t last) {
-    kernels().signs((uint64_t)seed, output ? kSignsOut : kSignsIn, first, last, to + first);
-  });
-  return made;
-}
-
-std::tuple<Tensor, Tensor> perturb(const Tensor& mu, const Tensor& rho, int64_t seed, double prior) {
-  check(mu, "mu");
-  check_same(rho, mu, "rho");
-  Tensor delta = at::empty_strided(mu.sizes(), mu.strides(), mu.options());
-  const float *m = read(mu), *r = read(rho);
-  float* to = delta.mutable_data_ptr<float>();
-  std::vector<double> parts((mu.numel() + kChunk - 1) / kChunk);
-  for_chunks(mu.numel(), [&](int64_t chunk, int64_t first, int64_t last) {
-    parts[chunk] = kernels().perturb(m, r, (uint64_t)seed, (float)prior, first, last, to);
-  });
-  Tensor kl = at::empty({}, mu.options());
-  *kl.mutable_data_ptr<float>() = (float)std::accumulate(parts.begin(), parts.end(), 0.0);
-  return {delta, kl};
-}
-
-void chain_(const Tensor& mu, const Tensor& rho, const Tensor& delta, double prior, const Optional& kl_weight,
-            Tensor grad_mu, Tensor grad_delta) {
-  check(mu, "mu");
-  for (const Tensor* tensor : {&rho, &delta, (const Tensor*)&grad_mu, (const Tensor*)&grad_delta})
-    check_same(*tensor, mu, "gradient");
-  const float *m = read(mu), *r = read(rho), *d = read(delta);
-  if (kl_weight) check(*kl_weight, "kl_weight");
-  const float weight = kl_weight ? *read(*kl_weight) : 0.0f;
-  float *gm = grad_mu.mutable_data_ptr<float>(), *gd = grad_delta.mutable_data_ptr<float>();
-  for_chunks(mu.numel(), [&](int64_t, int64_t first, int64_t last) {
-    kernels().chain(m, r, d, (float)prior, weight, first, last, gm, gd);
-  });
-}
-
-// Calls `function(i, first, last)` for chunks of every tensor i, all of them in one go: parameters are many and small.
-template <typename Function>
-void for_chunks_of(at::TensorList tensors, Function function) {
-  std::vector<int64_t> begin{0};  // number of chunks before each tensor
-  for (const Tensor& tensor : tensors)
-    begin.push_back(begin.back() + (tensor.numel() + kChunk - 1) / kChunk);
-  at::parallel_for(0, begin.back(), 8, [&](int64_t first, int64_t last) {
-    int64_t i = std::upper_bound(begin.begin(), begin.end(), first) - begin.begin() - 1;
-    for (int64_t chunk = first; chunk < last; ++chunk) {
-      while (chunk >= begin[i + 1])
-        ++i;
-      const int64_t at = (chunk - begin[i]) * kChunk;
-      function(i, at, std::min(tensors[i].numel(), at + kChunk));
-    }
-  });
-}
-
-std::vector<float*> writable(at::TensorList tensors, at::TensorList like, const char* name) {
-  TORCH_CHECK(tensors.size() == like.size(), name, ": must be as many as the values");
-  std::vector<float*> made;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    check_same(tensors[i], like[i], name);
-    made.push_back(tensors[i].mutable_data_ptr<float>());
-  }
-  return made;
-}
-
-std::vector<const float*> readable(at::TensorList tensors, at::TensorList like, const char* name) {
-  TORCH_CHECK(tensors.size() == like.size(), name, ": must be as many as the values");
-  std::vector<const float*> made;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    check_same(tensors[i], like[i], name);
-    made.push_back(read(tensors[i]));
-  }
-  return made;
-}
-
-void adam_(at::TensorList values, at::TensorList gradients, at::TensorList means, at::TensorList squares,
-           at::TensorList steps, double rate, double beta1, double beta2, double epsilon) {
-  const auto v = writable(values, values, "values"), m = writable(means, values, "means"),
-             s = writable(squares, values, "squares");
-  const auto g = readable(gradients, values, "gradients");
-  TORCH_CHECK(steps.size() == values.size(), "steps: must be as many as the values");
-  std::vector<AdamStep> facts;
-  for (const Tensor& step : steps) {
-    check(step, "step");
-    const double done = *read(step);
-    facts.push_back({(float)rate, (float)beta1, (float)beta2, (float)epsilon, (float)(1 - std::pow(beta1, done)),
-                     (float)std::sqrt(1 - std::pow(beta2, done))});
-  }
-  for_chunks_of(values, [&](int64_t i, int64_t first, int64_t last) {
-    kernels().adam(facts[i], first, last, g[i], v[i], m[i], s[i]);
-  });
-}
-
-void rmsprop_(at::TensorList values, at::TensorList gradients, at::TensorList squares, double rate, double decay,
-              double epsilon) {
-  const auto v = writable(values, values, "values"), s = writable(squares, values, "squares");
-  const auto g = readable(gradients, values, "gradients");
-  for_chunks_of(values, [&](int64_t i, int64_t first, int64_t last) {
-    kernels().rmsprop((float)rate, (float)decay, (float)epsilon, first, last, g[i], v[i], s[i]);
-  });
-}
-
-std::string isa() { return kernels().name; }
-
-}  // namespace
-
-// For CPU tensors only, so that torch's dispatch modes (its counter of FLOPs, say) see the operators.
-template <typename Function>
-auto on_cpu(Function function) {
-  return torch::dispatch(c10::DispatchKey::CPU, function);
-}
-
-TORCH_LIBRARY(bnn_kernels, m) {
-  m.def("isa() -> str", isa);
-  m.def("normal(int seed, int elements) -> Tensor", normal);
-  m.def("signs(int seed, bool output, int images, int channels) -> Tensor", signs);
-  m.def("perturb(Tensor mu, Tensor rho, int seed, float prior) -> (Tensor, Tensor)", on_cpu(TORCH_FN(perturb)));
-  m.def("sample(Tensor mu, Tensor scale, int seed) -> Tensor", on_cpu(TORCH_FN(sample)));
-  m.def(
-      "sampled_conv(Tensor input, Tensor mu, Tensor? scale, int seed, Tensor? bias, int[2] stride, int[2] padding, "
-      "int[2] dilation, bool relu=False) -> Tensor",
-      on_cpu(TORCH_FN(sampled_conv)));
-  m.def("sampled_linear(Tensor input, Tensor mu, Tensor? scale, int seed, Tensor? bias, bool relu=False) -> Tensor",
-        on_cpu(TORCH_FN(sampled_linear)));
-  m.def("sparse(Tensor starts, Tensor inputs, Tensor weights, Tensor source, Tensor? bias, bool relu=False) -> Tensor",
-        on_cpu(TORCH_FN(sparse)));
-  m.def(
-      "chain_(Tensor mu, Tensor rho, Tensor delta, float prior, Tensor? kl_weight, Tensor(a!) grad_mu, "
-      "Tensor(b!) grad_delta) -> ()",
-      on_cpu(TORCH_FN(chain_)));
-  m.def(
-      "adam_(Tensor(a!)[] values, Tensor[] gradients, Tensor(b!)[] means, Tensor(c!)[] squares, Tensor[] steps, "
-      "float rate, float beta1, float beta2, float epsilon) -> ()",
-      on_cpu(TORCH_FN(adam_)));
-  m.def(
-      "rmsprop_(Tensor(a!)[] values, Tensor[] gradients, Tensor(b!)[] squares, float rate, float decay, "
-      "float epsilon) -> ()",
-      on_cpu(TORCH_FN(rmsprop_)));
-  m.def(
-      "conv(Tensor input, Tensor mu, Tensor? delta, Tensor? input_signs, Tensor? output_signs, Tensor? "
-      "bias, int[2] stride, int[2] padding, int[2] dilation) -> Tensor",
-      on_cpu(TORCH_FN(conv)));
-  m.def(
-      "conv_input_gradient(Tensor gradient, Tensor mu, Tensor? delta, Tensor? input_signs, Tensor? "
-      "output_signs, int[2] size, int[2] stride, int[2] padding, int[2] dilation) -> Tensor",
-      on_cpu(TORCH_FN(conv_input_gradient)));
-  m.def(
-      "conv_weight_gradient(Tensor input, Tensor gradient, Tensor? input_signs, Tensor? output_signs, "
-      "int[2] size, int[2] stride, int[2] padding, int[2] dilation) -> (Tensor, Tensor?)",
-      on_cpu(TORCH_FN(conv_weight_gradient)));
-}
-
-}  // namespace bnn
+}  // namespace bnn::ops

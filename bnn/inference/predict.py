@@ -1,0 +1,152 @@
+"""Predictions for a program that has a model, or a posterior, and a tensor of inputs: `bnn.predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bnn.errors import UserError
+from bnn.inference.measures import PredictiveStatistics
+from bnn.inference.predictor import Predictor
+from bnn.layers import bayesian_layers
+from bnn.posterior import GraphNetwork, load_posterior
+from bnn.posterior.facts import find_posterior
+from bnn.posterior.trace import trace
+
+MOST_SEEDS = 2**63
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What S draws of the weights say about N inputs. All tensors are float64 on the CPU; entropies are in nats.
+
+    `predictive_entropy` = `expected_entropy` + `mutual_information`: the whole uncertainty, the part that every network
+    of the posterior has by itself (aleatoric), and the part by which they disagree (epistemic; Houlsby et al. 2011,
+    Depeweg et al. 2018).
+    """
+
+    probability: Tensor  # (N, classes): mean of the softmax over the draws (the paper's eq. 4)
+    probability_std: Tensor  # (N, classes): standard deviation over the draws (n - 1); NaN for a single draw
+    predictive_entropy: Tensor  # (N,): entropy of `probability`
+    expected_entropy: Tensor  # (N,): mean over the draws of each one's entropy
+    mutual_information: Tensor  # (N,): between the class and the weights
+    variation_ratio: Tensor  # (N,): share of the draws whose class is not the most frequent one
+    draws: int
+
+    @property
+    def label(self) -> Tensor:
+        """The class of largest probability, int64 (N,); the first one of a tie."""
+        return self.probability.argmax(1)
+
+
+def predict(
+    model: nn.Module | Path | str, inputs: Tensor, draws: int = 100, *, seed: int = 1, mode: str = "exact"
+) -> Prediction:
+    """The predictive distribution of `model` for `inputs` by Monte-Carlo draws of its weights (the paper's eq. 4).
+
+    `model`: a posterior's folder (or a cell's, whose newest posterior is taken), what `load_posterior` returned, or any
+    model with Bayesian layers that returns logits (N, classes); such a one is traced, and is as it was afterwards.
+    `inputs`: floating-point (N, C, H, W), scaled as in training; they are moved to where the model lies, in its
+    precision. `seed` and its index name a draw: the same seed gives the same result, for `inputs` divided in any way up
+    to rounding. `mode`: exact, flipout or local-reparameterization (`bnn.inference.predictor` says what each is).
+
+    Raises UserError for a model that has no Bayesian layer, cannot be traced or cannot be read, inputs that do not fit
+    it, a number of draws, seed or mode that is none, and probabilities that are not finite.
+    """
+    check_arguments(inputs, draws, seed)
+    if isinstance(model, nn.Module):
+        given: nn.Module = model
+    elif isinstance(model, str | Path):
+        given = load_posterior(find_posterior(Path(model)))
+    else:
+        raise UserError(f"predict: a {type(model).__name__} is neither a model nor the folder of a posterior")
+    if next(bayesian_layers(given), None) is None:
+        raise UserError(f"{named(model)}: no Bayesian layer in it, and so nothing to draw (bnn.convert makes them)")
+    like = next(given.parameters())
+    inputs = inputs.detach().to(like.device, like.dtype)
+    with modes_kept(given):
+        network = given if isinstance(given, GraphNetwork) else traced(given, inputs[:2])
+        statistics = PredictiveStatistics(len(inputs), check_fit(network, inputs), np.zeros(len(inputs), np.int64))
+        predictor = Predictor(network, mode)
+        blocks = [in_memory_order(block) for block in inputs.split(predictor.block)]
+        for draw, probabilities in enumerate(predictor.probabilities(seed, 0, draws, blocks)):
+            statistics.add(draw, probabilities[None].float().cpu().numpy())
+    return summed_up(statistics)
+
+
+def check_arguments(inputs: Tensor, draws: int, seed: int) -> None:
+    """Raise UserError for arguments of `predict` that no model takes."""
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        what = f"a tensor of {inputs.dtype}" if isinstance(inputs, Tensor) else f"a {type(inputs).__name__}"
+        raise UserError(f"predict: inputs are {what}; give a floating-point tensor, scaled as in training")
+    if inputs.dim() < 2 or len(inputs) == 0:
+        raise UserError(f"predict: inputs of shape {list(inputs.shape)}; give at least one, as (N, ...)")
+    if not isinstance(draws, int) or draws < 1:
+        raise UserError(f"predict: draws={draws!r}: must be a whole number from 1 on")
+    if not isinstance(seed, int) or not 0 <= seed < MOST_SEEDS:
+        raise UserError(f"predict: seed={seed!r}: must be a whole number from 0 to 2^63 - 1")
+
+
+def traced(model: nn.Module, example: Tensor) -> GraphNetwork:
+    """The graph of a model, as a posterior has it. Raises UserError for a model, or inputs, that do not admit that."""
+    try:
+        return trace(model, example, 0, {})[1]
+    except (RuntimeError, ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        shape = ["N", *example.shape[1:]]
+        raise UserError(f"{type(model).__name__}: inputs of shape {shape} do not go through it: {text}") from error
+
+
+def check_fit(network: GraphNetwork, inputs: Tensor) -> int:
+    """The number of classes. Raises UserError for inputs of another shape, or an output that is not (N, classes)."""
+    shape, wanted = list(inputs.shape[1:]), network.graph.input_shape
+    if shape != wanted:
+        raise UserError(f"predict: inputs of shape {['N', *shape]}; this posterior takes {['N', *wanted]}")
+    output = network.graph.nodes[-1].output_shape or []
+    classes = output[1] if len(output) == 2 else None
+    if classes is None or classes < 2:
+        raise UserError(f"predict: the model's output has shape {output}, not (N, classes) with two classes or more")
+    return classes
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Within this context the modules of `model` may be set to evaluation; afterwards each is as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def in_memory_order(block: Tensor) -> Tensor:
+    """The block as the convolutions take it: images in channels_last."""
+    return block.contiguous(memory_format=torch.channels_last) if block.dim() == 4 else block.contiguous()
+
+
+def summed_up(statistics: PredictiveStatistics) -> Prediction:
+    images = statistics.images()
+    total, mutual, ratio = (
+        torch.from_numpy(images[name].to_numpy(np.float64, copy=True))
+        for name in ("predictive_entropy", "mutual_information", "variation_ratio")
+    )
+    return Prediction(
+        probability=torch.from_numpy(statistics.probability),
+        probability_std=torch.from_numpy(statistics.probability_std),
+        predictive_entropy=total,
+        expected_entropy=total - mutual,
+        mutual_information=mutual,
+        variation_ratio=ratio,
+        draws=statistics.count,
+    )
+
+
+def named(model: nn.Module | Path | str) -> str:
+    return type(model).__name__ if isinstance(model, nn.Module) else str(model)

@@ -1,0 +1,185 @@
+"""The public face: names of `bnn`, what they refuse, and the program of docs/library.md as it stands there."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+import subprocess
+import sys
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bnn
+from bnn.inference.measures import entropy
+from bnn.inference.predictor import Predictor
+from bnn.posterior import GraphNetwork
+from tests.support.posteriors import paper_network
+
+PAGE = Path(bnn.__file__).parents[1] / "docs" / "library.md"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the page's program leaves, its folder included."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 4
+    left: dict[str, Any] = {"__name__": "library_page"}
+    folder = tmp_path_factory.mktemp("library")
+    with chdir(folder):
+        exec(compile("\n".join(blocks), str(PAGE), "exec"), left)  # noqa: S102
+    return left | {"folder": str(folder / "digits-posterior")}
+
+
+def test_the_page_trains_saves_loads_and_predicts(program: dict[str, Any]) -> None:
+    assert float(program["accuracy"]) > 0.8
+    straight, turned = program["prediction"], program["upside_down"]
+    assert float(turned.mutual_information.mean()) > 1.5 * float(straight.mutual_information.mean())
+    assert math.isfinite(float(program["loss"]))
+    assert (Path(program["folder"]) / "graph.json").is_file()
+
+
+def test_a_model_its_posterior_and_its_folder_predict_the_same(program: dict[str, Any]) -> None:
+    images = program["test_images"][:40]
+    of_model = bnn.predict(program["model"], images, draws=3, seed=5)
+    for other in (program["posterior"], program["folder"], Path(program["folder"])):
+        assert torch.equal(bnn.predict(other, images, draws=3, seed=5).probability, of_model.probability)
+    assert not torch.equal(bnn.predict(program["model"], images, draws=3, seed=6).probability, of_model.probability)
+
+
+def test_importing_loads_nothing_heavy_and_names_come_with_their_use() -> None:
+    code = """
+import json, sys, bnn
+heavy = lambda: sorted({"torch", "numpy", "pandas", "scipy", "pydantic", "horovod"} & sys.modules.keys())
+seen = [heavy(), sorted(set(bnn.__all__) - set(dir(bnn))), heavy()]
+from bnn import UserError
+seen.append(heavy())
+bnn.convert
+print(json.dumps([*seen, "torch" in heavy(), "convert" in vars(bnn)]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[], [], [], [], True, True]
+
+
+def test_every_public_name_is_there_and_says_what_it_is() -> None:
+    assert bnn.__all__ == sorted(bnn.__all__)
+    for name in bnn.__all__:
+        value = getattr(bnn, name)
+        if name == "__version__":
+            continue
+        assert value.__name__ == name
+        text = inspect.getdoc(value) or ""
+        assert len(text) > 40, name
+        if inspect.isfunction(value) and name != "mean_only":
+            assert "UserError" in text, f"{name}: which errors"
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        bnn.nothing  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def network() -> GraphNetwork:
+    return paper_network("fc")
+
+
+def images(count: int, shape: tuple[int, ...] = (1, 28, 28)) -> Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("mode", ["exact", "flipout", "local-reparameterization"])
+def test_a_prediction_is_what_the_draws_say(network: GraphNetwork, mode: str) -> None:
+    inputs = images(7)
+    found = bnn.predict(network, inputs, draws=6, seed=2, mode=mode)
+    draws = torch.stack(list(Predictor(network, mode).probabilities(2, 0, 6, [inputs]))).double()
+    torch.testing.assert_close(found.probability, draws.mean(0), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(found.probability_std, draws.std(0), rtol=1e-5, atol=1e-9)
+    expected = torch.from_numpy(entropy(draws.numpy())).mean(0)
+    torch.testing.assert_close(found.expected_entropy, expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(found.predictive_entropy, found.expected_entropy + found.mutual_information)
+    assert bool((found.mutual_information > 0).all())
+    assert found.draws == 6
+    assert found.label.tolist() == draws.mean(0).argmax(1).tolist()
+
+
+def test_more_inputs_than_a_block_and_more_draws_go_on_where_fewer_stopped(network: GraphNetwork) -> None:
+    inputs = images(Predictor(network).block + 3)
+    whole = bnn.predict(network, inputs, draws=2)
+    torch.testing.assert_close(bnn.predict(network, inputs[-3:], draws=2).probability, whole.probability[-3:])
+    one, more = (bnn.predict(network, inputs[:3], draws=draws).probability for draws in (1, 2))
+    torch.testing.assert_close(more, whole.probability[:3])
+    assert not torch.equal(one, more)
+    assert bool(bnn.predict(network, inputs[:3], draws=1).probability_std.isnan().all())
+
+
+def test_a_model_is_as_it_was_after_a_prediction() -> None:
+    torch.manual_seed(0)
+    body = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(4 * 36, 3)]
+    model = bnn.convert(nn.Sequential(*body)).train()
+    model[1].eval()  # type: ignore[index, union-attr]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    bnn.set_noise(model, bnn.NoiseKey(4))
+    torch.manual_seed(1)
+    expected = model(images(2, (1, 8, 8)))
+    bnn.predict(model, images(5, (1, 8, 8)), draws=2)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items() if "norm" not in name)
+    bnn.set_noise(model, bnn.NoiseKey(4))
+    torch.manual_seed(1)
+    assert torch.equal(model(images(2, (1, 8, 8))), expected)
+
+
+class Deciding(nn.Module):
+    """Looks at its data, which no trace can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(x)
+        return y if y.sum() > 0 else -y
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda net: bnn.predict(net, images(2), draws=0), "draws=0: must be a whole number from 1 on"),
+        (lambda net: bnn.predict(net, images(2), draws=2.5), "draws=2.5: must be a whole number"),
+        (lambda net: bnn.predict(net, images(2), seed=-1), "seed=-1: must be a whole number from 0"),
+        (lambda net: bnn.predict(net, images(2), mode="mean"), "mode mean: unknown; there are exact"),
+        (lambda net: bnn.predict(net, images(0)), r"inputs of shape \[0, 1, 28, 28\]; give at least one"),
+        (lambda net: bnn.predict(net, (255 * images(2)).byte()), "inputs are a tensor of torch.uint8; give a floating"),
+        (lambda net: bnn.predict(net, images(2).numpy()), "inputs are a ndarray"),
+        (lambda net: bnn.predict(net, images(2, (3, 8, 8))), r"inputs of shape \['N', 3, 8, 8\]; this posterior takes"),
+        (lambda net: bnn.predict(net, images(2) * math.nan), "draw 0: predicted probabilities are not between 0 and 1"),
+        (lambda net: bnn.predict("/nowhere", images(2)), "/nowhere: no posterior there"),
+        (lambda net: bnn.predict(7, images(2)), "a int is neither a model nor the folder of a posterior"),
+        (lambda net: bnn.predict(nn.Linear(4, 3), images(2, (4,))), "Linear: no Bayesian layer in it"),
+        (lambda net: bnn.predict(bnn.convert(Deciding()), images(2, (4,))), "Deciding cannot be traced"),
+        (lambda net: bnn.predict(bnn.convert(nn.Sequential(nn.Linear(4, 3))), images(2, (5,))), "do not go through it"),
+        (lambda net: bnn.predict(bnn.convert(nn.Sequential(nn.Linear(4, 1))), images(2, (4,))), "two classes or more"),
+        (lambda net: bnn.convert(nn.ReLU()), "ReLU has no Conv2d or Linear layer"),
+        (lambda net: bnn.convert("net"), "convert: a str is no torch module"),
+        (
+            lambda net: bnn.convert(nn.Linear(1, 1), estimator="dropout"),
+            "estimator dropout: unknown; there are",
+        ),
+        (lambda net: bnn.kl_divergence(images(2)), "kl_divergence: a Tensor is no torch module"),
+        (lambda net: bnn.set_noise(net, 7), r"set_noise: 7 is no NoiseKey\(seed, step, rank\)"),
+        (lambda net: bnn.NoiseKey(1, 0.5), "noise of step 0.5: must be a whole number"),
+        (lambda net: bnn.PosteriorInit(prior_scale=0.0), "prior_scale 0: must be above 0"),
+        (lambda net: bnn.PosteriorInit(rho_init_std=-1.0), "rho_init_std -1: must be at least 0"),
+        (lambda net: bnn.PosteriorInit(rho_init=math.nan), "rho_init nan: must be a finite number"),
+        (lambda net: bnn.load_posterior("/nowhere"), "/nowhere/graph.json: No such file"),
+    ],
+)
+def test_bad_arguments_are_one_line(network: GraphNetwork, make: Any, message: str) -> None:
+    with pytest.raises(bnn.UserError, match=message) as caught:
+        make(network)
+    assert "\n" not in str(caught.value)
