@@ -2,93 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from bnn import __version__
 from bnn.bench.commands import bench
 from bnn.check.commands import check
+from bnn.commands.options import Known, dataset_names, model_names
+from bnn.commands.saying import one_line
+from bnn.commands.settings import json_object
 from bnn.errors import UserError
-from bnn.heartbeat import Heartbeat
 from bnn.inference.commands import infer
 from bnn.interop.commands import export, import_
-from bnn.launch import (
-    MACHINE,
-    json_object,
-    on_ranks,
-    one_line,
-    process_start,
-    say_reasons,
-    threads_for_all,
-    threads_given,
-    threads_of_checkpoint,
-)
-from bnn.options import Known, dataset_names, model_names, setting_options
 from bnn.pruning.commands import prune
-from bnn.ranks import early_rank
-from bnn.settings import TrainSettings, parse_settings, read_settings
-
-if TYPE_CHECKING:
-    from bnn.records import Summary
-
-
-def _given(values: dict[str, str | None]) -> dict[str, Any]:
-    """Options the user gave; mappings are written as JSON."""
-    given: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
-    for key in ("dataset_options", "labels"):
-        if key in given:
-            given[key] = json_object(given[key], f"--{key.replace('_', '-')}")
-    return given
+from bnn.training.commands import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
 def cli() -> None:
     """Train Bayesian and conventional networks, infer with them and prune them, on one rank or many."""
-
-
-@cli.command()
-@click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the run's records")
-@setting_options(TrainSettings, known={"dataset": dataset_names, "model": model_names}, defaults={"threads": MACHINE})
-def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
-    """Train one model; options override the settings file. Start it with mpiexec, srun or aprun for several ranks."""
-    given = _given(options)
-    base = read_settings(settings_file).model_dump(exclude_unset=True) if settings_file else {}
-    values, room = threads_given({**base, **given})
-    settings = parse_settings(values, "command line" if given or room else str(settings_file))
-    if room and (threads := threads_of_checkpoint(settings, out)):  # other cores today are no reason to start anew
-        settings, room = settings.model_copy(update={"threads": threads}), None
-        if not early_rank():
-            click.echo(f"{threads} thread{'s' * (threads > 1)} per rank, as before: there is a checkpoint")
-    os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch starts its thread pool
-    heartbeat = Heartbeat(out, early_rank())
-    heartbeat.start()  # before torch is loaded, which can take minutes on a busy file system
-    try:
-        from bnn.engine import start_engine
-        from bnn.training.loop import train as run
-
-        engine = start_engine(settings)
-        heartbeat.confirm(engine.rank)
-
-        def work() -> Summary | None:
-            agreed = threads_for_all(settings, engine, room) if room else settings
-            return run(agreed, out, engine, process_start(), heartbeat)
-
-        summary = on_ranks(engine, work)
-    finally:
-        heartbeat.stop()
-    if summary and summary.verdict.status == "INVALID":
-        raise UserError(f"{out}: {'; '.join(summary.verdict.reasons)}")
-    if summary:
-        rate = summary.throughput.steady
-        speed = f"{rate:.1f} samples/s" if rate else "no steady steps"
-        click.echo(f"{summary.verdict.status}  {speed}  {summary.seconds_total:.1f} s  {out}")
-        say_reasons(summary.verdict.reasons)
 
 
 @cli.command()
@@ -104,12 +39,8 @@ def models(names: tuple[str, ...], kind: str | None, width: float) -> None:
     print_models(list(names) or None, kind, width=width, console=Console())
 
 
-cli.add_command(bench)
-cli.add_command(check)
-cli.add_command(infer)
-cli.add_command(prune)
-cli.add_command(import_)
-cli.add_command(export)
+for command in (train, bench, check, infer, prune, import_, export):
+    cli.add_command(command)
 
 
 @cli.group()

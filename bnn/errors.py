@@ -1,4 +1,11 @@
-"""The one exception a user can cause."""
+"""The one exception a user can cause, and the words that pydantic's errors become."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UserError(Exception):
@@ -7,3 +14,11 @@ class UserError(Exception):
     The command line prints its text as one line and exits with code 2; a traceback is for our own bugs.
     The text names the file, key or rank concerned.
     """
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """The key of the first problem that was found, with dots, and what is wrong; the key is empty for the whole."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    unknown = first["type"] == "extra_forbidden"
+    return key, "unknown setting" if unknown else first["msg"].removeprefix("Value error, ")

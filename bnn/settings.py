@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bnn.errors import UserError
+from bnn.errors import UserError, first_problem
 from bnn.regular import read_text_regular
 
 # Share of its CPUs that others may take from a measurement before it is called disturbed.
@@ -165,10 +165,8 @@ def parse_settings(values: dict[str, Any], origin: str) -> TrainSettings:
     try:
         return TrainSettings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        hint = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{origin}: {key}: {hint}" if key else f"{origin}: {hint}") from None
+        key, problem = first_problem(error)
+        raise UserError(f"{origin}: {key}: {problem}" if key else f"{origin}: {problem}") from None
 
 
 def read_settings(path: Path) -> TrainSettings:

@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from bnn.bench.implementations import BEST, OURS, PEERS, choose
-from bnn.errors import UserError
-from bnn.launch import MACHINE, say_threads, threads_given
-from bnn.options import Known, model_names
+from bnn.commands.options import Counts, ImageShape, Known, Names, model_names
+from bnn.commands.threads import MACHINE, say_threads, threads_given
 
 FALLBACK_SHAPE = (3, 32, 32)
-
-
-class Names(click.ParamType):
-    """Names separated by commas."""
-
-    name = "a,b,c"
-
-    def __init__(self, known: Iterable[str]) -> None:
-        self.known = tuple(known)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        return value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(",") if word.strip())
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The last name of the list, with what stands before it."""
-        before, comma, last = incomplete.rpartition(",")
-        return [CompletionItem(f"{before}{comma}{word}") for word in self.known if word.startswith(last)]
-
-
-class Counts(click.ParamType):
-    """Whole numbers above 0, separated by commas."""
-
-    name = "n,n,n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            counts = tuple(int(word) for word in value.split(","))
-        except ValueError:
-            counts = ()
-        if not counts or min(counts) < 1:
-            self.fail(f"{value!r} is not a list of whole numbers above 0, as in 1,100", param, ctx)
-        return counts
 
 
 POSITIVE = click.IntRange(min=1)
@@ -69,7 +32,7 @@ def _shared(command: Any) -> Any:
         ),
         click.option("--warmup", type=POSITIVE, default=3, show_default=True, help="unmeasured steps at the start"),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="of order and noise"),
-        click.option("--shape", type=Counts(), help="C,H,W of the synthetic images [default: the paper's]"),
+        click.option("--shape", type=ImageShape(), help="of the synthetic images [default: the paper's]"),
         click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True, help="number of classes"),
         click.option("--width", type=float, default=1.0, show_default=True, help="factor on hidden channels"),
         click.option("--out", type=click.Path(path_type=Path), required=True, help="Parquet file; header beside it"),
@@ -83,8 +46,6 @@ def _run(
     **given: Any,
 ) -> None:  # fmt: skip
     choice = choose(benchmark, implementations, peers)
-    if shape is not None and len(shape) != 3:
-        raise UserError("--shape: give channels, height and width, as in 3,32,32")
     given, room = threads_given(given)
     if room:
         say_threads(given["threads"], room)

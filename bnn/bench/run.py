@@ -1,4 +1,4 @@
-"""`bnn bench`: peers made ready, the benchmark run with its progress shown, its record written and printed."""
+"""What `bnn bench` does: peers are made ready, the benchmark is run, its record is written and printed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bnn.bench.implementations import Implementation, implementation
 from bnn.bench.peak import measure_peak
 from bnn.bench.pool import ROOT
 from bnn.bench.session import Plan, Result, measure
+from bnn.commands.progress import described
 from bnn.errors import UserError
 from bnn.metrics import disturbances
 from bnn.models.describe import MODELS
@@ -27,8 +25,6 @@ from bnn.records.files import write_text
 from bnn.settings import FOREIGN_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
 
 PEERS_SETUP = ROOT / "envs" / "peers.py"
@@ -46,7 +42,7 @@ def run_bench(plan: Plan, out: Path) -> None:
     if any(implementation(name).peer for name in plan.choice.names):
         prepare_peers()
     started, peak = time.time(), None
-    with shown_progress() as progress:
+    with described("bench") as progress:
         if plan.peak:
             progress("the machine's peak", 0.0)
             peak = measure_peak(plan.threads)
@@ -106,22 +102,6 @@ def prepare_peers() -> None:
         raise UserError(lines[-1] if lines else f"--peers: their set-up failed with exit code {done.returncode}")
 
 
-@contextmanager
-def shown_progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar on a terminal, else a line per event, on stderr."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        began = time.monotonic()
-        yield lambda text, done: print(
-            f"[bench {time.monotonic() - began:4.0f} s, {done:4.0%}] {text}", file=sys.stderr, flush=True
-        )
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda text, done: bar.update(task, description=text, completed=done)
-
-
 def as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The rows as a table of the schema's columns; whole numbers stay whole where some are missing."""
     import pandas as pd
@@ -135,15 +115,13 @@ def make_header(plan: Plan, result: Result, started: float, peak: dict[str, Any]
     """What the rows were measured on and with; `started` in seconds since 1970."""
     import psutil
 
-    from bnn.provenance import cpu_model, git_state
+    from bnn.commands.envelope import envelope
+    from bnn.provenance import cpu_model
 
-    revision, dirty = git_state()
     load = result.neighbours()
     return BenchHeader(
+        **envelope(started) | {"command": ["bnn", *sys.argv[1:]]},
         benchmark=plan.benchmark,
-        command=["bnn", *sys.argv[1:]],
-        started_at=started,
-        stopped_at=time.time(),
         cpu_model=cpu_model(),
         cores=os.cpu_count() or 0,
         memory_bytes=psutil.virtual_memory().total,
@@ -156,8 +134,6 @@ def make_header(plan: Plan, result: Result, started: float, peak: dict[str, Any]
         neighbours=load,
         warnings=disturbances(load, "the measured turns", FOREIGN_LIMIT),
         peak=peak,
-        git_revision=revision,
-        git_dirty=dirty,
         workers=result.workers,
         not_measured=result.not_measured,
     )

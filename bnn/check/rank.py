@@ -17,12 +17,12 @@ from bnn.check import runs
 from bnn.check.exchange import bus_bandwidth
 from bnn.check.numerics import agree
 from bnn.check.outcome import Context, FaultError, one_line
+from bnn.commands.ranks import on_ranks
 from bnn.device import prepare_device, synchronize
 from bnn.engine import Engine, SingleEngine, start_engine
 from bnn.exchange import GradientExchange
 from bnn.inference.run import infer
 from bnn.inference.settings import InferSettings
-from bnn.launch import on_ranks
 from bnn.layers import NoiseKey, kl_divergence, set_noise
 from bnn.models.build import build_model
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from bnn.check.outcome import Context, Outcome
+from bnn.commands.output import errors_named
 from bnn.energy.counters import NotMeasurableError
 from bnn.energy.nvml import describe
-from bnn.errors import UserError
 from bnn.provenance import cpu_model, git_state, versions
 from bnn.records.files import write_text
 
@@ -63,11 +63,9 @@ def write_report(
         "launcher": launcher,
     }
     text = json.dumps({**record, **facts, "complete": complete, "checks": checks}, indent=1)
-    try:
+    with errors_named(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, text + "\n")
-    except OSError as error:
-        raise UserError(f"{out}: {error.strerror}") from None
 
 
 def own_names() -> dict[str, str]:

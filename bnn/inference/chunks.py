@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bnn.atomic import atomic_file
 from bnn.engine import Engine
@@ -44,35 +42,35 @@ def chunk_file(folder: Path, first: int) -> Path:
     return folder / f"chunk-{first:08d}.npz"
 
 
-def compute_chunks(
-    predictor: Predictor, images: HeldOut, draws: int, chunk: int, seed: int, engine: Engine, folder: Path, device: str
-) -> None:
-    """Write this rank's chunks to `folder`, those that are there already apart. Raises UserError for non-finite values
+def missing_chunks(draws: int, chunk: int, engine: Engine, folder: Path) -> list[range]:
+    """The draws of each chunk that this rank has still to make: its share of all chunks, without those in `folder`."""
+    firsts = range(0, draws, chunk)[engine.rank :: engine.size]
+    return [range(first, min(draws, first + chunk)) for first in firsts if not chunk_file(folder, first).exists()]
 
-    and when a file cannot be written.
+
+def compute_chunks(
+    predictor: Predictor, images: HeldOut, chunks: Iterable[range], seed: int, rank: int, folder: Path, device: str,
+    drawn: Callable[[int], object],
+) -> None:  # fmt: skip
+    """Make the draws of each of `chunks` and write it to `folder`; `drawn` is told how many more draws are made.
+
+    Raises UserError for non-finite values and when a file cannot be written.
     """
     blocks = images.blocks(predictor.block, device)
-    firsts = range(0, draws, chunk)
-    mine = [first for first in firsts[engine.rank :: engine.size] if not chunk_file(folder, first).exists()]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("draws"))
-    console = Console(stderr=True, quiet=engine.rank != 0)
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task("inference", total=sum(min(chunk, draws - first) for first in mine))
-        for first in mine:
-            last = min(draws, first + chunk)
-            made = np.empty((last - first, len(images), images.classes), np.float32)
-            seconds = np.empty(last - first)
-            values = predictor.probabilities(seed, first, last, blocks)
-            for place in range(last - first):
-                start = time.perf_counter()
-                made[place] = next(values).cpu().numpy()
-                seconds[place] = time.perf_counter() - start
-                if not np.isfinite(made[place]).all():
-                    raise UserError(f"draw {first + place}: probabilities that are not finite")
-                bar.advance(task)
-            if predictor.mode != "exact":
-                seconds[:] = seconds.mean()  # one pass makes several draws
-            write_chunk(folder, Chunk(first, made, seconds, engine.rank))
+    for chunk in chunks:
+        made = np.empty((len(chunk), len(images), images.classes), np.float32)
+        seconds = np.empty(len(chunk))
+        values = predictor.probabilities(seed, chunk.start, chunk.stop, blocks)
+        for place, draw in enumerate(chunk):
+            start = time.perf_counter()
+            made[place] = next(values).cpu().numpy()
+            seconds[place] = time.perf_counter() - start
+            if not np.isfinite(made[place]).all():
+                raise UserError(f"draw {draw}: probabilities that are not finite")
+            drawn(1)
+        if predictor.mode != "exact":
+            seconds[:] = seconds.mean()  # one pass makes several draws
+        write_chunk(folder, Chunk(chunk.start, made, seconds, rank))
 
 
 def write_chunk(folder: Path, chunk: Chunk) -> None:

@@ -1,15 +1,14 @@
-"""The settings of `bnn infer` and `bnn prune`, validated in one place."""
+"""The settings of `bnn infer`, and what `bnn prune` shares with them, validated in one place."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from bnn.errors import UserError
 from bnn.settings import FOREIGN_LIMIT
 
 MODES = ("exact", "flipout", "local-reparameterization")  # how weights are sampled (bnn.inference.predictor)
@@ -52,16 +51,3 @@ class InferSettings(HeldOutSettings):
             mode="json", include={"dataset", "dataset_options", "split", "images", "draws", "seed", "mode", "device"}
         )
         return hashlib.sha256(json.dumps([work, posterior, chunk], sort_keys=True).encode()).hexdigest()[:16]
-
-
-AnySettings = TypeVar("AnySettings", bound=BaseModel)
-
-
-def parse(model: type[AnySettings], values: dict[str, Any]) -> AnySettings:
-    """Validate options of the command line; None stands for the default. Raises UserError naming the option."""
-    try:
-        return model.model_validate({key: value for key, value in values.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise UserError(f"--{key}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 
 from bnn.atomic import atomic_file
+from bnn.commands.output import errors_named
 from bnn.errors import UserError
 from bnn.interop.place import conventional
 from bnn.layers import BayesianLayer
@@ -47,12 +48,10 @@ def export_posterior(posterior: Path, out: Path) -> None:
     except Exception as error:  # whatever torch's exporters make of an operation they do not know
         text = str(error).strip().partition("\n")[0]
         raise UserError(f"{posterior}: cannot be exported to {out.suffix}: {text}") from error
-    try:
+    with errors_named(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(out) as aside:
             aside.write_bytes(content)
-    except OSError as error:
-        raise UserError(f"{out}: {error.strerror or 'cannot be written'}") from None
 
 
 def check_packages() -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bnn.commands.output import errors_named
 from bnn.errors import UserError
 from bnn.interop.layout import FeatureOrder
 from bnn.interop.match import KERNEL_LAYERS, NORM_LAYERS, find_slots, match
@@ -73,10 +74,8 @@ def import_tfp(
         "statements": list(report.statements),
     }
     network.graph = network.graph.model_copy(update={"extra": {"imported": imported}})
-    try:
+    with errors_named(out):
         save_network(network, out)
-    except OSError as error:
-        raise UserError(f"{out}: {error.strerror or 'cannot be written'}") from None
     return report
 
 

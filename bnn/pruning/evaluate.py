@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import Progress, TaskID
 
 from bnn.errors import UserError
 from bnn.inference.heldout import HeldOut
@@ -29,8 +29,11 @@ class Evaluated:
         return correct
 
 
-def evaluate(predictor: Predictor, images: HeldOut, draws: int, seed: int, bar: Progress, task: TaskID) -> Evaluated:
-    """Predict all images, draw by draw: memory does not grow with draws. Raises UserError for non-finite values."""
+def evaluate(predictor: Predictor, images: HeldOut, draws: int, seed: int, drawn: Callable[[int], object]) -> Evaluated:
+    """Predict all images, draw by draw: memory does not grow with draws; `drawn` is told how many more are made.
+
+    Raises UserError for non-finite values.
+    """
     statistics = PredictiveStatistics(len(images), images.classes, images.labels)
     shown = images.first_of_classes()
     of_truth = np.empty((draws, len(shown)), np.float32)
@@ -41,7 +44,7 @@ def evaluate(predictor: Predictor, images: HeldOut, draws: int, seed: int, bar: 
             raise UserError(f"draw {draw}: probabilities that are not finite")
         statistics.add(draw, values[None])
         of_truth[draw] = values[shown, images.labels[shown]]
-        bar.advance(task)
+        drawn(1)
     return Evaluated(statistics, of_truth)
 
 

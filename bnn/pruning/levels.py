@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.progress import Progress, TaskID
 
 from bnn.errors import UserError
 from bnn.inference.heldout import HeldOut
@@ -48,13 +48,12 @@ class Level:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What all levels share."""
+    """What all levels share; `drawn` is told how many more draws are made."""
 
     settings: PruneSettings
     network: GraphNetwork
     images: HeldOut
-    bar: Progress
-    task: TaskID
+    drawn: Callable[[int], object]
 
     def unpruned(self, folder: Path) -> Level:
         """Level -1."""
@@ -97,7 +96,7 @@ class Sweep:
         return self.keep(folder, row, pruned, evaluated)
 
     def evaluate(self, predictor: Predictor) -> Evaluated:
-        return evaluate(predictor, self.images, self.settings.draws, self.settings.seed, self.bar, self.task)
+        return evaluate(predictor, self.images, self.settings.draws, self.settings.seed, self.drawn)
 
     def row(self, number: int, evaluated: Evaluated, before: NDArray[np.bool_]) -> dict[str, Any]:
         """The columns of PRUNING that say what was asked and what is predicted."""

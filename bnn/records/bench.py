@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from bnn.records.columns import Column, TableSchema
+from bnn.records.envelope import Envelope
 from bnn.records.neighbours import PhaseLoad
 
 BENCH = TableSchema(
@@ -54,8 +55,8 @@ class WorkerFacts(BaseModel):
     notes: list[str] = []
 
 
-class BenchHeader(BaseModel):
-    """What all rows of a benchmark share. Times are seconds since 1970; `git_dirty` is None outside a checkout.
+class BenchHeader(Envelope):
+    """What all rows of a benchmark share.
 
     `idle_cpu` is how much of one core the waiting workers used while another was measured (0: none), as a fraction;
     `foreign_cpu` is CPUs that everything else on the machine kept busy meanwhile, this benchmark apart (None: not
@@ -64,13 +65,7 @@ class BenchHeader(BaseModel):
     machine's own, as bnn.flops.peak.Peak.record has it (FLOP/s); None where it was not measured.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    schema_version: int = 1
     benchmark: str
-    command: list[str]
-    started_at: float
-    stopped_at: float
     cpu_model: str
     cores: int
     memory_bytes: int
@@ -81,10 +76,8 @@ class BenchHeader(BaseModel):
     idle_cpu: float
     foreign_cpu: float | None = None
     neighbours: PhaseLoad | None = None
-    warnings: list[str] = []
+    warnings: list[str] = Field(default_factory=list)
     peak: dict[str, Any] | None = None
-    git_revision: str | None
-    git_dirty: bool | None
     workers: dict[str, WorkerFacts]
     not_measured: dict[str, str]
 

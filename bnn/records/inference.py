@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from bnn.records.columns import Column, TableSchema
+from bnn.records.envelope import Envelope
 from bnn.records.neighbours import PhaseLoad
 from bnn.records.summary import Verdict
 
@@ -114,7 +115,29 @@ class PosteriorFacts(BaseModel):
     settings: dict[str, Any] = {}
 
 
-class InferenceSummary(BaseModel):
+class HeldOutSummary(Envelope):
+    """What was drawn from which posterior for which images, and on what: of an inference and of a pruning alike.
+
+    `neighbours`: by phase, what the rest of the machine did meanwhile; None in older records, as is `device`.
+    """
+
+    posterior: PosteriorFacts
+    labels: dict[str, Any] = Field(default_factory=dict)
+    dataset: str
+    dataset_source: str
+    split: str
+    images: int
+    draws: int
+    seed: int
+    threads: int
+    device: str | None = None
+    versions: dict[str, str]
+    hosts: list[str]
+    neighbours: dict[str, PhaseLoad] | None = None
+    verdict: Verdict
+
+
+class InferenceSummary(HeldOutSummary):
     """inference.json, written last. Probabilities and accuracies are fractions, NLL and log probability in nats.
 
     `accuracy`, `nll`, `brier` and `calibration_error` are of the Monte-Carlo mean; `log_probability` is -nll, the
@@ -122,30 +145,18 @@ class InferenceSummary(BaseModel):
     over draws, `accuracy_single_draw_std` the standard deviation over them. `softmax_spread` is the standard deviation
     over draws of the true class's probability, mean over images. `settled_draws` is the smallest S of the table
     convergence from which on the 97.5% quantile of the distance stays below `settled_tolerance`; None: none does.
-    `seconds_draws` is the time of the slowest rank for all draws, `seconds_startup` that of loading and preparing.
+    `seconds_draws` is the time of the slowest rank for all draws, `seconds_startup` that of loading and preparing; they
+    are the phases draws and startup of `neighbours`.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    schema_version: int = 1
-    posterior: PosteriorFacts
-    labels: dict[str, Any] = {}
-    dataset: str
-    dataset_source: str
     dataset_checksum: str | None
-    split: str
-    images: int
     classes: int
-    draws: int
-    seed: int
     mode: str
     form: str
     noise: str
     block: int
     engine: str
     ranks: int
-    threads: int
-    device: str | None = None  # where draws were made; not recorded by earlier versions
     accuracy: float
     accuracy_single_draw: float
     accuracy_single_draw_std: float | None
@@ -163,14 +174,3 @@ class InferenceSummary(BaseModel):
     seconds_startup: float
     seconds_draws: float
     peak_memory_bytes: int
-    started_at: float
-    stopped_at: float
-    command: list[str]
-    versions: dict[str, str]
-    hosts: list[str]
-    git_revision: str | None
-    git_dirty: bool | None
-    neighbours: dict[str, PhaseLoad] | None = Field(
-        None, description="in startup and draws, what the rest of the machine did meanwhile; None in older records"
-    )
-    verdict: Verdict

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field
-
 from bnn.records.columns import Column, TableSchema
-from bnn.records.inference import TRUE_CLASS, PosteriorFacts
-from bnn.records.neighbours import PhaseLoad
-from bnn.records.summary import Verdict
+from bnn.records.inference import TRUE_CLASS, HeldOutSummary
 
 # Names of the files in the folder of a pruning sweep; the summary is written last.
 PRUNING_SUMMARY = "pruning.json"
@@ -95,43 +89,20 @@ SNR = TableSchema(
 LEVEL_TRUE_CLASS = TableSchema(name="pruning_true_class", version=1, columns=(LEVEL, PERCENT, *TRUE_CLASS.columns))
 
 
-class PruningSummary(BaseModel):
+class PruningSummary(HeldOutSummary):
     """pruning.json, written last.
 
     `largest_percent` is the largest share of weights removed whose paired accuracy loss is below one point with 95%
-    certainty (the interval's upper end), `largest_speedup` the speed-up there; None where no level qualifies.
+    certainty (the interval's upper end), `largest_speedup` the speed-up there; None where no level qualifies. The
+    phases of `neighbours` are startup and levels.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    schema_version: int = 1
-    posterior: PosteriorFacts
-    labels: dict[str, Any] = {}
-    dataset: str
-    dataset_source: str
-    split: str
-    images: int
-    draws: int
-    seed: int
     semantics: str
     scope: str
     by: str
     levels: int
-    threads: int
-    device: str | None = None  # where draws were made and timed; not recorded by earlier versions
     accuracy_unpruned: float
     largest_percent: float | None
     largest_speedup: float | None
     largest_form: str | None
     seconds_total: float
-    started_at: float
-    stopped_at: float
-    command: list[str]
-    versions: dict[str, str]
-    hosts: list[str]
-    git_revision: str | None
-    git_dirty: bool | None
-    neighbours: dict[str, PhaseLoad] | None = Field(
-        None, description="in startup and levels, what the rest of the machine did meanwhile; None in older records"
-    )
-    verdict: Verdict

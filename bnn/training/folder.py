@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from bnn.commands.output import errors_named, publish
 from bnn.engine import Engine
-from bnn.errors import UserError
 from bnn.records import CELL, POSTERIOR, PROVENANCE, STEPS_FILE, SUMMARY, CellRecord, Evaluation, FileEntry
 from bnn.records.checkpoint import MARKER, read_marker
 from bnn.records.files import CHECKPOINT, HEARTBEAT, MPI, PARTIAL, heartbeat_name, staging, write_text
@@ -63,9 +62,7 @@ class RunFolder:
 
     def publish(self) -> None:
         """Rename the staged records into place, the summary last, and remove what only an unfinished run needs."""
-        for name in (*RECORDS, SUMMARY):
-            if (self.staging / name).exists():
-                os.replace(self.staging / name, self.out / name)
+        publish(self.staging, self.out, [name for name in (*RECORDS, SUMMARY) if (self.staging / name).exists()])
         for leftover in (*self.out.glob(f"{PARTIAL}*"), self.out / CHECKPOINT):
             shutil.rmtree(leftover, ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -85,7 +82,7 @@ def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
     """
     attempt = 1
     if engine.rank == 0:
-        try:
+        with errors_named(out):
             out.mkdir(parents=True, exist_ok=True)
             for name in (SUMMARY, MPI, *reversed(RECORDS)):
                 _remove(out / name)
@@ -97,8 +94,6 @@ def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
             for path in (out / HEARTBEAT).glob("*"):  # of an earlier launch on more ranks
                 if path.name not in ranks:
                     path.unlink()
-        except OSError as error:
-            raise UserError(f"{out}: {error.strerror}") from None
     attempt = engine.gather(attempt, "attempt")[0]
     return RunFolder(out, attempt)
 

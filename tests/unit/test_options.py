@@ -15,10 +15,10 @@ from pydantic import BaseModel, Field
 
 from bnn import cores
 from bnn.cli import cli, main
+from bnn.commands.options import bounds, setting_options
+from bnn.commands.threads import threads_for_all, threads_given, threads_of_checkpoint
 from bnn.cores import Room, local_ranks, physical_cores, room_here, sharing
 from bnn.engine import SingleEngine
-from bnn.launch import threads_for_all, threads_given, threads_of_checkpoint
-from bnn.options import bounds, setting_options
 from bnn.records.checkpoint import MARKER, CheckpointMarker
 from bnn.records.files import CHECKPOINT
 from bnn.settings import TrainSettings

@@ -21,7 +21,7 @@ BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 WORDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH", dict: "JSON"}
 
 
-Names = Iterable[str] | Callable[[], Iterable[str]]
+Values = Iterable[str] | Callable[[], Iterable[str]]
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -38,7 +38,7 @@ def model_names() -> tuple[str, ...]:
     return MODELS
 
 
-def matching(known: Names, incomplete: str) -> list[CompletionItem]:
+def matching(known: Values, incomplete: str) -> list[CompletionItem]:
     """Those that begin like this."""
     return [CompletionItem(word) for word in (known() if callable(known) else known) if word.startswith(incomplete)]
 
@@ -51,7 +51,7 @@ class SettingType(click.ParamType):
 
     name = "setting"
 
-    def __init__(self, metavar: str, known: Names = (), path: bool = False) -> None:
+    def __init__(self, metavar: str, known: Values = (), path: bool = False) -> None:
         self._metavar, self._known, self._path = metavar, known, path
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
@@ -68,16 +68,62 @@ class Known(click.ParamType):
 
     name = "text"
 
-    def __init__(self, known: Names) -> None:
+    def __init__(self, known: Values) -> None:
         self._known = known
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return matching(self._known, incomplete)
 
 
-def setting_type(field: FieldInfo, known: Names = ()) -> SettingType:
+class Names(click.ParamType):
+    """Names separated by commas; these are completed."""
+
+    name = "a,b,c"
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self.known = tuple(known)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(",") if word.strip())
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The last name of the list, with what stands before it."""
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{word}") for word in self.known if word.startswith(last)]
+
+
+class Counts(click.ParamType):
+    """Whole numbers above 0, separated by commas."""
+
+    name = "n,n,n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            counts = tuple(int(word) for word in value.split(","))
+        except ValueError:
+            counts = ()
+        if not counts or min(counts) < 1:
+            self.fail(f"{value!r} is not a list of whole numbers above 0, as in 1,100", param, ctx)
+        return counts
+
+
+class ImageShape(Counts):
+    """The shape of one image: channels, height and width."""
+
+    name = "c,h,w"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        counts = super().convert(value, param, ctx)
+        if len(counts) != 3:
+            self.fail(f"{value!r}: expected C,H,W: give channels, height and width, as in 3,32,32", param, ctx)
+        return counts
+
+
+def setting_type(field: FieldInfo, known: Values = ()) -> SettingType:
     """What a field takes, from its annotation. `known` are values that its annotation does not tell."""
-    kind = _without_none(field.annotation)
+    kind = plain_type(field)
     if get_origin(kind) is Literal:
         return one_of([str(value) for value in get_args(kind)])
     if kind is bool:
@@ -93,11 +139,16 @@ def one_of(values: list[str]) -> SettingType:
     return SettingType(f"[{'|'.join(values)}]", values)
 
 
-def _without_none(annotation: Any) -> Any:
-    """`int | None` as `int`: an option that is not given is None."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return next(part for part in get_args(annotation) if part is not type(None))
-    return annotation
+def plain_type(field: FieldInfo) -> Any:
+    """What a field holds, `int | None` as `int`: an option that is not given is None."""
+    if get_origin(field.annotation) in (Union, types.UnionType):
+        return next(part for part in get_args(field.annotation) if part is not type(None))
+    return field.annotation
+
+
+def option_name(field: str) -> str:
+    """The option of a field, as it is written on the command line."""
+    return f"--{field.replace('_', '-')}"
 
 
 def bounds(field: FieldInfo) -> str:
@@ -123,7 +174,7 @@ def setting_options(
     model: type[BaseModel],
     *,
     argument: str = "",
-    known: Mapping[str, Names] | None = None,
+    known: Mapping[str, Values] | None = None,
     defaults: Mapping[str, str] | None = None,
 ) -> Callable[[Decorated], Decorated]:
     """A decorator that adds one option per field, and the field `argument` as an argument.
@@ -138,8 +189,8 @@ def setting_options(
                 command = click.argument(name, type=kind, metavar=name.upper())(command)
                 continue
             text = help_text(field, (defaults or {}).get(name))
-            flag = f"--{name.replace('_', '-')}"
-            add = click.option(flag, name, type=kind, required=field.is_required(), default=None, help=text)
+            required = field.is_required()
+            add = click.option(option_name(name), name, type=kind, required=required, default=None, help=text)
             command = add(command)
         return command
 

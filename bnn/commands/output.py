@@ -1,0 +1,57 @@
+"""The folder that a command leaves: its records appear whole, and what an interrupted command left is cleared away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bnn.errors import UserError
+from bnn.records.files import PARTIAL
+
+
+@contextmanager
+def errors_named(out: Path) -> Iterator[None]:
+    """An OSError within becomes a UserError that names `out`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror or 'cannot be written'}") from None
+
+
+def make_ready(out: Path, records: Sequence[str], work: Path, results: Iterable[Path] = ()) -> None:
+    """Make `out` ready for new `records`: those of an earlier run go, and `work`, what goes on from before, is kept.
+
+    The last of `records` says that all others are there, so it goes first. With them go the folders `results`, what
+    was staged and never published, and work of other settings beside `work`. Raises OSError.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name in reversed(records):
+        (out / name).unlink(missing_ok=True)
+    for old in (*out.glob(f"{PARTIAL}*"), *results, *work.parent.glob("*")):
+        if old != work:
+            shutil.rmtree(old, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def staged(out: Path, records: Sequence[str]) -> Iterator[Path]:
+    """Gives a folder in which to write `records`, which are then published in `out`; it goes in any case.
+
+    Raises OSError.
+    """
+    staging = out / f"{PARTIAL}{os.getpid()}"
+    staging.mkdir()
+    try:
+        yield staging
+        publish(staging, out, records)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def publish(staging: Path, out: Path, records: Iterable[str]) -> None:
+    """Rename records into place in their order: the last one says that all others are there. Raises OSError."""
+    for name in records:
+        os.replace(staging / name, out / name)

@@ -1,0 +1,60 @@
+"""A command's work on all of its ranks, and how an error on one of them ends them all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from bnn.commands.threads import Settings, threads_for_all
+from bnn.cores import Room
+from bnn.errors import UserError
+
+if TYPE_CHECKING:
+    from bnn.engine import Engine
+
+Result = TypeVar("Result")
+
+
+def with_engine(
+    settings: Settings,
+    room: Room | None,
+    work: Callable[[Settings, Engine], Result],
+    started: Callable[[int], None] = lambda rank: None,
+) -> Result:
+    """Start the engine that the settings ask for and do this rank's work; `started` is told its rank.
+
+    With `room` (no number of threads was given) all ranks take the same number. Raises UserError as `start_engine`.
+    """
+    from bnn.engine import start_engine
+
+    engine = start_engine(settings)  # type: ignore[arg-type]  # those of commands on ranks have what an engine asks for
+    started(engine.rank)
+    return on_ranks(engine, lambda: work(threads_for_all(settings, engine, room) if room else settings, engine))
+
+
+def on_ranks(engine: Engine, work: Callable[[], Result]) -> Result:
+    """Do this rank's work and leave in good order; an error on one of several ranks ends them all, and is named."""
+    try:
+        result = work()
+    except UserError as error:
+        if engine.size > 1:
+            print(f"bnn: rank {engine.rank}: {error}", file=sys.stderr, flush=True)
+            engine.abort(2)
+        raise
+    except Exception:
+        if engine.size > 1:
+            import traceback
+
+            traceback.print_exc()
+            engine.abort(1)
+        raise
+    engine.close()
+    return result
+
+
+def process_start() -> float:
+    """When this process began, seconds since 1970: imports are part of a run's start-up."""
+    import psutil
+
+    return float(psutil.Process().create_time())
