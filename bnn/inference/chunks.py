@@ -20,7 +20,7 @@ from bnn.inference.heldout import HeldOut
 from bnn.inference.predictor import Predictor
 
 CHUNK_BYTES = 64 * 2**20
-CHUNKS = 32  # at least so many, if there are as many draws: ranks take turns, and an interrupted run loses little
+CHUNKS = 32  # there are at least so many, if there are as many draws: an interrupted run loses one per rank
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Chunk:
 
 
 def draws_per_chunk(draws: int, images: int, classes: int, together: int) -> int:
-    """Draws of a chunk: a multiple of those that one pass makes; no matter how many ranks there are."""
+    """Draws of a chunk: a multiple of `together`, the draws that one pass makes. The number of ranks plays no part."""
     fits = CHUNK_BYTES // (4 * images * classes)
     count = max(1, min(fits, draws // CHUNKS))
     return -(-count // together) * together
@@ -47,9 +47,9 @@ def chunk_file(folder: Path, first: int) -> Path:
 def compute_chunks(
     predictor: Predictor, images: HeldOut, draws: int, chunk: int, seed: int, engine: Engine, folder: Path, device: str
 ) -> None:
-    """Write this rank's chunks to `folder`, those that are there already apart. Raises UserError for non-finite values
+    """Compute this rank's share of the chunks and write each to `folder`; a chunk that is already there is skipped.
 
-    and when a file cannot be written.
+    Raises UserError for probabilities that are not finite, and when a file cannot be written.
     """
     blocks = images.blocks(predictor.block, device)
     firsts = range(0, draws, chunk)
