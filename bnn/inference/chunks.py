@@ -18,7 +18,7 @@ from bnn.inference.heldout import HeldOut
 from bnn.inference.predictor import Predictor
 
 CHUNK_BYTES = 64 * 2**20
-CHUNKS = 32  # at least so many, if there are as many draws: ranks take turns, and an interrupted run loses little
+CHUNKS = 32  # there are at least so many, if there are as many draws: an interrupted run loses one per rank
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Chunk:
 
 
 def draws_per_chunk(draws: int, images: int, classes: int, together: int) -> int:
-    """Draws of a chunk: a multiple of those that one pass makes; no matter how many ranks there are."""
+    """Draws of a chunk: a multiple of `together`, the draws that one pass makes. The number of ranks plays no part."""
     fits = CHUNK_BYTES // (4 * images * classes)
     count = max(1, min(fits, draws // CHUNKS))
     return -(-count // together) * together
@@ -54,7 +54,7 @@ def compute_chunks(
 ) -> None:  # fmt: skip
     """Make the draws of each of `chunks` and write it to `folder`; `drawn` is told how many more draws are made.
 
-    Raises UserError for non-finite values and when a file cannot be written.
+    Raises UserError for probabilities that are not finite, and when a file cannot be written.
     """
     blocks = images.blocks(predictor.block, device)
     for chunk in chunks:

@@ -25,7 +25,7 @@ PADDING = 16  # of the rows of a sparse product (kSparsePadding in the kernels)
 
 @dataclass(frozen=True)
 class Fold:
-    """What follows a layer exactly: y * factor + shift, both (out,)."""
+    """An affine map y * factor + shift, (out,) each, that follows a layer and can be computed within it exactly."""
 
     factor: Tensor
     shift: Tensor
@@ -41,10 +41,11 @@ class Draw:
 
 
 class DrawLayer(nn.Module):
-    """What both share. `kernel` (out, in / groups, kh, kw) or (out, in); `scale` None: a conventional layer.
+    """The weights of a layer and their samples, which convolutions and dense layers use in the same way.
 
-    `key(seed)` names the draw; with `keep` the sample is kept for further blocks of images, else it is made as it is
-    needed. Form `csr` stores and multiplies the weights that are left only (dense layers, and convolutions unfolded).
+    `mu` is (out, in / groups, kh, kw) or (out, in); so is `scale`, which is None for a conventional layer. `key(seed)`
+    names the draw; with `keep` its sample is kept for further blocks of images, otherwise it is made as it is used.
+    Form `csr` stores and multiplies only the weights that are left; a convolution then unfolds its input.
     """
 
     mu: Tensor
@@ -114,7 +115,10 @@ class DrawLayer(nn.Module):
         return made
 
     def mean_and_scale(self) -> tuple[Tensor, Tensor | None]:
-        """What the kernels sample while they use it, if all weights are there and used once; else the sample, None."""
+        """(mu, scale), from which the kernels sample as they go; (sample, None) where that does not work.
+
+        It works if no weight has been pruned and the sample is used once.
+        """
         whole = self.index is None and not self.draw.keep
         return (self.mu, self.scale) if whole else (self.values(), None)
 

@@ -1,8 +1,8 @@
 """Folds BatchNorm, and a ReLU, into the convolution or dense layer before it, where that is exact for every draw.
 
 In evaluation mode BatchNorm is y * factor + shift, channel by channel. Behind a layer it scales mu and sigma of its
-rows; behind an addition it goes into both branches, the shift into one of them. What it follows must be read by nobody
-else, and a layer must be used once.
+rows; behind an addition it goes into both branches, the shift into one of them. It is folded only where no other node
+reads the layer's (or the addition's) output, and where the layer is used once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def fold_batchnorm(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, d
 
 
 def fold_relu(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, set[str]]:
-    """The graph without the ReLUs directly behind a layer that nobody else reads, and the names of those layers."""
+    """The graph without each ReLU that is the only reader of a layer, and the names of those layers."""
     nodes, readers, uses = surveyed(graph)
     replaced: dict[str, str] = {}
     rectified: set[str] = set()
@@ -66,7 +66,7 @@ def surveyed(graph: Graph) -> tuple[dict[str, GraphNode], Counter[str], Counter[
 
 
 def without(graph: Graph, replaced: dict[str, str]) -> Graph:
-    """The graph without some nodes; who read them reads what stands in for them."""
+    """The graph without the nodes that are keys of `replaced`; their readers read the nodes that are its values."""
     kept = [redirected(node, replaced) for node in graph.nodes if node.name not in replaced]
     return graph.model_copy(update={"nodes": kept})
 
@@ -78,7 +78,7 @@ def producers(
     layers: dict[str, nn.Module],
     uses: Counter[Any],
 ) -> list[str]:
-    """Names of the layers whose sum `node` is, if nobody else reads them or it; else none."""
+    """Names of the layers whose sum `node` is, if `node` and each of them has one reader; else an empty list."""
     if readers[node.name] != 1:
         return []
     if node.op == "layer" and isinstance(layers.get(str(node.layer)), FOLDABLE) and uses[node.layer] == 1:
@@ -107,7 +107,7 @@ def as_affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Fold:
 
 
 def redirected(node: GraphNode, replaced: dict[str, str]) -> GraphNode:
-    """The node, reading what stands in for nodes that have gone."""
+    """The node with new inputs: wherever it read a key of `replaced`, it reads the value."""
 
     def now(value: Any) -> Any:
         if isinstance(value, dict) and set(value) == {"node"}:

@@ -28,7 +28,7 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
 class PredictiveStatistics:
     """Predictive distribution (the paper's eq. 4), its uncertainty and its scores, of one pass over the draws.
 
-    Every draw is added by itself and in order, in float64, so the results are the same bits however the draws are
+    Draws are added one by one and in order, in float64, so that the results are the same bits however the draws are
     divided over calls of `add`. Memory: four arrays of (images, classes), and two numbers per draw.
     """
 

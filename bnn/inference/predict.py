@@ -56,8 +56,8 @@ def predict(
     precision. `seed` and its index name a draw: the same seed gives the same result, for `inputs` divided in any way up
     to rounding. `mode`: exact, flipout or local-reparameterization (`bnn.inference.predictor` says what each is).
 
-    Raises UserError for a model that has no Bayesian layer, cannot be traced or cannot be read, inputs that do not fit
-    it, a number of draws, seed or mode that is none, and probabilities that are not finite.
+    Raises UserError for a model that has no Bayesian layer, cannot be traced or cannot be read; for inputs that do not
+    fit it; for an impossible number of draws, seed or mode; for probabilities that are not finite.
     """
     check_arguments(inputs, draws, seed)
     if isinstance(model, nn.Module):

@@ -27,7 +27,8 @@ from bnn.layers.noise import layer_seed
 from bnn.posterior import Graph, GraphNetwork, GraphNode
 from bnn.posterior.schema import node_references
 
-# Noise of inference is keyed apart from that of training steps (ranks 0, 1, ...) and of evaluations (1 << 20).
+# In a noise key this takes the rank's place, so that inference never draws the noise of a training step (ranks 0, 1,
+# ...) or of an evaluation (1 << 20).
 INFERENCE_RANK = 1 << 21
 # A block of images is as large as keeps its largest activation below this; it is a rule of the network alone, since
 # libraries round differently for batches of different sizes: results must not depend on how work is divided.

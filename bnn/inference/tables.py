@@ -29,7 +29,7 @@ CONVERGENCE_IMAGES = 200
 
 @dataclass
 class Gathered:
-    """What is collected while the chunks pass by."""
+    """The results that are collected while the chunks are read once, in order."""
 
     statistics: PredictiveStatistics
     ranks: list[int] = field(default_factory=list)

@@ -104,7 +104,7 @@ def onnx_model(network: GraphNetwork) -> bytes:
     size = sum(value.nbytes for value in network.state_dict().values())
     if size > ONNX_LIMIT:
         raise UserError(f"{size:,} bytes of tensors: an ONNX file holds less than 2 GiB")
-    logger = logging.getLogger("torch.onnx")  # it reports packages that nobody asked for
+    logger = logging.getLogger("torch.onnx")  # it reports absent packages that this export does not need
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)

@@ -27,7 +27,7 @@ class FeatureOrder:
                 raise UserError(f"operation {node.name} ({node.type}): cannot tell TensorFlow's order of what it moves")
 
     def __call__(self, name: str) -> NDArray[np.int64]:
-        """Of the output (N, F) of node `name`: where TensorFlow has each of our features, shape (F,)."""
+        """Where TensorFlow has each of the features of the output (N, F) of node `name`: positions of shape (F,)."""
         node = self.nodes[name]
         shape = sizes(node)
         inputs = self.inputs(node)

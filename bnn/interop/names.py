@@ -24,7 +24,7 @@ VARIABLES: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "norm": (("moving_mean", "moving_variance"), ("gamma", "beta")),
 }
 KERNEL_RANKS = (2, 4)  # dense (in, out) and 2-d convolution (height, width, in, out)
-# What numpy and zipfile raise for a file that is damaged or none of theirs.
+# What numpy and zipfile raise for a file that is damaged, or that is no archive of arrays.
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, MemoryError, OSError, RuntimeError, ValueError)
 
 
@@ -41,7 +41,7 @@ class SourceLayer:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the kernel (a norm: of the moving mean): what tells which layer of a model this can be."""
+        """Shape of the kernel, or of a norm's moving mean. It decides which layers of a model this one can be."""
         return self.arrays[VARIABLES[self.kind][0][0]].shape
 
     @property

@@ -34,7 +34,7 @@ from bnn.posterior.trace import trace
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did. `layers` are the pairs: the model's layer, the file's, and its kind (SourceLayer.kind)."""
+    """The result of an import. Of `layers` each is (layer of the model, layer of the file, SourceLayer.kind)."""
 
     sha256: str
     layers: tuple[tuple[str, str, str], ...]
@@ -113,7 +113,7 @@ def fill(
 
 
 def input_orders(graph: Graph, layers: dict[str, nn.Module]) -> dict[str, NDArray[np.int64]]:
-    """Of the layers that read vectors: where TensorFlow has each of the features they read."""
+    """For each layer that reads vectors: where TensorFlow has each of the features that it reads, by layer."""
     order = FeatureOrder(graph)
     orders: dict[str, NDArray[np.int64]] = {}
     for node in graph.nodes:

@@ -17,7 +17,7 @@ from bnn.layers.base import BayesianLayer
 
 
 class Flipout(BayesianLayer):
-    """How a Flipout layer samples, whatever its f is."""
+    """The sampling of a Flipout layer, for any function f (a convolution or a matrix product)."""
 
     def sample(self, x: Tensor) -> Tensor:
         perturbation = self.sigma * self.standard_normal()

@@ -18,7 +18,7 @@ class ConvGeometry(NamedTuple):
 
     @classmethod
     def of(cls, layer: Any) -> ConvGeometry:
-        """That of a convolution layer, ours or torch's. Raises ValueError for padding that is given by name."""
+        """The geometry of a convolution layer, ours or torch's. Raises ValueError for padding given by name."""
         if isinstance(layer.padding, str):
             raise ValueError(f"padding={layer.padding!r}: not in pixels")
         return cls(layer.stride, layer.padding, layer.dilation, layer.groups)

@@ -20,7 +20,7 @@ from bnn.layers.base import BayesianLayer
 
 
 class LocalReparameterization(BayesianLayer):
-    """How a local reparameterization layer samples, whatever its f is."""
+    """The sampling of a local reparameterization layer, for any function f (a convolution or a matrix product)."""
 
     def sample(self, x: Tensor) -> Tensor:
         mean = self.affine(x, self.mu, self.bias)

@@ -56,7 +56,7 @@ def set_noise(model: nn.Module, key: NoiseKey) -> None:
     goes on from where the first stopped. Layers that never got a key draw from torch's default generator, which
     `torch.manual_seed` seeds. Noise is the same for the same key on one kind of device and with the same kernels.
 
-    Raises UserError for a key that is none.
+    Raises UserError for anything but a NoiseKey.
     """
     if not isinstance(key, NoiseKey):
         raise UserError(f"set_noise: {key!r} is no NoiseKey(seed, step, rank)")

@@ -13,7 +13,7 @@ from bnn.layers.base import BayesianLayer
 
 
 class Reparameterization(BayesianLayer):
-    """How a reparameterization layer samples, whatever its f is."""
+    """The sampling of a reparameterization layer, for any function f (a convolution or a matrix product)."""
 
     def sample(self, x: Tensor) -> Tensor:
         return self.affine(x, self.mu + self.sigma * self.standard_normal(), self.bias)

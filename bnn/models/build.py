@@ -79,7 +79,7 @@ def build_layer(node: Node, kind: str, estimator: str, init: PosteriorInit | Non
         case BatchNorm():
             return nn.BatchNorm2d(channels, eps=BATCHNORM_EPS, momentum=BATCHNORM_MOMENTUM)
         case Relu():
-            return nn.ReLU(inplace=True)  # what it reads is read by nobody else, nor needed by a gradient
+            return nn.ReLU(inplace=True)  # no other operation, and no gradient, reads its input
         case MaxPool():
             return nn.MaxPool2d(op.size, ceil_mode=op.ceil)
         case GlobalAveragePool():

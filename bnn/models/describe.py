@@ -27,7 +27,7 @@ class Row:
     trainable: int
     connected_to: tuple[str, ...]
     macs: int  # multiply-adds per image of the conventional layer's forward pass (bnn.flops.formulae has the others)
-    padding_macs: int  # of these: those that multiply padded zeros
+    padding_macs: int  # the multiply-adds among them that meet padded zeros
     kernel_weights: int  # weights with a posterior in the bnn
 
 

@@ -51,7 +51,7 @@ def check_preloadable(path: Path) -> None:
 
 
 def _say(command: list[str]) -> str:
-    """What a command prints, whether or not it succeeds."""
+    """The output of a command, whether or not it succeeds."""
     done = subprocess.run(command, capture_output=True, text=True)
     return done.stdout + done.stderr
 

@@ -35,7 +35,7 @@ def prepare(folder: Path, interposer: bool = True) -> Path | None:
 
 
 def keep(folder: Path, target: Path, found_in: Path | None = None) -> str:
-    """Rename `folder` to `target` once its profiles are whole; returns a line that says what is there.
+    """Rename `folder` to `target` once its profiles are whole; returns a line that says what it holds.
 
     `found_in`: also take the profiles that another tool wrote there since `folder` was prepared. A missing or damaged
     profile is no error: `target` then holds MPI_NOT_RECORDED with the reason. Raises UserError when nothing can be

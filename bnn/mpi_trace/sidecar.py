@@ -55,7 +55,7 @@ def _whole(word: str) -> int:
 
 
 class _Table:
-    """What has been read of a table."""
+    """The lines of a table that have been read so far."""
 
     def __init__(self) -> None:
         self.facts: dict[str, str] = {}
@@ -64,7 +64,7 @@ class _Table:
         self.ended = False
 
     def take(self, words: list[str]) -> None:
-        """The next line. Raises ValueError when it is none of ours."""
+        """Take the next line. Raises ValueError when the interposer writes no such line."""
         match words:
             case [name, value] if name in _FACTS and name not in self.facts and re.fullmatch(_FACTS[name], value):
                 self.facts[name] = value

@@ -1,4 +1,4 @@
-"""What a posterior is, in numbers, and where it lies."""
+"""Finds a posterior's folder, and sums a posterior up in numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bnn.records.inference import PosteriorFacts
 def find_posterior(path: Path, step: int | None = None) -> Path:
     """The posterior's folder: `path` itself, or the newest `step-N` in it (or in its `posterior`), or that of `step`.
 
-    Raises UserError if there is none.
+    Raises UserError if there is no such posterior.
     """
     if (path / GRAPH_FILE).exists() and step is None:
         return path

@@ -69,7 +69,7 @@ def traced(model: nn.Module, example: Tensor, step: int, extra: dict[str, Any]) 
     return network.graph, network
 
 
-KEPT = ("placeholder", "output")  # nodes nobody has to read
+KEPT = ("placeholder", "output")  # nodes that stay although no node reads them
 
 
 def graph_node(node: fx.Node, model: nn.Module, layers: dict[str, nn.Module]) -> GraphNode:

@@ -17,8 +17,9 @@ from bnn.pruning.spaces import Space, Spaces
 class Selection:
     """`keep`: masks of the kernels' shapes, by layer. `threshold`: the lowest SNR that stays (of weights or units).
 
-    `percent`: the share of all kernel weights that is zero then, those that were so before included; `left`: how many
-    are not. `units`: for units, which of each space's go (by position in `Spaces.groups()`).
+    `percent`: the share of all kernel weights that is zero after the removal, earlier zeros included; `left`: how many
+    are not zero. `units`: where units are removed, a mask of them for each space, in the order of
+    `Spaces.groups()`.
     """
 
     keep: dict[str, Tensor]
@@ -46,7 +47,7 @@ def select(
     if by == "unit":
         return select_units(network, percent, threshold, scope)
     ratios = layer_snr(network)
-    # what is zero already goes before what has the same SNR, 0, with a sigma
+    # weights that are zero already go first, before those whose mean is 0 (so that their SNR is 0) but not their sigma
     order = {
         name: ratios[name].masked_fill((layer.mu == 0) & (layer.sigma == 0), -1.0)
         for name, layer in bayesian(network).items()
@@ -86,7 +87,7 @@ def left_of(network: GraphNetwork, keep: dict[str, Tensor]) -> int:
 def unit_snr(network: GraphNetwork, space: Space) -> Tensor:
     """SNR of a space's units, (units,): sqrt(sum mu^2 / sum sigma^2) over the unit's weights in all its producers.
 
-    Of an input, which has no weights of its own, over those that read it.
+    An input has no weights of its own: the sums are then over the weights that read it.
     """
     layers = bayesian(network)
     signal, noise = torch.zeros(space.units, dtype=torch.float64), torch.zeros(space.units, dtype=torch.float64)

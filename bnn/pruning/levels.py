@@ -48,7 +48,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What all levels share; `drawn` is told how many more draws are made."""
+    """A sweep: what all its levels share. `drawn` is told how many more draws are made."""
 
     settings: PruneSettings
     network: GraphNetwork
@@ -171,7 +171,7 @@ def kernel_weights(network: GraphNetwork) -> int:
 
 
 def nonzeros(network: GraphNetwork) -> int:
-    """Those that are not exactly zero."""
+    """Kernel weights of the Bayesian layers that are not exactly zero (mean and sigma)."""
     return sum(int(weights_left(layer).sum()) for layer in bayesian(network).values())
 
 
@@ -188,9 +188,9 @@ def forms_of(
     semantics: str,
     device: str = "cpu",
 ) -> dict[str, Predictor]:
-    """The ways to compute a pruned network on a device, and the unpruned one beside which they are timed.
+    """The forms in which a pruned network can be computed, and the unpruned network, with which they are compared.
 
-    Only where weights are truly zero is there another form than the dense one.
+    There are forms other than the dense one for semantics "zero" only: otherwise removed weights still have a sigma.
     """
     forms = {UNPRUNED: Predictor(placed(network, device))}
     if semantics != "zero":

@@ -3,8 +3,8 @@
 Every convolution and dense layer makes a space of units, its output channels. BatchNorm, activations, pooling and
 dropout keep it; an addition joins the spaces of its terms, channel by channel; flattening turns a channel into as many
 consecutive features as it has pixels; concatenation puts spaces side by side. The inputs of a network whose first
-layers are dense are a space too: a pixel that nobody reads can go. What is not understood is frozen, with the reason:
-its units are neither removed by unit nor taken out of the network.
+layers are dense are a space too: a pixel that no layer reads can be left out. A space that an operation makes hard to
+follow is frozen, and the reason kept: its units are neither removed by unit nor taken out of the network.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def measure(forms: dict[str, Predictor], images: Tensor, seed: int) -> Speed:
 
 
 def _shuffles(seed: int, numbers: Iterable[int]) -> list[random.Random]:
-    """What makes the order of each of these rounds."""
+    """The random generators that shuffle these rounds, one for each."""
     return [random.Random(seed * (ROUNDS_CHOOSE + ROUNDS) + number) for number in numbers]
 
 
