@@ -10,7 +10,10 @@ from bnn.provenance import git_state
 
 
 def envelope(started_at: float) -> dict[str, Any]:
-    """The fields of `bnn.records.envelope.Envelope` as of now; `started_at` in seconds since 1970."""
+    """The fields that say when, by which command and by which code a record was made, the last as of now.
+
+    `started_at` is in seconds since 1970; `git_dirty` is None outside a checkout.
+    """
     revision, dirty = git_state()
     return {
         "command": sys.argv,

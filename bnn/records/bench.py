@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from bnn.records.columns import Column, TableSchema
-from bnn.records.envelope import Envelope
 from bnn.records.neighbours import PhaseLoad
 
 BENCH = TableSchema(
@@ -55,8 +54,8 @@ class WorkerFacts(BaseModel):
     notes: list[str] = []
 
 
-class BenchHeader(Envelope):
-    """What all rows of a benchmark share.
+class BenchHeader(BaseModel):
+    """What all rows of a benchmark share. Times are seconds since 1970; `git_dirty` is None outside a checkout.
 
     `idle_cpu` is how much of one core the waiting workers used while another was measured (0: none), as a fraction;
     `foreign_cpu` is CPUs that everything else on the machine kept busy meanwhile, this benchmark apart (None: not
@@ -65,7 +64,13 @@ class BenchHeader(Envelope):
     machine's own, as bnn.flops.peak.Peak.record has it (FLOP/s); None where it was not measured.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = 1
     benchmark: str
+    command: list[str]
+    started_at: float
+    stopped_at: float
     cpu_model: str
     cores: int
     memory_bytes: int
@@ -76,8 +81,10 @@ class BenchHeader(Envelope):
     idle_cpu: float
     foreign_cpu: float | None = None
     neighbours: PhaseLoad | None = None
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[str] = []
     peak: dict[str, Any] | None = None
+    git_revision: str | None
+    git_dirty: bool | None
     workers: dict[str, WorkerFacts]
     not_measured: dict[str, str]
 

@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from bnn.records.columns import Column, TableSchema
-from bnn.records.envelope import Envelope
 from bnn.records.neighbours import PhaseLoad
 from bnn.records.summary import Verdict
 
@@ -115,12 +114,16 @@ class PosteriorFacts(BaseModel):
     settings: dict[str, Any] = {}
 
 
-class HeldOutSummary(Envelope):
-    """What was drawn from which posterior for which images, and on what: of an inference and of a pruning alike.
+class HeldOutSummary(BaseModel):
+    """What was drawn from which posterior for which images, and how: of an inference and of a pruning alike.
 
-    `neighbours`: by phase, what the rest of the machine did meanwhile; None in older records, as is `device`.
+    Times are seconds since 1970; `git_dirty` is None outside a checkout. `neighbours`: by phase, what the rest of the
+    machine did meanwhile; None in older records, as is `device`.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = 1
     posterior: PosteriorFacts
     labels: dict[str, Any] = Field(default_factory=dict)
     dataset: str
@@ -131,8 +134,13 @@ class HeldOutSummary(Envelope):
     seed: int
     threads: int
     device: str | None = None
+    started_at: float
+    stopped_at: float
+    command: list[str]
     versions: dict[str, str]
     hosts: list[str]
+    git_revision: str | None
+    git_dirty: bool | None
     neighbours: dict[str, PhaseLoad] | None = None
     verdict: Verdict
 
