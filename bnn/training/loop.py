@@ -50,7 +50,7 @@ def train(
         clock.start()
         images, labels = trainer.batch(run.dataset.train, step)
         clock.lap()
-        beta, metrics = trainer.step(step, images, labels, clock)
+        beta, metrics = trainer.step(step, images, labels, clock.lap)
         recorder.add(step, trainer.schedule.epoch(step), beta, clock.timing, metrics)
         heartbeat.advance(step + 1)
         if trainer.schedule.ends_epoch(step) and step + 1 < run.steps:

@@ -1,10 +1,11 @@
-"""One step of training, and what takes part in it. A trainer knows no folder, no records and no signs of life.
+"""One step of training, and what takes part in it.
 
-On a GPU a step only queues work: nothing in it makes the host wait for the device.
+A trainer knows no folder, no records, no clock and no signs of life. On a GPU a step only queues work: nothing in it makes the host wait for the device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,9 +21,10 @@ from bnn.exchange import GradientExchange
 from bnn.layers import NoiseKey, bayesian_layers, kl_divergence, set_noise
 from bnn.layers.noise import layer_seed
 from bnn.settings import TrainSettings
-from bnn.training.clock import StepClock
 from bnn.training.forward import Forward
 from bnn.training.implementation import implementation_of
+
+Lap = Callable[[], object]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OTHER_NOISE = -1  # in place of a layer's index: what draws from torch's default generator, as dropout does
@@ -63,11 +65,11 @@ class Trainer:
         """This rank's images and labels of `step`, as `Form.tensors` makes them."""
         return self.form.tensors(split, self.schedule.indices(step, self.engine.rank))
 
-    def step(self, step: int, images: Tensor, labels: Tensor, clock: StepClock) -> tuple[float, Tensor]:
+    def step(self, step: int, images: Tensor, labels: Tensor, lap: Lap) -> tuple[float, Tensor]:
         """Forward and backward pass, exchange and update on images (N, C, H, W) and labels (N,).
 
-        The clock gets a lap after each. Returns beta and the tensor [nll, kl, loss, accuracy, finite on all ranks] on
-        the images' device; nll and loss in nats.
+        `lap` is called after each of the four. Returns beta and the tensor [nll, kl, loss, accuracy, finite on all
+        ranks] on the images' device; nll, kl and loss are in nats.
         """
         settings, model, schedule = self.settings, self.model, self.schedule
         key_noise(model, NoiseKey(settings.seed, step, self.engine.rank), self.compiled)
@@ -76,15 +78,15 @@ class Trainer:
         kl = kl_divergence(model)
         beta = beta_at(step, schedule, settings)
         loss = nll + beta * kl / schedule.n
-        clock.lap()
+        lap()
         spread_failure(loss).backward()
-        clock.lap()
+        lap()
         self.exchange.wait()
-        clock.lap()
+        lap()
         finite = finite_everywhere(model, loss)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        clock.lap()
+        lap()
         accuracy = (logits.detach().argmax(1) == labels).to(loss.dtype).mean()
         return beta, torch.stack([nll.detach(), kl.detach(), loss.detach(), accuracy, finite])
 

@@ -28,7 +28,7 @@ def timed_step(
     trainer.model.train()
     clock.start()
     clock.lap()  # the batch is there
-    _, metrics = trainer.step(step, images, labels, clock)
+    _, metrics = trainer.step(step, images, labels, clock.lap)
     loss = float(metrics[2])  # waits for a GPU, the update included
     clock.stop()
     return clock.timing.seconds(), loss
