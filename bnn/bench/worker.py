@@ -27,7 +27,7 @@ from bnn.posterior.trace import trace
 from bnn.provenance import versions
 from bnn.settings import parse_settings
 from bnn.training.build import make_trainer
-from bnn.training.clock import StepClock
+from bnn.training.recorder import StepClock
 from bnn.training.trainer import key_noise
 from bnn.training.trial import timed_step
 

@@ -13,10 +13,10 @@ from bnn.neighbours import gather_neighbours
 from bnn.records import Summary
 from bnn.settings import TrainSettings
 from bnn.training.checkpoint import checkpoint_due, save_checkpoint
-from bnn.training.clock import StepClock
 from bnn.training.evaluation import average_statistics, evaluate
 from bnn.training.finish import finish
 from bnn.training.phases import Phases
+from bnn.training.recorder import StepClock
 from bnn.training.run import Run
 from bnn.training.start import start_run
 

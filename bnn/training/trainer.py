@@ -1,6 +1,6 @@
-"""One step of training, and what takes part in it.
+"""One step of training, and what takes part in it. A trainer knows no folder, record, clock or sign of life.
 
-A trainer knows no folder, no records, no clock and no signs of life. On a GPU a step only queues work: nothing in it makes the host wait for the device.
+On a GPU a step only queues work: nothing in it makes the host wait for the device.
 """
 
 from __future__ import annotations

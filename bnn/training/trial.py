@@ -12,7 +12,7 @@ from bnn.data.pipeline import Schedule
 from bnn.engine import SingleEngine
 from bnn.settings import TrainSettings
 from bnn.training.build import make_trainer
-from bnn.training.clock import StepClock
+from bnn.training.recorder import StepClock
 from bnn.training.trainer import Trainer
 
 TIMED_STEPS = 5

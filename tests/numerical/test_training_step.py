@@ -19,8 +19,8 @@ from bnn.layers import NoiseKey, bayesian_layers, kl_divergence, set_noise
 from bnn.layers.noise import layer_seed
 from bnn.settings import TrainSettings
 from bnn.training.build import make_model, make_optimizer
-from bnn.training.clock import StepClock
 from bnn.training.forward import make_forward
+from bnn.training.recorder import StepClock
 from bnn.training.start import start_run
 from bnn.training.trainer import Trainer, form_of, key_noise
 from bnn.training.trial import timed_step

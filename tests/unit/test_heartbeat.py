@@ -14,7 +14,7 @@ import pytest
 from bnn.heartbeat import Heartbeat
 from bnn.ranks import EARLY_RANK, early_rank
 from bnn.records.heartbeat import SIZE, HeartbeatRecord, read_heartbeat, read_heartbeats
-from bnn.training.clock import PARTS, StepClock
+from bnn.training.recorder import PARTS, StepClock
 from bnn.watchdog import Watch, unwritable
 
 

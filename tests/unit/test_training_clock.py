@@ -17,8 +17,7 @@ from bnn.heartbeat import Heartbeat
 from bnn.records import STEPS, STEPS_FILE, read_table, write_table
 from bnn.settings import TrainSettings
 from bnn.training import loop
-from bnn.training.clock import BETWEEN, PARTS, StepClock
-from bnn.training.recorder import Recorder
+from bnn.training.recorder import BETWEEN, PARTS, Recorder, StepClock
 
 FEW = {
     "dataset": "synthetic", "dataset_options": {"shape": [1, 4, 4], "classes": 2, "size": 32}, "model": "fc",
