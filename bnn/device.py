@@ -1,4 +1,4 @@
-"""Where a command computes: its memory, threads and device, made ready alike for training, inference and pruning."""
+"""Where a command computes: training, inference and pruning make memory, threads and device ready by this module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bnn.ranks import machine
 
 
 def prepare_device(device: str, threads: int, engine: Engine) -> None:
-    """Memory, threads and device ('cpu' or 'cuda') of this rank: on GPUs one of its own, by its rank within the node.
+    """Make memory, threads and `device` ('cpu' or 'cuda') of this rank ready; each rank has a GPU of its own.
 
     Every rank calls it before anything large is allocated and before tensors are exchanged. Raises UserError without a
     GPU, with too few for the ranks of a node, or for one that this torch has no code for.
@@ -62,7 +62,7 @@ def choose_gpu(engine: Engine, count: int) -> int:
 
 
 def gather_gpus(engine: Engine) -> list[tuple[str, str]]:
-    """(machine, UUID of its GPU) of every rank, on every rank. The first time that the ranks speak to each other."""
+    """(machine, UUID of its GPU) of every rank, on every rank. No rank has spoken to another one before."""
     try:
         return [tuple(each) for each in engine.gather([machine(), gpu_uuid()], "gpus")]
     except torch.distributed.DistBackendError as error:
@@ -98,11 +98,11 @@ def runs_on(architectures: list[str], major: int, minor: int) -> bool:
 
 
 def synchronize(device: str) -> None:
-    """Return when what has been queued on a GPU is done; a clock that is read before does not tell its time."""
+    """Wait until a GPU has done all that was queued on it: a clock that is read earlier does not tell its time."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def peak_memory_bytes(device: str) -> int:
-    """Largest memory of this process so far: the GPU's where one is used, else resident."""
+    """The most bytes that this process has held so far, of the GPU's memory where it uses one, else resident."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_bytes()

@@ -99,7 +99,7 @@ class GradientExchange:
         return arrive
 
     def _start_full(self) -> None:
-        """Start what is full, in order: torch.distributed matches the ranks' messages by their order alone."""
+        """Start the full blocks in order, because torch.distributed matches the ranks' messages by order alone."""
         for block in self.blocks[len(self._handles) :]:
             if block.missing:
                 return

@@ -99,9 +99,9 @@ class Heartbeat:
             self._thread.start()
 
     def confirm(self, rank: int) -> None:
-        """The engine's word on which rank this is; one that the environment stated wrongly is given up.
+        """Take the engine's word on which rank this is, and give up a rank that the environment stated wrongly.
 
-        Its file stays: by now it may be that of the rank which it belongs to.
+        The file of that rank stays: by now the rank itself may be writing it.
         """
         if self.rank != rank and self._thread is not None:
             self._end()

@@ -1,4 +1,4 @@
-"""Memory that a process has freed stays with it: a training step frees and takes the same blocks again and again.
+"""Keeps the memory that a process frees with it: a training step frees and takes the same blocks again and again.
 
 glibc gives large blocks back to the kernel, which then clears every page anew: a tenth of a step, for the CNN and the
 BNN alike. Other C libraries are left as they are.
@@ -29,7 +29,7 @@ def keep_freed_memory() -> None:
 
 
 def peak_resident_bytes() -> int:
-    """Largest resident memory of this process so far: Linux's VmHWM, which begins anew with the program.
+    """The most resident memory that this process has held so far: Linux's VmHWM, which begins anew with the program.
 
     getrusage's ru_maxrss does not: after fork and exec it still counts what the parent held (getrusage(2); the kernel
     carries it over in `setmax_mm_hiwater_rss`). It is taken only where there is no VmHWM, with a warning.

@@ -77,9 +77,10 @@ class Launched:
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> Launched:
-    """The rank and size that the innermost launcher states; a launcher that states the rank alone counts after all
+    """The rank and size that the innermost launcher states.
 
-    that state both. Raises UserError for values that are not such numbers.
+    A launcher that states the rank alone is asked only where no launcher states both. Raises UserError for values that
+    are not such numbers.
     """
     for launcher in LAUNCHERS:
         if not launcher.size or launcher.rank not in environment or launcher.size not in environment:

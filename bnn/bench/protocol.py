@@ -2,8 +2,7 @@
 
 The worker speaks first: `hello` with its facts, or `unavailable` with the reason. Then it answers each request
 `{"do": "step" | "draws", "times": k, ...}` by `done` with the seconds of each, and `{"do": "noise_and_kl"}` once, after
-all of them. Standard library only: the peers'
-environment has nothing else of ours.
+all of them. This module needs the standard library only, because the peers' environment has nothing else of ours.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Result:
 
     @property
     def idle_cpu(self) -> float:
-        """Of one core, what the waiting workers used while another was measured."""
+        """The share of one core that the waiting workers used while another one was measured."""
         return self.waiting_cpu / self.wall if self.wall else 0.0
 
     def neighbours(self) -> PhaseLoad | None:
@@ -126,7 +126,7 @@ def describe(request: dict[str, Any]) -> str:
 
 
 def settle_steps(seconds: float) -> int:
-    """Unmeasured steps at the start of a turn, for steps of `seconds`."""
+    """How many unmeasured steps begin a turn, if a step takes `seconds`."""
     return 0 if seconds >= SETTLE_SECONDS else max(1, int(SETTLE_SECONDS / max(seconds, 1e-3)))
 
 
@@ -209,7 +209,10 @@ def turn(
 
 
 def add_noise_and_kl(worker: Worker, result: Result) -> None:
-    """Measured after the last round, since it takes memory and time: until then the column holds the update alone."""
+    """Add the time of noise and KL to rows that hold the update's alone.
+
+    It is measured after the last round, because it takes memory and time.
+    """
     apart = worker.ask("when its noise and KL were measured", do="noise_and_kl")["seconds"]
     for row in result.rows:
         if row["implementation"] == worker.name:
@@ -220,8 +223,8 @@ def add_noise_and_kl(worker: Worker, result: Result) -> None:
 def resolve_best(plan: Plan, result: Result) -> None:
     """Add cnn-best: the rows of its faster candidate once more, under that name.
 
-    The first rounds choose, by median over their steps, and the later ones are its rows: those that made it the faster
-    would flatter it. Of a single round both are made, which its notes say.
+    The first rounds choose it by the median over their steps, and its rows are those of the later rounds: the rounds
+    that made it the faster one would flatter it. A single round does both, and the notes say so.
     """
     from statistics import median
 
@@ -252,5 +255,5 @@ def resolve_best(plan: Plan, result: Result) -> None:
 
 
 def choosing_rounds(rounds: int) -> int:
-    """How many of the first rounds choose cnn-best: a third; 0 of a single round."""
+    """How many of the first rounds choose cnn-best: a third of them, and none of a single round."""
     return max(1, rounds // 3) if rounds > 1 else 0

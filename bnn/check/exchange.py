@@ -101,9 +101,9 @@ def program(launcher: Sequence[str]) -> list[str]:
 
 
 def judge(status: int, lines: Sequence[str], ranks: int, by_nccl: bool) -> str:
-    """Rank 0's line, if all ranks are right. Raises FaultError otherwise, and where NCCL should have joined them and
+    """Rank 0's line, if all ranks are right.
 
-    does not say so in its log.
+    Raises FaultError otherwise. It does so too where NCCL should have joined the ranks and its log does not say so.
     """
     said = {int(rank): (word, text) for rank, word, text in SAID.findall("".join(lines))}
     wrong = [f"rank {rank}: {text}" for rank, (word, text) in sorted(said.items()) if word == "wrong"]

@@ -54,10 +54,10 @@ def checkpoint_due(schedule: Schedule, done: int, every: int) -> bool:
 
 
 def spoilt(model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
-    """Name of a tensor that no run can go on from, empty if there is none.
+    """The name of a tensor with which no run can go on; empty if there is none.
 
-    That is a parameter which is not finite, or NaN in a buffer or in the optimizer's state (where infinity may be
-    meant, as in masks).
+    Such a tensor is a parameter that is not finite, or a buffer or state of the optimizer that holds NaN. (Infinity may
+    be meant there, as in masks.)
     """
     for name, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
@@ -71,7 +71,8 @@ def spoilt(model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
 def save_checkpoint(run: Run, step: int) -> bool:
     """Keep the state after `step` steps; older checkpoints go once this one is complete. Returns whether it was kept.
 
-    It is not, and older ones stay, if it is spoilt on any rank: the last update before it has no loss that shows it.
+    A state that is spoilt on any rank is not kept, and older checkpoints stay: the update that spoilt it may be the
+    last one, which no loss shows.
     """
     model, optimizer, engine = run.trainer.model, run.trainer.optimizer, run.trainer.engine
     run.heartbeat.move("checkpoint")
@@ -89,7 +90,7 @@ def save_checkpoint(run: Run, step: int) -> bool:
     if engine.rank == 0:
         shared = {**dict(model.named_parameters()), **optimizer_tensors(optimizer)}
         save_file(_plain(shared), folder / "shared.safetensors")
-    run.heartbeat.move("exchange")  # who waits here is not the one that writes for long
+    run.heartbeat.move("exchange")  # a rank that waits here is not the one that takes long to write
     engine.barrier("checkpoint")
     run.heartbeat.move("checkpoint")
     if engine.rank == 0:

@@ -61,7 +61,7 @@ def macs_forward(run: Run) -> int | None:
 
 
 def finite_result(run: Run) -> bool:
-    """Whether parameters and held-out metrics are; the last update of a run has no later loss that would show it."""
+    """Whether all parameters and held-out metrics are finite: no later loss would show a spoilt last update."""
     evaluated = all(evaluation.nll is not None for evaluation in run.evaluations)
     return evaluated and all(bool(torch.isfinite(parameter).all()) for parameter in run.trainer.model.parameters())
 
@@ -88,7 +88,7 @@ def summarise(
     energy: RunEnergy,
     neighbours: Neighbours,
 ) -> Summary:
-    """The summary of a run from the rows of all its ranks; the starts are in seconds since 1970."""
+    """The summary of a run from the rows of all its ranks; both starts are in seconds since 1970."""
     settings, trainer = run.settings, run.trainer
     model, schedule = trainer.model, trainer.schedule
     steps = metrics.per_step(rows)

@@ -99,7 +99,7 @@ def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
 
 
 def _earlier(out: Path) -> list[int]:
-    """Numbers of the attempts that left a staging folder; what has such a name without a number is removed."""
+    """Numbers of the attempts that left a staging folder; a folder whose name ends in no number is removed."""
     numbers = []
     for path in sorted(out.glob(f"{PARTIAL}*")):
         number = path.name.removeprefix(PARTIAL)

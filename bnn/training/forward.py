@@ -24,7 +24,7 @@ def make_forward(settings: TrainSettings, model: nn.Module) -> Forward:
 
 
 def compiled(model: nn.Module) -> Forward:
-    """The model by torch.compile, at its first call. Raises UserError then if that does not work on this machine."""
+    """The model as torch.compile makes it at its first call, which raises UserError where that does not work."""
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor.exc import CppCompileError
 
@@ -41,7 +41,7 @@ def compiled(model: nn.Module) -> Forward:
 
 
 def autocast(forward: Forward, settings: TrainSettings) -> Forward:
-    """Convolutions and matrix products in the low precision; the logits, and so the loss, in the parameters' own."""
+    """`forward` with convolutions and matrix products in the low precision; its logits have the parameters' own."""
 
     def cast(images: Tensor) -> Tensor:
         with torch.autocast(settings.device, dtype=LOW[settings.mixed_precision]):

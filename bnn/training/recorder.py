@@ -88,7 +88,7 @@ class StepClock:
         self._heartbeat.move(LIVE[len(marks) - 1])
 
     def stop(self) -> None:
-        """End the step, if one goes on: what comes now belongs to none."""
+        """End the step that goes on, if there is one; what comes now belongs to no step."""
         if self._running:
             self._end(self._mark())
             self._running = False
@@ -154,7 +154,7 @@ class Recorder:
             self._settle()
 
     def flush(self) -> None:
-        """Read whatever is still due; the last step must have ended."""
+        """Make the rows of all steps that have none yet; the last step must have ended."""
         while self._pending:
             self._settle()
 
@@ -198,7 +198,7 @@ class Recorder:
         self._progress()
 
     def _progress(self) -> None:
-        """On rank 0, a line now and then that a log file can bear."""
+        """Print a line on rank 0, seldom enough for a log file."""
         row, now = self.rows[-1], time.monotonic()
         last = row["step"] + 1 == self.facts.steps
         if self.facts.rank != 0 or not (last or now - self._last_line >= PROGRESS_SECONDS):

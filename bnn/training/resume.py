@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from: the newest that every rank can read. One that it cannot is set aside."""
+"""Which checkpoint a run goes on from: the newest that every rank can read. One that some rank cannot is set aside."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def form_of(settings: TrainSettings) -> Form:
 
 
 def to_device(array: np.ndarray, device: str) -> Tensor:
-    """A copy on the device. For a GPU it leaves from pinned memory: from any other the host would wait for it."""
+    """A copy on the device. A copy to a GPU leaves from pinned memory: the host would wait for it from any other."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor
 
@@ -125,15 +125,15 @@ def beta_at(step: int, schedule: Schedule, settings: TrainSettings) -> float:
 
 
 def spread_failure(loss: Tensor) -> Tensor:
-    """The loss itself while it is finite; else one whose gradients are all NaN.
+    """The loss itself while it is finite, else a loss whose gradients are all NaN.
 
-    Averaging then carries the failure to every rank within this step, without a message of its own.
+    The average of the gradients then carries the failure to every rank within this step, without another message.
     """
     return loss * (1 + 0 * loss.detach())
 
 
 def finite_everywhere(model: nn.Module, like: Tensor) -> Tensor:
-    """1 while the loss was finite on all ranks, else 0, read off an averaged gradient: the same on every rank."""
+    """1 where the loss was finite on all ranks, else 0: an averaged gradient tells it, alike on every rank."""
     last = [p.grad for p in model.parameters() if p.grad is not None][-1]
     return torch.isfinite(last).all().to(like.dtype)
 
