@@ -64,8 +64,9 @@ def conventional(layer: BayesianLayer, bias: bool) -> nn.Conv2d | nn.Linear:
     if isinstance(layer, BayesianLinear):
         return nn.Linear(layer.in_features, layer.out_features, bias, device, dtype)
     if isinstance(layer, BayesianConv2d):
-        sizes = layer.in_channels, layer.out_channels, layer.kernel_size
-        return nn.Conv2d(*sizes, *ConvGeometry.of(layer), bias, device=device, dtype=dtype)
+        stride, padding, dilation, groups = ConvGeometry.of(layer)
+        sizes = layer.in_channels, layer.out_channels, layer.kernel_size, stride, padding, dilation
+        return nn.Conv2d(*sizes, groups, bias, device=device, dtype=dtype)
     raise TypeError(f"no conventional layer for {type(layer).__name__}")
 
 

@@ -11,6 +11,7 @@ from bnn import kernels
 from bnn.layers import BayesianLayer, FastFlipoutConv2d, FlipoutConv2d, NoiseKey, PosteriorInit, set_noise
 from bnn.layers.convert import convert
 from bnn.layers.flipout_fast import FastFlipout, FastFlipoutLinear, FlipoutConvolution
+from bnn.layers.geometry import ConvGeometry
 from bnn.layers.kernel_conv import Convolution
 from bnn.models.architectures import PAPER_INPUT, resolve
 from bnn.models.build import build_layer
@@ -101,22 +102,22 @@ def test_sizes_of_one_leave_strides_open(channels: tuple[int, int], kernel: int 
 
 def test_output_and_input_gradient_lie_in_memory_as_those_of_torch_do() -> None:
     x, kernel = torch.randn(2, 3, 5, 6), torch.randn(4, 3, 3, 3)
-    shape = ((1, 1), (1, 1), (1, 1))
+    geometry = ConvGeometry((1, 1), (1, 1), (1, 1), 1)
     for images in (x, x.contiguous(memory_format=torch.channels_last)):
-        right = functional.conv2d(images, kernel, None, *shape)
-        plain = Convolution.apply(images, kernel, None, shape)
-        flipout, _ = FlipoutConvolution.apply(images, kernel, kernel, None, 1, 1.0, shape)
+        right = functional.conv2d(images, kernel, None, *geometry)
+        plain = Convolution.apply(images, kernel, None, geometry)
+        flipout, _ = FlipoutConvolution.apply(images, kernel, kernel, None, 1, 1.0, geometry)
         assert right.stride() == plain.stride() == flipout.stride()
 
 
 def test_plain_convolution_has_the_gradients_of_torchs() -> None:
     torch.manual_seed(0)
     x, kernel, bias = torch.randn(3, 6, 5, 4), torch.randn(7, 6, 3, 3), torch.randn(7)
-    shape = ((2, 1), (1, 1), (1, 1))
+    geometry = ConvGeometry((2, 1), (1, 1), (1, 1), 1)
     leaves = [value.requires_grad_() for value in (x, kernel, bias)]
-    output = Convolution.apply(*leaves, shape)
+    output = Convolution.apply(*leaves, geometry)
     wide = [value.detach().double().requires_grad_() for value in leaves]
-    right = functional.conv2d(*wide, *shape)
+    right = functional.conv2d(*wide, *geometry)
     gradient = torch.randn_like(output)
     made = torch.autograd.grad(output, leaves, gradient)
     expected = torch.autograd.grad(right, wide, gradient.double())

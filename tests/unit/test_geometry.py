@@ -14,7 +14,7 @@ from bnn.layers.geometry import ConvGeometry
 
 
 @pytest.mark.parametrize(
-    ("stride", "padding", "dilation"), itertools.product([(1, 1), (2, 3)], [(0, 0), (1, 2)], [(1, 1), (2, 1)])
+    ("stride", "padding", "dilation"), list(itertools.product([(1, 1), (2, 3)], [(0, 0), (1, 2)], [(1, 1), (2, 1)]))
 )
 def test_the_output_is_as_large_as_torchs(
     stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]
