@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -11,9 +10,8 @@ from bnn import __version__
 from bnn.bench.commands import bench
 from bnn.check.commands import check
 from bnn.commands.options import Known, dataset_names, model_names
-from bnn.commands.saying import one_line
+from bnn.commands.saying import errors_said
 from bnn.commands.settings import json_object
-from bnn.errors import UserError
 from bnn.inference.commands import infer
 from bnn.interop.commands import export, import_
 from bnn.pruning.commands import prune
@@ -76,20 +74,8 @@ def prepare_data(
 
 def main() -> None:
     """Entry point: an error a user can cause is one line and exit code 2."""
-    try:
+    with errors_said():
         cli.main(standalone_mode=False)
-    except UserError as error:
-        print(f"bnn: {error}", file=sys.stderr)
-        sys.exit(2)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
-    except click.ClickException as error:
-        print(f"bnn: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        print("bnn: interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

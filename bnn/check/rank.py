@@ -18,6 +18,7 @@ from bnn.check.exchange import bus_bandwidth
 from bnn.check.numerics import agree
 from bnn.check.outcome import Context, FaultError, one_line
 from bnn.commands.ranks import on_ranks
+from bnn.commands.saying import errors_said
 from bnn.device import prepare_device, synchronize
 from bnn.engine import Engine, SingleEngine, start_engine
 from bnn.exchange import GradientExchange
@@ -156,10 +157,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from bnn.errors import UserError
-
-    try:
+    with errors_said():
         main()
-    except UserError as error:
-        print(f"bnn: {error}", file=sys.stderr)
-        sys.exit(2)
