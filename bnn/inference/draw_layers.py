@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bnn import kernels
-from bnn.layers.affine import BayesianConv2d, BayesianLinear
+from bnn.layers.affine import BayesianConv2d, BayesianLinear, ConvGeometry
 from bnn.layers.base import BayesianLayer
 from bnn.layers.flipout_fast import ohwi
-from bnn.layers.geometry import ConvGeometry
 
 OPS = torch.ops.bnn_kernels
 PADDING = 16  # of the rows of a sparse product (kSparsePadding in the kernels)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bnn.errors import UserError
 from bnn.interop.names import SourceLayer
 from bnn.layers import BayesianConv2d, BayesianLayer, BayesianLinear
-from bnn.layers.geometry import ConvGeometry
+from bnn.layers.affine import ConvGeometry
 
 KERAS_EPS = 1e-3  # of BatchNormalization; it is no variable, so the file cannot say otherwise
 

@@ -19,9 +19,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from bnn import kernels
+from bnn.layers.affine import ConvGeometry
 from bnn.layers.base import BayesianLayer, bayesian_layers
 from bnn.layers.flipout import FlipoutConv2d, FlipoutLinear
-from bnn.layers.geometry import ConvGeometry
 from bnn.layers.noise import splitmix64
 
 OPS = torch.ops.bnn_kernels

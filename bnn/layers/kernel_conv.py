@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from bnn import kernels
 from bnn.errors import UserError
+from bnn.layers.affine import ConvGeometry
 from bnn.layers.flipout_fast import lies_channels_last
-from bnn.layers.geometry import ConvGeometry
 
 OPS = torch.ops.bnn_kernels
 SMALL = 16  # pixels of an output

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from bnn import kernels
 from bnn.layers import BayesianLayer, FastFlipoutConv2d, FlipoutConv2d, NoiseKey, PosteriorInit, set_noise
+from bnn.layers.affine import ConvGeometry
 from bnn.layers.convert import convert
 from bnn.layers.flipout_fast import FastFlipout, FastFlipoutLinear, FlipoutConvolution
-from bnn.layers.geometry import ConvGeometry
 from bnn.layers.kernel_conv import Convolution
 from bnn.models.architectures import PAPER_INPUT, resolve
 from bnn.models.build import build_layer

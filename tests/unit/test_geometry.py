@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from bnn.layers import FlipoutConv2d
-from bnn.layers.geometry import ConvGeometry
+from bnn.layers.affine import ConvGeometry
 
 
 @pytest.mark.parametrize(
