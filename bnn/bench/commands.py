@@ -12,8 +12,6 @@ from bnn.commands.options import Counts, ImageShape, Known, Names, model_names
 from bnn.commands.threads import MACHINE, say_threads, threads_given
 
 FALLBACK_SHAPE = (3, 32, 32)
-
-
 POSITIVE = click.IntRange(min=1)
 
 

@@ -15,6 +15,7 @@ from bnn.bench.implementations import Implementation, implementation
 from bnn.bench.peak import measure_peak
 from bnn.bench.pool import ROOT
 from bnn.bench.session import Plan, Result, measure
+from bnn.commands.output import errors_named
 from bnn.commands.progress import described
 from bnn.errors import UserError
 from bnn.metrics import disturbances
@@ -67,12 +68,10 @@ def wide_console() -> Console:
 
 def make_folder(out: Path) -> None:
     """Make the record's folder now: a mistyped path must not be found out after all has been measured."""
-    try:
+    with errors_named(f"--out {out}"):
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.is_dir() or not os.access(out.parent, os.W_OK):
             raise UserError(f"--out {out}: cannot be written")
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from None
 
 
 def check_plan(plan: Plan) -> None:

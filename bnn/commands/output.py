@@ -13,8 +13,8 @@ from bnn.records.files import PARTIAL
 
 
 @contextmanager
-def errors_named(out: Path) -> Iterator[None]:
-    """An OSError within becomes a UserError that names `out`."""
+def errors_named(out: Path | str) -> Iterator[None]:
+    """An OSError within becomes a UserError that names `out`: a path, or an option with one."""
     try:
         yield
     except OSError as error:

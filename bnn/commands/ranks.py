@@ -28,7 +28,7 @@ def with_engine(
     """
     from bnn.engine import start_engine
 
-    engine = start_engine(settings)  # type: ignore[arg-type]  # those of commands on ranks have what an engine asks for
+    engine = start_engine(settings)
     started(engine.rank)
     return on_ranks(engine, lambda: work(threads_for_all(settings, engine, room) if room else settings, engine))
 

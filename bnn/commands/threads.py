@@ -23,17 +23,23 @@ MACHINE = "the cores this process may use, divided by the ranks that share them"
 MOST_THREADS = 512  # of a rank, that a checkpoint is looked through for
 
 
-class ThreadedSettings(Protocol):
-    """What all settings of commands on ranks have."""
+class RankSettings(Protocol):
+    """What the settings of all commands on ranks have; `bnn.engine.LaunchSettings` is a part of it."""
 
+    @property
+    def engine(self) -> str: ...
     @property
     def device(self) -> str: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def cycle_time_ms(self) -> float: ...
+    @property
+    def fusion_buffer_mb(self) -> float: ...
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self: ...
 
 
-Settings = TypeVar("Settings", bound=ThreadedSettings)
+Settings = TypeVar("Settings", bound=RankSettings)
 
 
 def threads_given(values: dict[str, Any]) -> tuple[dict[str, Any], Room | None]:
