@@ -6,7 +6,7 @@ min_version("9.27")
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/training.smk"
+include: "workflow/rules/jobs.smk"
 include: "workflow/rules/inference.smk"
 include: "workflow/rules/pruning.smk"
 include: "workflow/rules/bench.smk"

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from bnn.bench.implementations import BEST, OURS, PEERS, choose
 from bnn.errors import UserError
-from bnn.launch import MACHINE, say_threads, threads_given
+from bnn.launch import MACHINE, json_object, say_threads, threads_given
 from bnn.options import Known, model_names
 
 FALLBACK_SHAPE = (3, 32, 32)
@@ -106,9 +106,11 @@ def bench() -> None:
 @click.option("--batch", type=POSITIVE, default=128, show_default=True, help="training examples per step")
 @click.option("--steps", type=POSITIVE, default=3, show_default=True, help="steps of every turn")
 @click.option("--peak/--no-peak", default=True, show_default=True, help="measure the machine's peak FLOP/s first")
+@click.option("--labels", metavar="JSON", help="kept in the header, as JSON")
 def bench_step(**given: Any) -> None:
     """Full training steps: noise, forward pass, loss with KL, backward pass, Adam."""
-    _run("step", **given)
+    labels = given.pop("labels")
+    _run("step", labels=None if labels is None else json_object(labels, "--labels"), **given)
 
 
 @bench.command("inference")

@@ -142,6 +142,7 @@ def make_header(plan: Plan, result: Result, started: float, peak: dict[str, Any]
     return BenchHeader(
         benchmark=plan.benchmark,
         command=["bnn", *sys.argv[1:]],
+        labels=plan.labels,
         started_at=started,
         stopped_at=time.time(),
         cpu_model=cpu_model(),

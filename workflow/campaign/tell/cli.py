@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from bnn.errors import UserError
 from campaign.names.layout import RESULTS
-from campaign.run.driver import Driver, prepare, site_here
+from campaign.run.driver import Driver, look, site_here
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,15 +80,17 @@ def cli() -> None:
 @campaign_option
 @results_option
 def plan(profile: Path, campaign_file: Path, results: Path) -> None:
-    """Cells, the jobs after them, node-hours and scripts. Renders the scripts, runs nothing."""
+    """Cells, the jobs after them, node-hours and scripts. Writes the scripts for reading, runs nothing."""
+    from campaign.run.live import told
     from campaign.run.readiness import refusal, uncut
     from campaign.tell.after_table import after_table
     from campaign.tell.plan_table import plan_table
 
-    driver = prepare(profile, campaign_file, results)
-    if driver.busy or driver.elsewhere:
-        click.echo(driver.notice, err=True)
-    elif line := uncut(driver.campaign):
+    driver = look(profile, campaign_file, results)
+    if not driver.busy:
+        driver.make_ready()
+    said = [driver.notice] if driver.busy else [driver.elsewhere, uncut(driver.campaign), told(driver.lingering)]
+    for line in filter(None, said):
         click.echo(line, err=True)
     table, totals = plan_table(driver.campaign, driver.layout)
     console = _console(170 if driver.campaign.site.scheduler.kind == "none" else 230)
@@ -110,14 +112,14 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
 
     from campaign.plan.campaign import load_campaign
     from campaign.tell.spent import spent, spent_line
-    from campaign.tell.status import status as look
+    from campaign.tell.status import status as states
     from campaign.tell.status import status_table
 
     site, elsewhere = site_here(profile, results)
     if elsewhere:
         click.echo(elsewhere, err=True)
     campaign, layout = load_campaign(campaign_file, site), site.layout(results)
-    table, totals = status_table(look(campaign, layout))
+    table, totals = status_table(states(campaign, layout))
     console = _console()
     if table.row_count:
         console.print(table)
@@ -209,7 +211,7 @@ def _console(width: int = 170) -> Console:
 
 
 def _look(profile: Path, campaign_file: Path, results: Path) -> Driver:
-    driver = prepare(profile, campaign_file, results)
+    driver = look(profile, campaign_file, results)
     if driver.notice:
         click.echo(driver.notice, err=True)
     return driver
