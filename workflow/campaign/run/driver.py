@@ -17,7 +17,7 @@ from campaign.jobs.train import TrainJob, read_summary
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign, load_campaign
 from campaign.plan.content import plan_content, plan_digest, write_plan
-from campaign.render.scripts import Place, render_jobs
+from campaign.render.scripts import Place, render_jobs, script_text
 from campaign.run import live
 from campaign.run.readiness import nccl_refusal, refusal, uncut
 from campaign.site.machine import keep, limited, name_results
@@ -69,6 +69,10 @@ class Driver:
     def order(self) -> dict[str, int]:
         """Each job's place in the order in which they should run: repeats stay interleaved."""
         return {job.name: place for place, job in enumerate(self.campaign.jobs)}
+
+    def script_digest(self, job: Job) -> str:
+        """Of the script that the plan asks for: what is there may be another one, of a job that is still running."""
+        return live.digest(script_text(job, self.campaign, self.layout, self.place))
 
     @property
     def notice(self) -> str:

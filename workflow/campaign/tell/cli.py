@@ -111,6 +111,8 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
     from rich.text import Text
 
     from campaign.plan.campaign import load_campaign
+    from campaign.render.scripts import Place
+    from campaign.run.live import of_other_settings, told
     from campaign.tell.spent import spent, spent_line
     from campaign.tell.status import status as states
     from campaign.tell.status import status_table
@@ -124,6 +126,8 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
     if table.row_count:
         console.print(table)
     console.print(Text(totals))
+    if line := told(of_other_settings(campaign, layout, Place.here(layout))):
+        console.print(Text(line))
     if line := spent_line(spent(campaign, layout)):
         console.print(Text(line))
 
