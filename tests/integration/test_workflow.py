@@ -166,7 +166,7 @@ def test_a_dry_run_shows_everything_and_its_scripts_are_real(project):
     assert planned.returncode == 0, planned.stderr
     for cell in project.cells():
         script = project.layout.script(cell)
-        assert f"bash {script.relative_to(project.folder)} 2>&1" in said
+        assert f"batch_script={script.relative_to(project.folder)}," in said
         assert "mpiexec -n" in script.read_text()
         assert not project.layout.folder(cell).exists()
 

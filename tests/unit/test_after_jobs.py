@@ -20,7 +20,9 @@ from campaign.plan.content import plan_content
 from campaign.render.scripts import Place, script_text
 from campaign.results.figures.catalogue import available, not_measured
 from campaign.tell.after_table import after_table
+from campaign.tell.why import find_job, why
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, prepared, site
+from tests.support.finished import finish, write_after
 
 SWEEPS = [{"semantics": "zero"}, {"semantics": "bprune"}, {"semantics": "zero", "by": "unit"}]
 LEARN: dict[str, Any] = {
@@ -193,3 +195,21 @@ def test_the_plan_lists_jobs_with_their_scripts(tmp_path: Path) -> None:
     assert once is not None
     assert list(once.columns[-1].cells) == ["infer_mnist-sample_fc_bnn_n1_b8_base_r1.sh"]
     assert after_table(campaign(), layout) is None
+
+
+def test_why_tells_of_every_job(tmp_path: Path) -> None:
+    found, layout = campaign(with_study()), Layout(tmp_path, "toy")
+    job = found.after[0]
+    assert find_job(found, layout, job.name) is job
+    assert find_job(found, layout, job.cell.name).command == "train"
+    assert why(job, layout)[0] == "would run: it has not finished so far"
+    finish(found, layout)
+    assert {why(each, layout)[0].split(":")[0] for each in found.jobs} == {"would not run"}
+    write_after(job, layout, "b" * 64)
+    assert why(job, layout)[0] == "would run: its record is of other options or of another training of its cell"
+    assert f"its cell: campaign why {job.cell.name}" in why(job, layout)
+    job.record(layout).write_text("{")
+    assert why(job, layout)[0].startswith("would run: its record cannot be read and will be made anew (")
+    aside(job.record(layout)).touch()
+    job.record(layout).unlink()
+    assert str(aside(job.record(layout))) in why(job, layout)[0]

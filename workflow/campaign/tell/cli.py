@@ -140,14 +140,15 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
 def why(cell: str, profile: Path, campaign_file: Path, results: Path) -> None:
     """Why CELL would run, or why it is WARN or INVALID.
 
-    CELL is its folder (or a file in it), its name, or enough of its identity: kind=bnn,nodes=2,batch=32,...
+    CELL is its folder (or a file in it), its name, or enough of its identity: kind=bnn,nodes=2,batch=32,... The name of
+    another job's script, without .sh, asks of that job.
     """
-    from campaign.tell.why import find_cell
+    from campaign.tell.why import find_job
     from campaign.tell.why import why as answer
 
     driver = _look(profile, campaign_file, results)
-    planned = find_cell(driver.campaign, driver.layout, cell)
-    click.echo(f"{planned.cell.name}: " + "\n".join(answer(planned, driver.layout)))
+    job = find_job(driver.campaign, driver.layout, cell)
+    click.echo(f"{job.name}: " + "\n".join(answer(job, driver.layout)))
 
 
 @cli.command()

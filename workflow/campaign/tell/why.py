@@ -1,4 +1,4 @@
-"""Why a cell would run, or why it is marked: answered from its records and the plan."""
+"""Why a job would run, or why a cell is marked: answered from its records and the plan."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from bnn.records.summary import Summary
 from campaign.io.locking import holder
 from campaign.io.schema import did_you_mean
 from campaign.io.unreadable import SAID, damaged_record
+from campaign.jobs.job import Job
 from campaign.jobs.train import TrainJob, read_summary
 from campaign.names.cell import IDENTITY, Cell
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign
-from campaign.run.journal import how_it_ended, last_of_scripts
+from campaign.run.journal import how_it_ended, last_of_scripts, told
+
+
+def find_job(campaign: Campaign, layout: Layout, asked: str) -> Job:
+    """The job of that name, or else the cell that `asked` names, as `find_cell`."""
+    return next((job for job in campaign.jobs if job.name == asked), None) or find_cell(campaign, layout, asked)
 
 
 def find_cell(campaign: Campaign, layout: Layout, asked: str) -> TrainJob:
@@ -70,8 +76,32 @@ def _by_identity(campaign: Campaign, asked: str) -> TrainJob:
     return found[0]
 
 
-def why(planned: TrainJob, layout: Layout) -> list[str]:
+def why(job: Job, layout: Layout) -> list[str]:
     """The answer, line by line; the first says the state."""
+    return _why_cell(job, layout) if isinstance(job, TrainJob) else _why_job(job, layout)
+
+
+def _why_job(job: Job, layout: Layout) -> list[str]:
+    record = job.record(layout)
+    if job.is_current(layout):
+        lines = ["would not run: its record is as the plan asks"]
+    elif job.is_damaged(layout) or (not record.exists() and damaged_record(record)):
+        lines = [f"would run: {SAID} ({damaged_record(record)})"]
+    elif not record.exists():
+        lines = ["would run: it has not finished so far"]
+    elif job.after:
+        lines = ["would run: its record is of other options or of another training of its cell"]
+    else:
+        lines = ["would run: its record is of other options, or of another launch"]
+    if job.after:
+        lines.append(f"its cell: campaign why {job.after.name}")
+    event = last_of_scripts(layout).get(job.name)
+    if event and not job.is_current(layout):
+        lines.append(f"its last job: {told(event)}")
+    return [*lines, f"record: {record}", f"script: {job.script(layout)}"]
+
+
+def _why_cell(planned: TrainJob, layout: Layout) -> list[str]:
     summary_file = layout.summary(planned.cell)
     summary = read_summary(summary_file)
     lines = _state(planned, layout, summary)
