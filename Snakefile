@@ -6,22 +6,13 @@ min_version("9.27")
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/training.smk"
+include: "workflow/rules/jobs.smk"
 include: "workflow/rules/inference.smk"
 include: "workflow/rules/pruning.smk"
 include: "workflow/rules/bench.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
-
-
-localrules:
-    all_figures,
-    cpu_scaling,
-    gpu_scaling,
-    peer_comparison,
-    pruning_full,
-    plan,
 
 
 # Every figure that this site can have, and the report.
@@ -33,6 +24,7 @@ rule all_figures:
         pruned,
         figure_files(AVAILABLE),
         LAYOUT.report,
+    localrule: True
 
 
 # Throughput, scaling, time to accuracy and large batches, over the nodes of a CPU site.
@@ -40,12 +32,14 @@ rule cpu_scaling:
     input:
         measured,
         figure_files(SCALING),
+    localrule: True
 
 
 # The same over GPUs.
 rule gpu_scaling:
     input:
         gpu_figures,
+    localrule: True
 
 
 # Training steps of our implementations and the peers, side by side; and the report of what has been measured so far.
@@ -53,18 +47,21 @@ rule peer_comparison:
     input:
         benchmarks,
         compared,
+    localrule: True
 
 
 # Pruning at the paper's full size, where a site has no time for it in all_figures; goes on where it was stopped.
 rule pruning_full:
     input:
         full_pruning,
+    localrule: True
 
 
 # Cells, node-hours and scripts; runs nothing.
 rule plan:
     log:
         LAYOUT.log("plan"),
+    localrule: True
     conda:
         ENVIRONMENT
     params:

@@ -9,6 +9,7 @@ import click
 
 from bnn.bench.implementations import BEST, OURS, PEERS, choose
 from bnn.commands.options import Counts, ImageShape, Known, Names, model_names
+from bnn.commands.settings import json_object
 from bnn.commands.threads import MACHINE, say_threads, threads_given
 
 FALLBACK_SHAPE = (3, 32, 32)
@@ -65,9 +66,11 @@ def bench() -> None:
 @click.option("--batch", type=POSITIVE, default=128, show_default=True, help="training examples per step")
 @click.option("--steps", type=POSITIVE, default=3, show_default=True, help="steps of every turn")
 @click.option("--peak/--no-peak", default=True, show_default=True, help="measure the machine's peak FLOP/s first")
+@click.option("--labels", metavar="JSON", help="kept in the header, as JSON")
 def bench_step(**given: Any) -> None:
     """Full training steps: noise, forward pass, loss with KL, backward pass, Adam."""
-    _run("step", **given)
+    labels = given.pop("labels")
+    _run("step", labels=None if labels is None else json_object(labels, "--labels"), **given)
 
 
 @bench.command("inference")

@@ -121,6 +121,7 @@ def make_header(plan: Plan, result: Result, started: float, peak: dict[str, Any]
     return BenchHeader(
         **envelope(started) | {"command": ["bnn", *sys.argv[1:]]},
         benchmark=plan.benchmark,
+        labels=plan.labels,
         cpu_model=cpu_model(),
         cores=os.cpu_count() or 0,
         memory_bytes=psutil.virtual_memory().total,

@@ -31,7 +31,7 @@ SPARE = 0.5
 class Plan:
     """What to measure and how often. `images` and `draws` are those of inference; steps are per turn.
 
-    `peak`: whether the machine's own peak is measured first.
+    `peak`: whether the machine's own peak is measured first. `labels` are the caller's, for the record.
     """
 
     benchmark: str
@@ -50,6 +50,7 @@ class Plan:
     images: tuple[int, ...] = ()
     draws: int = 0
     peak: bool = False
+    labels: dict[str, Any] | None = None
 
     def spec(self, name: str) -> Spec:
         return Spec(

@@ -61,7 +61,8 @@ class BenchHeader(BaseModel):
     `foreign_cpu` is CPUs that everything else on the machine kept busy meanwhile, this benchmark apart (None: not
     measured), as `foreign_cores` in `neighbours`, which holds what else it did; `warnings` say what disturbed.
     `not_measured` gives the reason for each implementation that was to be measured and could not be. `peak` is the
-    machine's own, as bnn.flops.peak.Peak.record has it (FLOP/s); None where it was not measured.
+    machine's own, as bnn.flops.peak.Peak.record has it (FLOP/s); None where it was not measured. `labels` are the
+    caller's, kept as they were given; None in headers that were made before there were labels.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -69,6 +70,7 @@ class BenchHeader(BaseModel):
     schema_version: int = 1
     benchmark: str
     command: list[str]
+    labels: dict[str, Any] | None = None
     started_at: float
     stopped_at: float
     cpu_model: str

@@ -86,6 +86,11 @@ class Project:
             stdin=subprocess.DEVNULL,
         )
 
+    def campaign(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command `campaign` with this campaign."""
+        words = [str(BIN / "campaign"), command, *arguments, "--profile", "profiles/mini", "--campaign", "mini.yaml"]
+        return subprocess.run(words, cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=600)
+
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """The driver in a session of its own, to be killed."""
         with (self.folder / "driver.log").open("wb") as log:
@@ -155,8 +160,14 @@ def test_a_dry_run_shows_everything_and_its_scripts_are_real(project):
     jobs = project.dry_jobs("all_figures")
     assert jobs["train"] == 4
     assert {"data", "tables", "fig1", "fig2c", "fig2d", "fig3c", "report", "all_figures"} <= set(jobs)
+    assert not project.layout.root.exists(), "a dry run writes nothing"
+    said = project.snakemake("-n", "all_figures").stdout
+    planned = project.campaign("plan")
+    assert planned.returncode == 0, planned.stderr
     for cell in project.cells():
-        assert "mpiexec -n" in project.layout.script(cell).read_text()
+        script = project.layout.script(cell)
+        assert f"batch_script={script.relative_to(project.folder)}," in said
+        assert "mpiexec -n" in script.read_text()
         assert not project.layout.folder(cell).exists()
 
 
@@ -166,7 +177,7 @@ def test_a_dry_run_of_the_peer_comparison_trains_nothing_and_its_script_is_real(
     assert (jobs["bench"], jobs.get("train", 0)) == (1, 0)
     script = project.layout.job("bench_step_fc_b8").read_text()
     options = "--model fc --batch 8 --threads 2 --rounds 2 --implementations bnn-flipout-reference"
-    assert f'bnn bench step {options} --out "$record"' in script
+    assert f"bnn bench step {options} --labels " in script
     assert "bench" not in project.dry_jobs("all_figures"), "nothing but its own target measures it"
 
 
@@ -311,9 +322,10 @@ def test_targets_that_run_nothing(project):
 def test_a_script_that_is_written_anew_is_no_reason_to_run_its_cell(project):
     script = project.layout.script(project.cells()[0])
     script.write_text(script.read_text() + "# as another template would have it\n")
-    for _ in range(2):
-        assert "train" not in project.dry_jobs("cpu_scaling")
+    assert "train" not in project.dry_jobs("cpu_scaling")
+    assert project.campaign("plan").returncode == 0
     assert "another template" not in script.read_text()
+    assert "train" not in project.dry_jobs("cpu_scaling")
 
 
 def test_a_second_driver_is_refused_by_name(project):

@@ -14,7 +14,8 @@ from bnn.models.describe import MODELS, describe
 from bnn.records.bench import BENCH, BenchHeader, WorkerFacts, header_path
 from bnn.records.columns import write_table
 from bnn.records.files import write_text
-from campaign.jobs.bench import BenchPoint, plan_entry
+from campaign.jobs.bench import BenchJob
+from campaign.site.launchers import Placement
 
 START = 1_700_000_000.0
 PEAK = {
@@ -34,7 +35,7 @@ def bench_entry(
     model: str = "vgg16", batch: int = 32, peers: tuple[str, ...] = tuple(PEERS), implementations: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """One benchmark of plan.json."""
-    return plan_entry(BenchPoint(model, batch, 2, 4, implementations, peers, "0" * 8), "toy")
+    return BenchJob(model, batch, Placement(1, 1, 2), 4, implementations, peers, "0" * 8).plan_entry("toy")
 
 
 def write_bench(

@@ -10,7 +10,7 @@ from typing import Any
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign, parse_campaign
 from campaign.render.scripts import Place
-from campaign.run.driver import Driver, prepare
+from campaign.run.driver import Driver, look
 from campaign.site.site import Site, parse_site
 
 SITE: dict[str, Any] = {
@@ -114,4 +114,12 @@ def prepared(folder: Path, values: dict[str, Any] = CAMPAIGN) -> Driver:
 
     (folder / "config.yaml").write_text(json.dumps(values))
     (folder / "site.yaml").write_text(json.dumps(SITE))
-    return prepare(folder / "site.yaml", folder / "config.yaml", folder / "results")
+    return ready(folder / "site.yaml", folder / "config.yaml", folder / "results")
+
+
+def ready(*files: Path) -> Driver:
+    """The campaign of a site's file, a campaign file and a results folder, made ready unless somebody runs it."""
+    driver = look(*files)
+    if not driver.busy:
+        driver.make_ready()
+    return driver

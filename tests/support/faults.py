@@ -23,10 +23,10 @@ from typing import Any
 import yaml
 
 from bnn.data import prepare_dataset
-from campaign.jobs.train import PlannedCell
+from campaign.jobs.train import TrainJob
 from campaign.names.layout import Layout
 from campaign.plan.campaign import load_campaign
-from campaign.plan.content import plan_content, tells_of
+from campaign.plan.content import plan_content
 from campaign.run.journal import read_journal
 from campaign.site.site import load_site
 from campaign.tell.status import CellStatus
@@ -151,7 +151,7 @@ class Faulty:
     # Cells
 
     @property
-    def cells(self) -> list[PlannedCell]:
+    def cells(self) -> list[TrainJob]:
         return list(self.campaign.cells)
 
     @property
@@ -191,7 +191,7 @@ class Faulty:
 
     def finished(self) -> set[str]:
         """Cells whose summary is there and is of the plan's settings."""
-        return {cell.cell.name for cell in self.cells if tells_of(self.layout.summary(cell.cell), cell)}
+        return {cell.cell.name for cell in self.cells if cell.is_current(self.layout)}
 
     def journal(self, event: str) -> list[dict[str, Any]]:
         """What the executor wrote down of one sort."""

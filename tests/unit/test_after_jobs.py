@@ -17,10 +17,12 @@ from campaign.io.unreadable import aside
 from campaign.jobs.after import AfterJob
 from campaign.names.layout import Layout
 from campaign.plan.content import plan_content
-from campaign.render.scripts import Place, after_text
+from campaign.render.scripts import Place, script_text
 from campaign.results.figures.catalogue import available, not_measured
 from campaign.tell.after_table import after_table
+from campaign.tell.why import find_job, why
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, prepared, site
+from tests.support.finished import finish, write_after
 
 SWEEPS = [{"semantics": "zero"}, {"semantics": "bprune"}, {"semantics": "zero", "by": "unit"}]
 LEARN: dict[str, Any] = {
@@ -92,7 +94,7 @@ def test_jobs_compute_where_their_cells_do(command: str, before: str) -> None:
         assert job.device == ("cuda" if cuda else "cpu")
         assert job.gpus == cuda
         assert ("--device cuda" in " ".join(job.options)) == cuda
-        script = after_text(job, found, Layout(Path("results"), "toy"), place)
+        script = script_text(job, found, Layout(Path("results"), "toy"), place)
         assert ("--device cuda" in script, "--device" in script) == (cuda, cuda)
         assert (" and a GPU on this machine" in script) == cuda
     first = replace(jobs(command)[0], trained="trained", launch="launch")
@@ -141,7 +143,7 @@ def test_scripts_quote_and_pass_shellcheck(tmp_path: Path) -> None:
     place = Place(tmp_path / "it's here", Path("/opt/a b/bin"), tmp_path / "data")
     for job in wild.after:
         script = tmp_path / f"{job.command}.sh"
-        script.write_text(after_text(job, wild, layout, place))
+        script.write_text(script_text(job, wild, layout, place))
         checked = subprocess.run(
             [Path(sys.executable).parent / "shellcheck", script], capture_output=True, text=True, check=False
         )
@@ -153,7 +155,7 @@ def test_a_record_that_cannot_be_read_is_missing_from_then_on(tmp_path: Path) ->
     driver = prepared(tmp_path, with_study())
     layout, [first, second, *_] = driver.layout, driver.campaign.after
     assert os.access(layout.job(first.name), os.X_OK)
-    assert driver.made == frozenset()
+    assert driver.current == frozenset()
     records = [layout.summary(first.cell), first.record(layout), second.record(layout)]
     for path in records:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +166,7 @@ def test_a_record_that_cannot_be_read_is_missing_from_then_on(tmp_path: Path) ->
     prepared(tmp_path, with_study())
     assert all(path.exists() for path in records), "nothing is changed under a run that is going on"
     lock.release()
-    assert prepared(tmp_path, with_study()).made == frozenset()
+    assert prepared(tmp_path, with_study()).current == frozenset()
     assert not any(path.exists() for path in (*records, kept))
     assert all(aside(path).read_text() == "{}" for path in records)
 
@@ -193,3 +195,21 @@ def test_the_plan_lists_jobs_with_their_scripts(tmp_path: Path) -> None:
     assert once is not None
     assert list(once.columns[-1].cells) == ["infer_mnist-sample_fc_bnn_n1_b8_base_r1.sh"]
     assert after_table(campaign(), layout) is None
+
+
+def test_why_tells_of_every_job(tmp_path: Path) -> None:
+    found, layout = campaign(with_study()), Layout(tmp_path, "toy")
+    job = found.after[0]
+    assert find_job(found, layout, job.name) is job
+    assert find_job(found, layout, job.cell.name).command == "train"
+    assert why(job, layout)[0] == "would run: it has not finished so far"
+    finish(found, layout)
+    assert {why(each, layout)[0].split(":")[0] for each in found.jobs} == {"would not run"}
+    write_after(job, layout, "b" * 64)
+    assert why(job, layout)[0] == "would run: its record is of other options or of another training of its cell"
+    assert f"its cell: campaign why {job.cell.name}" in why(job, layout)
+    job.record(layout).write_text("{")
+    assert why(job, layout)[0].startswith("would run: its record cannot be read and will be made anew (")
+    aside(job.record(layout)).touch()
+    job.record(layout).unlink()
+    assert str(aside(job.record(layout))) in why(job, layout)[0]

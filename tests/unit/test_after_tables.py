@@ -18,7 +18,6 @@ from bnn.cli import main
 from bnn.layers import bayesian_layers
 from bnn.posterior.save import save_network
 from bnn.records.columns import read_table, write_table
-from campaign.jobs.after import is_current
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign
 from campaign.plan.content import plan_content
@@ -45,9 +44,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     made = asked()
     layout = Layout(folder, "toy")
-    for entry in plan_content(made)["cells"]:
+    for entry, planned in zip(plan_content(made)["cells"], made.cells, strict=True):
         if entry["dataset"] == "mnist-sample":
-            write_cell(folder, entry, steps=12)
+            write_cell(folder, entry, steps=12, labels=planned.settings.labels)
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         for job in made.after:
@@ -141,14 +140,22 @@ def test_jobs_of_another_target_are_left_out_until_they_have_run(results: Path, 
 def test_records_are_current_until_the_cell_is_trained_again(results: Path) -> None:
     layout = Layout(results, "toy")
     job = asked().after[0]
-    assert is_current(job, layout)
-    assert not is_current(campaign(with_study(seed=None, infer={"draws": 31})).after[0], layout)
+    assert job.is_current(layout)
+    assert not campaign(with_study(seed=None, infer={"draws": 31})).after[0].is_current(layout)
     summary = layout.summary(job.cell)
-    later = job.record(layout).stat().st_mtime + 10
-    before = summary.stat().st_mtime
-    os.utime(summary, (later, later))
-    assert not is_current(job, layout)
-    os.utime(summary, (before, before))
+    before, stamp = summary.read_text(), summary.stat().st_mtime
+    try:
+        os.utime(summary, (later := job.record(layout).stat().st_mtime + 10, later))
+        assert job.is_current(layout), "times say nothing"
+        manifest = {"posterior/step-12/posterior.safetensors": {"sha256": "0" * 64, "bytes": 1}}
+        summary.write_text(json.dumps(json.loads(before) | {"manifest": manifest}))
+        os.utime(summary, (1, 1))
+        assert not job.is_current(layout), "it is of a posterior that the cell no longer has"
+        summary.write_text(json.dumps(json.loads(before) | {"hash": "0" * 16}))
+        assert not job.is_current(layout), "its cell has to be trained again"
+    finally:
+        summary.write_text(before)
+        os.utime(summary, (stamp, stamp))
 
 
 def draw(name: str, tables: dict[str, pd.DataFrame]) -> Figure:

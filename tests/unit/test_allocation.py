@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn.errors import UserError
-from campaign.run.driver import prepare
 from campaign.site.allocation import Pack, Packing, Queue, Scheduler, Walltime
 from campaign.site.launchers import Launcher, Placement
 from campaign.site.site import parse_site
-from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed
+from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, ready
 
 QUEUES = [
     {"name": "debug", "max_nodes": 2, "max_minutes": 60},
@@ -86,7 +85,7 @@ def test_scripts_of_shared_jobs_are_there_as_long_as_one_may_be_shared(tmp_path,
     scripts = []
     for values in (shared, shared, SLURM):
         (tmp_path / "site.yaml").write_text(json.dumps(values))
-        driver = prepare(Path("site.yaml"), Path("config.yaml"), Path("results"))
+        driver = ready(Path("site.yaml"), Path("config.yaml"), Path("results"))
         scripts.append([path.name for path in driver.layout.jobs.glob("pack_*")])
         asked = f"#BATCH_SCRIPT --pack {tmp_path}/results/toy/jobs/pack_big_n8_m30_1x1.sh --nodes 4 --minutes 30\n"
         assert (asked in driver.layout.script(driver.campaign.cells[0].cell).read_text()) == (values is shared)
@@ -143,12 +142,12 @@ def test_a_missing_account_is_said_in_the_plan_and_refused_before_any_job(tmp_pa
     monkeypatch.delenv("CAMPAIGN_ACCOUNT", raising=False)
     (tmp_path / "config.yaml").write_text(json.dumps(CAMPAIGN))
     (tmp_path / "site.yaml").write_text(json.dumps(changed(SLURM, "site/scheduler/account_required", True)))
-    driver = prepare(tmp_path / "site.yaml", tmp_path / "config.yaml", tmp_path / "results")
+    driver = ready(tmp_path / "site.yaml", tmp_path / "config.yaml", tmp_path / "results")
     assert "no job will be submitted" in driver.notice
     with pytest.raises(UserError, match=r"site.scheduler.account: missing"):
         driver.start()
     monkeypatch.setenv("CAMPAIGN_ACCOUNT", "mine")
-    driver = prepare(tmp_path / "site.yaml", tmp_path / "config.yaml", tmp_path / "results")
+    driver = ready(tmp_path / "site.yaml", tmp_path / "config.yaml", tmp_path / "results")
     assert driver.notice == ""
     script = driver.layout.script(driver.campaign.cells[0].cell)
     assert "#SBATCH --account=mine\n" in script.read_text()

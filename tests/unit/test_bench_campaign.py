@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,13 @@ from bnn.errors import UserError
 from bnn.records.bench import header_path
 from campaign.io.locking import Lock
 from campaign.io.unreadable import aside
-from campaign.jobs.bench import is_current
 from campaign.names.layout import Layout
 from campaign.plan.campaign import load_campaign
 from campaign.plan.content import plan_content
-from campaign.render.scripts import Place, bench_text, render_jobs
-from campaign.run.driver import prepare
+from campaign.render.scripts import Place, render_jobs, script_text
 from campaign.site.site import load_site
 from tests.support.bench import SECONDS, write_bench
-from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, prepared, site
+from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, prepared, ready, site
 
 ROOT = Path(__file__).parents[2]
 BENCH = {"models": ["vgg16", "fc"], "batch_sizes": [32, 128], "rounds": 3, "peers": ["tfp"]}
@@ -141,28 +139,41 @@ def test_a_failing_benchmark_fails_its_job_and_frees_the_lock(tmp_path: Path) ->
 def test_names_from_a_file_stay_words(tmp_path: Path) -> None:
     found = campaign(WITH, site(changed(SITE, "site/environment", {"modules": ["a; touch oops"]})))
     layout = Layout(tmp_path / "it's $HOME", "toy")
-    text = bench_text(found.bench[0], found, layout, Place(tmp_path, tmp_path, tmp_path))
+    text = script_text(found.bench[0], found, layout, Place(tmp_path, tmp_path, tmp_path))
     assert "module load 'a; touch oops'" in text
     assert "record='" in text
     assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
 
 
-def test_a_record_of_other_options_is_not_current_and_its_script_becomes_the_newer(tmp_path: Path) -> None:
+def test_a_record_of_other_options_is_not_current(tmp_path: Path) -> None:
     driver = prepared(tmp_path, WITH)
     point, layout = driver.campaign.bench[0], driver.layout
-    assert not driver.measured
+    assert point.name not in driver.current
     entry = plan_content(driver.campaign)["bench"][0]
     write_bench(layout.results, entry, SECONDS)
-    assert is_current(point, layout)
-    assert again(tmp_path, WITH).measured == {point.name}
-    script, record = layout.job(point.name), layout.bench(point.word, point.batch)
+    assert point.is_current(layout)
+    assert again(tmp_path, WITH).current == {point.name}
+    record = layout.bench(point.word, point.batch)
+    assert point.record(layout) == record
+    os.utime(record, (1, 1))
+    os.utime(header_path(record), (1, 1))
+    assert again(tmp_path, WITH).current == {point.name}, "times say nothing"
     write_bench(layout.results, entry, SECONDS, options=["--model", "vgg16"])
-    later = time.time() + 5
-    os.utime(record, (later, later))
-    os.utime(script, (later - 10, later - 10))
-    os.utime(record, (later - 9, later - 9))
-    assert not again(tmp_path, WITH).measured
-    assert script.stat().st_mtime > record.stat().st_mtime
+    assert not again(tmp_path, WITH).current
+
+
+def test_a_label_says_how_a_record_was_launched(tmp_path: Path) -> None:
+    found = campaign(WITH)
+    entry, point = plan_content(found)["bench"][0], found.bench[0]
+    elsewhere = campaign(WITH, site(changed(SITE, "site/environment", {"variables": {"MKL_VERBOSE": 1}}))).bench[0]
+    layout = Layout(tmp_path, "toy")
+    write_bench(tmp_path, entry, SECONDS)
+    assert point.is_current(layout)
+    assert elsewhere.is_current(layout), "an old header does not tell"
+    write_bench(tmp_path, entry, SECONDS, labels={"job": point.fingerprint})
+    assert point.is_current(layout)
+    assert not elsewhere.is_current(layout)
+    assert json.loads(point.options[point.options.index("--labels") + 1]) == {"job": point.fingerprint}
 
 
 def test_rows_that_are_cut_or_have_no_header_are_missing_from_then_on(tmp_path: Path) -> None:
@@ -175,7 +186,7 @@ def test_rows_that_are_cut_or_have_no_header_are_missing_from_then_on(tmp_path: 
     header_path(records[1]).unlink()
     with records[2].open("r+b") as file:
         file.truncate(records[2].stat().st_size - 30)
-    assert again(tmp_path, WITH).measured == {driver.campaign.bench[3].name}
+    assert again(tmp_path, WITH).current == {driver.campaign.bench[3].name}
     assert [record.exists() for record in records] == [False, False, False, True]
     assert all(aside(record).exists() for record in records[:3])
     write_bench(layout.results, plan_content(driver.campaign)["bench"][0], SECONDS)
@@ -184,4 +195,4 @@ def test_rows_that_are_cut_or_have_no_header_are_missing_from_then_on(tmp_path: 
 
 
 def again(folder: Path, values: dict[str, object]):  # type: ignore[no-untyped-def]
-    return prepare(folder / "site.yaml", folder / "config.yaml", folder / "results")
+    return ready(folder / "site.yaml", folder / "config.yaml", folder / "results")

@@ -13,9 +13,8 @@ import pytest
 from bnn.errors import UserError
 from campaign.io.locking import Lock, holder
 from campaign.names.layout import Layout
-from campaign.render.scripts import bench_text, render_jobs, script_text
-from campaign.run.driver import prepare
-from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, hashes, place, site
+from campaign.render.scripts import render_jobs, script_text
+from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, hashes, place, ready, site
 
 # flock(2) as a file system without it answers
 NO_FLOCK = "#include <errno.h>\nint flock(int fd, int how) { (void)fd; (void)how; errno = %s; return -1; }\n"
@@ -42,7 +41,7 @@ def test_a_job_says_that_there_are_no_locks_and_is_not_tried_again(kind, without
     layout, here = Layout(tmp_path / "results", "toy"), place(tmp_path)
     scripts = [script_text(found.cells[0], found, layout, here)]
     if kind == "none":
-        scripts.append(bench_text(found.bench[0], found, layout, here))
+        scripts.append(script_text(found.bench[0], found, layout, here))
     for text in scripts:
         done = subprocess.run(["bash"], input=text, capture_output=True, text=True, env=without_flock, timeout=30)
         assert done.returncode == 2, done.stderr
@@ -97,10 +96,10 @@ def test_locks_lie_where_the_site_says_apart_for_every_results_folder(tmp_path, 
 def test_the_driver_takes_the_lock_that_the_site_says(tmp_path):
     (tmp_path / "config.yaml").write_text(json.dumps(CAMPAIGN))
     (tmp_path / "site.yaml").write_text(json.dumps(changed(SITE, "site/locks", str(tmp_path / "locks"))))
-    driver = prepare(tmp_path / "site.yaml", tmp_path / "config.yaml", tmp_path / "results")
+    driver = ready(tmp_path / "site.yaml", tmp_path / "config.yaml", tmp_path / "results")
     driver.start()
     assert [path.name for path in (tmp_path / "locks").rglob("driver")] == ["driver"]
-    again = prepare(tmp_path / "site.yaml", tmp_path / "config.yaml", tmp_path / "results")
+    again = ready(tmp_path / "site.yaml", tmp_path / "config.yaml", tmp_path / "results")
     assert f"process {os.getpid()}" in str(again.busy)
     driver.lock.release()
 

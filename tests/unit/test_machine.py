@@ -13,7 +13,7 @@ from campaign.ask.counts import LEAST_STEPS, cost
 from campaign.io.yamlfile import read_yaml
 from campaign.plan.campaign import load_campaign, parse_campaign
 from campaign.plan.content import plan_content
-from campaign.run.driver import prepare, site_here
+from campaign.run.driver import look, site_here
 from campaign.site.machine import Machine, completed, detect, find_gpus, keep, limited, name_results, recorded
 from campaign.site.site import load_site
 
@@ -294,13 +294,13 @@ def test_the_plan_names_the_machine_and_what_was_cut(monkeypatch):
 
 def test_a_machine_takes_its_results_folder_when_jobs_start(tmp_path, monkeypatch):
     monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: HERE)
-    driver = prepare(ROOT / "profiles/local", ROOT / "config.yaml", tmp_path)
+    driver = look(ROOT / "profiles/local", ROOT / "config.yaml", tmp_path)
     record = tmp_path / "local/machine.json"
     assert not record.exists()
     driver.start()
     assert recorded(tmp_path / "local", OTHER) == HERE
     monkeypatch.setattr("campaign.site.machine.detect", lambda gpus: OTHER)
-    other = prepare(ROOT / "profiles/local", ROOT / "config.yaml", tmp_path)
+    other = look(ROOT / "profiles/local", ROOT / "config.yaml", tmp_path)
     assert other.layout.site == "local-intel-xeon-e5-2680-v4-14c"
     assert other.notice.startswith(f"{tmp_path / 'local'} holds measurements of")
     other.start()

@@ -16,7 +16,10 @@ SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
 
 def run(script, **fields):
-    """Run a script; its fields are named lists of files, as Snakemake's are."""
+    """Run a script; its fields are named lists of files, as Snakemake's are, but for the plan, a parameter."""
+    inputs = dict(fields["input"])
+    fields["params"] = SimpleNamespace(**vars(fields.get("params", SimpleNamespace())), plan=inputs.pop("plan"))
+    fields["input"] = inputs
     named = {key: Namedlist(fromdict=value) if isinstance(value, dict) else value for key, value in fields.items()}
     runpy.run_path(str(SCRIPTS / f"{script}.py"), init_globals={"snakemake": SimpleNamespace(**named)})
 

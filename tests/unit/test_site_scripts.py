@@ -13,7 +13,7 @@ import pytest
 from campaign.io.yamlfile import read_yaml
 from campaign.names.layout import Layout
 from campaign.plan.campaign import load_campaign
-from campaign.render.scripts import Place, after_text, pack_texts, render_jobs, script_text
+from campaign.render.scripts import Place, pack_texts, render_jobs, script_text
 from campaign.site.machine import Machine
 from campaign.site.site import load_site, parse_site
 
@@ -65,7 +65,7 @@ def test_scripts_are_as_a_user_of_the_site_would_write_them(site, tmp_path, monk
 
     planned = next(cell for cell in found.cells if cell.cell.name == CELLS.get(site, CELL))
     compare(f"{site}-train.sh", portable(script_text(planned, found, layout, here)))
-    compare(f"{site}-{found.after[0].command}.sh", portable(after_text(found.after[0], found, layout, here)))
+    compare(f"{site}-{found.after[0].command}.sh", portable(script_text(found.after[0], found, layout, here)))
     for text in pack_texts(found, layout, here).values():
         compare(f"{site}-pack.sh", portable(text))
 
@@ -87,7 +87,7 @@ def test_scripts_that_share_a_job_keep_to_their_nodes(site, tmp_path, monkeypatc
     found, layout = shared_at(site), Layout(Path("results"), site)
     here = Place(Path("/project"), Path("/project/.venv/bin"), Path("/project/data"))
     planned = next(cell for cell in found.cells if cell.cell.name == CELLS.get(site, CELL))
-    texts = [script_text(planned, found, layout, here), after_text(found.after[0], found, layout, here)]
+    texts = [script_text(planned, found, layout, here), script_text(found.after[0], found, layout, here)]
     option = {"theta": None, "polaris": "--hostfile", "slurm": "-f"}[site]
     for text in texts:
         (line,) = [line for line in text.splitlines() if line.startswith("#BATCH_SCRIPT")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -12,12 +13,12 @@ import torch
 
 from bnn.cli import main
 from bnn.posterior.save import save_network
-from campaign.jobs.after import is_current
+from bnn.records.summary import FileEntry
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign
 from campaign.plan.content import plan_content
 from campaign.site.site import parse_site
-from campaign.tell.plan_table import estimate, spending
+from campaign.tell.plan_table import spending
 from tests.support.bench import SECONDS, write_bench
 from tests.support.campaigns import SITE, campaign, changed
 from tests.support.cells import write_cell
@@ -46,7 +47,7 @@ CAMPAIGN = {
 
 
 def hours(found: Campaign, layout: Layout) -> int:
-    text = spending(found, layout, estimate(found, layout))
+    text = spending(found, layout)
     return int(text.split(": ")[1].split(" node-hours")[0].replace(",", ""))
 
 
@@ -66,8 +67,11 @@ def test_only_jobs_that_are_to_run_are_counted(tmp_path: Path, monkeypatch: pyte
     out = job.record(layout).parent
     monkeypatch.setattr(sys, "argv", ["bnn", "infer", str(layout.posterior(job.cell)), *job.options, "--out", str(out)])
     main()
-    assert is_current(job, layout)
+    assert job.is_current(layout)
     assert hours(found, layout) == 1 * 1 + 1 * 10 + 1 * 100
-    late = time.time() + 60
-    os.utime(layout.summary(job.cell), (late, late))  # its cell was trained again
+    os.utime(layout.summary(job.cell), (later := time.time() + 60, later))
+    assert hours(found, layout) == 1 * 1 + 1 * 10 + 1 * 100, "times say nothing"
+    saved = {"posterior/step-12/posterior.safetensors": FileEntry(bytes=1, sha256="0" * 64)}
+    shutil.rmtree(layout.summary(job.cell).parent)
+    write_cell(tmp_path, entry, steps=12, labels=planned.settings.labels, manifest=saved)  # trained again
     assert hours(found, layout) == 1 * 1 + 2 * 10 + 1 * 100

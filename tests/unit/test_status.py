@@ -10,7 +10,8 @@ from bnn.records.files import HEARTBEAT, heartbeat_name
 from bnn.records.heartbeat import HeartbeatRecord
 from bnn.watchdog import leave_word
 from campaign.io.locking import Lock
-from campaign.plan.content import plan_content, read_summary
+from campaign.jobs.train import read_summary
+from campaign.plan.content import plan_content
 from campaign.tell.cli import cli
 from campaign.tell.spent import spent, spent_line
 from campaign.tell.status import status, status_table

@@ -9,15 +9,15 @@ from click.testing import CliRunner
 
 from bnn.errors import UserError
 from bnn.records import CELL, SUMMARY
+from bnn.settings import read_settings
 from campaign.io.locking import Lock
 from campaign.io.unreadable import aside
 from campaign.plan.content import plan_content
-from campaign.run.driver import prepare
 from campaign.run.entry import open_campaign
 from campaign.tell.cli import cli, main
 from campaign.tell.plan_table import estimate, plan_table
 from campaign.tell.why import find_cell, why
-from tests.support.campaigns import CAMPAIGN, changed, prepared
+from tests.support.campaigns import CAMPAIGN, changed, prepared, ready
 from tests.support.cells import write_cell
 
 
@@ -93,15 +93,15 @@ def test_why_tells_the_states_of_a_cell_apart(driver):
 def test_a_changed_setting_is_named_and_its_cells_alone_are_stale(driver):
     for planned in driver.campaign.cells:
         finish(driver, planned)
-    assert again(driver).stale == frozenset()
+    assert again(driver).outstanding == ()
     other = again(driver, changed(CAMPAIGN, "variants/slow/settings/beta", 0.5))
-    assert {name.rsplit("_", 2)[1] for name in other.stale} == {"slow"}
-    assert len(other.stale) == 4, "the Bayesian ones: beta means nothing to the others"
-    planned = find_cell(other.campaign, other.layout, sorted(other.stale)[0])
+    stale = sorted(job.name for job in other.outstanding)
+    assert {name.rsplit("_", 2)[1] for name in stale} == {"slow"}
+    assert len(stale) == 4, "the Bayesian ones: beta means nothing to the others"
+    planned = find_cell(other.campaign, other.layout, stale[0])
     assert why(planned, other.layout)[:2] == ["would run: its settings have changed", "  beta: 1.0 then, 0.5 now"]
-    for name in other.stale:
-        cell = find_cell(other.campaign, other.layout, name).cell
-        assert other.layout.settings(cell).stat().st_mtime > other.layout.summary(cell).stat().st_mtime
+    for job in other.outstanding:
+        assert read_settings(other.layout.settings(job.cell)).fingerprint() == job.settings.fingerprint()
     # Snakemake has deleted the summary, the job has not started yet: its second name still tells
     layout = other.layout
     layout.summary(planned.cell).rename(layout.finished(planned.cell))
@@ -118,7 +118,7 @@ def test_a_changed_launch_is_a_reason(driver):
     for change, said in [("site/ranks_per_node", "1 ranks then, 2 now"), ("site/launcher/options", "launcher options")]:
         value = 2 if change.endswith("node") else ["-bind-to", "core"]
         (folder / "site.yaml").write_text(json.dumps(changed(site, change, value)))
-        other = prepare(folder / "site.yaml", folder / "config.yaml", folder / "results")
+        other = ready(folder / "site.yaml", folder / "config.yaml", folder / "results")
         assert said in why(other.campaign.cells[0], other.layout)[0]
 
 

@@ -5,17 +5,16 @@ import sys
 from pathlib import Path
 
 from bnn.errors import UserError
-from bnn.records.files import SUMMARY
-from bnn.records.inference import INFERENCE
-from bnn.records.pruning import PRUNING_SUMMARY
-from campaign.names.cell import Cell
-from campaign.run.entry import open_campaign
-from campaign.results.figures import catalogue
-from campaign.results.figures.sites import other_sites
+from campaign.jobs.kinds import KINDS
+from campaign.names.commands import BENCH, INFER, PRUNE, TRAIN
 from campaign.names.layout import data_key
 from campaign.render.scripts import Place
+from campaign.results.figures import catalogue
+from campaign.results.figures.sites import other_sites
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
+from campaign.run.entry import open_campaign
+from campaign.run.targets import PRUNING, Wanted
 
 ENVIRONMENT = f"{workflow.basedir}/envs/environment-cpu.yaml"
 
@@ -35,11 +34,7 @@ if DRIVER.notice:
 
 LAYOUT = DRIVER.layout
 PROFILE = Path(DRIVER.campaign.site.origin).parent
-CELLS = {planned.cell.name: planned for planned in DRIVER.campaign.cells}
-ORDER = {name: place for place, name in enumerate(CELLS)}
 DATASETS = {data_key(name, options): (name, options) for name, options in DRIVER.campaign.datasets()}
-AFTER = {job.name: job for job in DRIVER.campaign.after}
-BENCHMARKS = {(point.word, str(point.batch)): point for point in DRIVER.campaign.bench}
 PLAN = DRIVER.plan
 OTHERS = other_sites(LAYOUT)
 for other in OTHERS:
@@ -47,12 +42,23 @@ for other in OTHERS:
         print(f"site {other.name} is left out of figures 7a to 7d: {other.problem}", file=sys.stderr)
 AVAILABLE = catalogue.available(PLAN, OTHERS)
 SCALING = [name for name in AVAILABLE if catalogue.FIGURES[name].role]
-SCALING_ROLES = {catalogue.FIGURES[name].role for name in SCALING}
+WANTED = Wanted(DRIVER, frozenset(catalogue.FIGURES[name].role for name in SCALING))
+try:
+    NAMED = WANTED.named(sys.argv[1:])
+except UserError as error:
+    refuse(error)
+
+
+def targets():
+    """What Snakemake was asked for; known once it builds its graph."""
+    return frozenset(workflow.dag_settings.targets)
 
 
 def start_driver():
-    """Jobs are about to start: hold the site's lock, so that a second driver is refused."""
-    if set(workflow.dag_settings.targets) == {"plan"}:
+    """Jobs are about to start: hold the site's lock, so that a second driver is refused, and write their scripts."""
+    for line in WANTED.refusals(targets()):
+        refuse(line)
+    if targets() == {"plan"}:
         return
     try:
         DRIVER.start()
@@ -66,27 +72,25 @@ def announce_report():
         atexit.register(print, LAYOUT.report)
 
 
-def planned_cell(wildcards):
-    """The planned cell of a job."""
-    cell = Cell.from_folder(Path(TRAINING_FOLDER.format(**wildcards)))
-    if cell.name not in CELLS:
-        raise WorkflowError(f"{cell.folder}: no cell of campaign {DRIVER.campaign.name} on {LAYOUT.site}")
-    return CELLS[cell.name]
+def of_job(kind, fact):
+    """A fact of the job of a rule's wildcards, as a function of these."""
+    return lambda wildcards: fact(WANTED.job(kind, wildcards))
 
 
-def job_script(wildcards):
-    return LAYOUT.script(planned_cell(wildcards).cell)
+def job_inputs(kind):
+    """Of jobs after cells the cell's summary, and the record of the data set where one is read.
 
+    Where the job's own record is there, but not as the plan asks, Snakemake is told to make it all the same.
+    """
 
-def job_settings(wildcards):
-    """The settings file: a reason to run where the summary is of other settings, whatever Snakemake remembers."""
-    cell = planned_cell(wildcards).cell
-    return LAYOUT.settings(cell) if cell.name in DRIVER.stale else ancient(LAYOUT.settings(cell))
+    def inputs(wildcards):
+        job = WANTED.job(kind, wildcards)
+        if job.record(LAYOUT).exists():
+            workflow.dag.forcefiles.add(str(job.record(LAYOUT)))
+        trained = {"trained": LAYOUT.summary(job.after)} if job.after else {}
+        return trained | ({"data": ancient(LAYOUT.data_record(*job.data))} if job.data else {})
 
-
-def job_data(wildcards):
-    settings = planned_cell(wildcards).settings
-    return LAYOUT.data_record(settings.dataset, settings.dataset_options)
+    return inputs
 
 
 def data_name(wildcards):
@@ -101,141 +105,41 @@ def data_folder(wildcards):
     return Place.here(LAYOUT).data_dir
 
 
-def job_fingerprint(wildcards):
-    return planned_cell(wildcards).fingerprint
-
-
-def job_priority(wildcards):
-    """Earlier cells of the plan first: repeats stay interleaved."""
-    return len(ORDER) - ORDER[planned_cell(wildcards).cell.name]
-
-
-def planned_benchmark(wildcards):
-    """The benchmark of a job."""
-    point = BENCHMARKS.get((wildcards.model, wildcards.batch))
-    if point is None:
-        raise WorkflowError(f"no benchmark of {wildcards.model} at batch {wildcards.batch} in {DRIVER.campaign.name}")
-    return point
-
-
-def bench_script(wildcards):
-    """Its script: a reason to run where the record is of other options, whatever Snakemake remembers."""
-    point = planned_benchmark(wildcards)
-    return ancient(LAYOUT.job(point.name)) if point.name in DRIVER.measured else LAYOUT.job(point.name)
-
-
-def bench_fingerprint(wildcards):
-    return planned_benchmark(wildcards).fingerprint
-
-
-def benchmarks(wildcards):
-    """Records of all benchmarks for target `peer_comparison`; else of those that have been measured, and none runs."""
-    wanted = DRIVER.campaign.bench
-    if "peer_comparison" not in workflow.dag_settings.targets:
-        wanted = [point for point in wanted if point.name in DRIVER.measured]
-    return [LAYOUT.bench(point.word, point.batch) for point in wanted]
-
-
-def compared(wildcards):
-    """The comparison's figure and the report; a campaign without benchmarks is told what the target needs."""
-    if DRIVER.campaign.bench:
-        return [*figure_files([catalogue.PEER_COMPARISON]), LAYOUT.report]
-    line = f"peer_comparison: campaign {DRIVER.campaign.name} has no section bench in {DRIVER.campaign.origin}"
-    if not workflow.dryrun:
-        refuse(line)
-    print(line, file=sys.stderr)
-    return []
-
-
-# Targets that report of what there is; all others run what is missing.
-REPORTING = {"report", "peer_comparison", "pruning_full"}
-
-
-def asked(target):
-    """Whether what belongs to this target only (empty: to any) is asked for."""
-    return not target or target in workflow.dag_settings.targets
-
-
-def only(some):
-    """Whether targets are asked for, and none but these."""
-    targets = set(workflow.dag_settings.targets)
-    return bool(targets) and targets <= some
+def served(files):
+    """The files, unless this campaign or site cannot serve a target: a dry run says so, any other ends when it starts."""
+    said = WANTED.refusals(targets())
+    if workflow.dryrun:
+        print(*said, sep="\n", end="\n" if said else "", file=sys.stderr)
+    return [] if said else files
 
 
 def measured(wildcards):
-    """Summaries of all cells; of those that a target has no need of the ones that have finished, and none runs.
-
-    Targets that only report need no cell, those of scaling figures the cells that feed them.
-    """
-    wanted = [planned for planned in CELLS.values() if asked(planned.target)]
-    if only(REPORTING):
-        wanted = [planned for planned in wanted if planned.target or is_trained(planned)]
-    elif only(REPORTING | {"cpu_scaling", "gpu_scaling"}):
-        wanted = [planned for planned in wanted if is_trained(planned) or planned.target or feeds_scaling(planned)]
-    return [LAYOUT.summary(planned.cell) for planned in wanted]
-
-
-def feeds_scaling(planned):
-    return not SCALING_ROLES.isdisjoint(planned.roles)
-
-
-def is_trained(planned):
-    return LAYOUT.summary(planned.cell).exists() and planned.cell.name not in DRIVER.stale
+    """Summaries of the cells that the targets want."""
+    return WANTED.records(TRAIN, targets())
 
 
 def inferred(wildcards):
-    return after_records("infer")
+    return WANTED.records(INFER, targets())
 
 
 def pruned(wildcards):
-    return after_records("prune")
+    return WANTED.records(PRUNE, targets())
 
 
-def after_records(command):
-    """Records of the jobs after cells, as `measured` has summaries."""
-    wanted = [job for job in AFTER.values() if job.command == command and asked(job.target)]
-    if only(REPORTING):
-        wanted = [job for job in wanted if job.target or job.name in DRIVER.made]
-    return [job.record(LAYOUT) for job in wanted]
+def benchmarks(wildcards):
+    return WANTED.records(BENCH, targets())
 
 
-def planned_after(command, wildcards):
-    """The job after a cell of these wildcards."""
-    cell = planned_cell(wildcards).cell
-    for job in AFTER.values():
-        if job.command == command and job.cell == cell and job.word == getattr(wildcards, "sweep", ""):
-            return job
-    raise WorkflowError(f"{cell.folder}: no job of bnn {command} after it in campaign {DRIVER.campaign.name}")
-
-
-def after_script(command):
-    """Its script: a reason to run where the record is of other options, whatever Snakemake remembers."""
-
-    def script(wildcards):
-        job = planned_after(command, wildcards)
-        return ancient(LAYOUT.job(job.name)) if job.name in DRIVER.made else LAYOUT.job(job.name)
-
-    return script
-
-
-def after_trained(wildcards):
-    return LAYOUT.summary(planned_cell(wildcards).cell)
-
-
-def after_fingerprint(command):
-    return lambda wildcards: planned_after(command, wildcards).fingerprint
+def compared(wildcards):
+    """The comparison's figure and the report."""
+    return served([*figure_files([catalogue.PEER_COMPARISON]), LAYOUT.report])
 
 
 def full_pruning(wildcards):
-    """What target pruning_full runs; a campaign without such a study is told what the target needs."""
-    wanted = [job.record(LAYOUT) for job in AFTER.values() if job.target == "pruning_full"]
-    if wanted:
-        return [*wanted, *figure_files([name for name in AVAILABLE if catalogue.FIGURES[name].sweeps]), LAYOUT.report]
-    line = f"pruning_full: campaign {DRIVER.campaign.name} has no study with target pruning_full"
-    if not workflow.dryrun:
-        refuse(line)
-    print(line, file=sys.stderr)
-    return []
+    """What target pruning_full runs, and draws of it."""
+    wanted = [job.record(LAYOUT) for job in DRIVER.campaign.after if job.target == PRUNING]
+    drawn = [name for name in AVAILABLE if catalogue.FIGURES[name].sweeps]
+    return served([*wanted, *figure_files(drawn), LAYOUT.report])
 
 
 def figure_files(names):
@@ -257,11 +161,5 @@ def other_contents(name):
 
 
 def gpu_figures(wildcards):
-    """Figures over the GPUs of this site; a site without any is told what the target needs."""
-    if DRIVER.campaign.site.has_gpus:
-        return [*measured(wildcards), *figure_files(SCALING)]
-    line = f"gpu_scaling: site {LAYOUT.site} has no GPUs; use the profile of a site whose hardware lists gpus_per_node"
-    if not workflow.dryrun:
-        refuse(line)
-    print(line, file=sys.stderr)
-    return []
+    """Figures over the GPUs of this site."""
+    return served([*measured(wildcards), *figure_files(SCALING)])

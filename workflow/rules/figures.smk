@@ -5,7 +5,6 @@ for name in AVAILABLE:
         name:
             catalogue.FIGURES[name].rule
         input:
-            plan=LAYOUT.plan,
             tables=table_files(catalogue.FIGURES[name].tables),
             others=ancient(other_files(name)),
         output:
@@ -23,6 +22,8 @@ for name in AVAILABLE:
             ENVIRONMENT
         params:
             figure=name,
+            plan=LAYOUT.plan,
+            asked=DRIVER.digest,
             others=other_contents(name),
         script:
             "../scripts/{params.figure}.py"

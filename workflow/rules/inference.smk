@@ -1,38 +1,7 @@
-# Predictions of a trained posterior by Monte-Carlo draws: one job per posterior, of which the script is rendered.
-INFERENCE_FOLDER = str(
-    LAYOUT.root / "infer/{dataset}/{model}/{kind}/nodes={nodes}/batch={batch}/variant={variant}/repeat={repeat}"
-)
-
-
-rule infer:
-    input:
-        job=after_script("infer"),
-        trained=after_trained,
-        data=ancient(job_data),
-    output:
-        f"{INFERENCE_FOLDER}/{INFERENCE}",
-    log:
-        LAYOUT.log("infer/{dataset}_{model}_{kind}_n{nodes}_b{batch}_{variant}_r{repeat}"),
-    wildcard_constraints:
-        kind="bnn",
-        nodes=r"\d+",
-        batch=r"\d+",
-        repeat=r"\d+",
-    conda:
-        ENVIRONMENT
-    threads: workflow.cores
-    resources:
-        exclusive=1,
-    params:
-        fingerprint=after_fingerprint("infer"),
-    shell:
-        "bash {input.job:q} 2>&1 | tee {log:q}"
-
-
+# Tables of the predictions from trained posteriors.
 rule inference_tables:
     input:
         inferred,
-        plan=LAYOUT.plan,
     output:
         table_files(INFERENCE_TABLES),
     log:
@@ -42,5 +11,7 @@ rule inference_tables:
         ENVIRONMENT
     params:
         results=LAYOUT.results,
+        plan=LAYOUT.plan,
+        asked=DRIVER.digest,
     script:
         "../scripts/tables.py"

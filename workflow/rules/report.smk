@@ -1,7 +1,6 @@
 # One self-contained page for people.
 rule report:
     input:
-        plan=LAYOUT.plan,
         tables=table_files(TABLES),
         figures=[LAYOUT.figure(name, "svg") for name in AVAILABLE],
     output:
@@ -11,5 +10,8 @@ rule report:
     localrule: True
     conda:
         ENVIRONMENT
+    params:
+        plan=LAYOUT.plan,
+        asked=DRIVER.digest,
     script:
         "../scripts/report.py"

@@ -2,7 +2,6 @@
 rule tables:
     input:
         measured,
-        plan=LAYOUT.plan,
     output:
         table_files(CELL_TABLES),
     log:
@@ -12,5 +11,7 @@ rule tables:
         ENVIRONMENT
     params:
         results=LAYOUT.results,
+        plan=LAYOUT.plan,
+        asked=DRIVER.digest,
     script:
         "../scripts/tables.py"

@@ -7,11 +7,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-
-from pydantic import ValidationError
 
 from bnn.bench.implementations import choose
 from bnn.errors import UserError
@@ -21,33 +18,46 @@ from bnn.records.columns import is_whole
 from campaign.ask.validate import USER_MODEL
 from campaign.io import unreadable
 from campaign.io.schema import did_you_mean
+from campaign.jobs.job import FINGERPRINT, Job, read_record
+from campaign.names.commands import BENCH
 from campaign.names.layout import Layout
 from campaign.site.allocation import Allocation
+from campaign.site.launchers import Placement
 from campaign.site.site import Site
 
 ROUNDS = 6
+BENCH_TARGET = "peer_comparison"  # the one target of the workflow that measures them
 
 
 @dataclass(frozen=True)
-class BenchPoint:
+class BenchJob(Job):
     """One interleaved run: training steps of a model at a batch size, by our implementations and the peers.
 
     No `implementations` means all of ours. `launch` is a hash of the site's environment, as a cell has one.
     """
 
+    COMMAND = SECTION = TEMPLATE = BENCH
+    NOUN = "benchmarks"
+    RECORD = "bench/step/{model}/batch={batch}.parquet"
+    LOG = "bench/{model}_b{batch}"
+
     model: str
     batch: int
-    threads: int
+    placement: Placement
     rounds: int
     implementations: tuple[str, ...]
     peers: tuple[str, ...]
     launch: str
     allocation: Allocation | None = None
+    target: str = BENCH_TARGET
 
     @property
     def name(self) -> str:
-        """Unique within the site, for scripts and logs."""
         return f"bench_step_{self.word}_b{self.batch}"
+
+    @property
+    def words(self) -> dict[str, str]:
+        return {"model": self.word, "batch": str(self.batch)}
 
     @property
     def word(self) -> str:
@@ -55,8 +65,12 @@ class BenchPoint:
         return quote(self.model, safe="-_.")
 
     @property
-    def options(self) -> list[str]:
-        """What `bnn bench step` is told, except where to write."""
+    def threads(self) -> int:
+        return self.placement.threads
+
+    @property
+    def measures(self) -> list[str]:
+        """Options that say what is measured."""
         words = ["--model", self.model, "--batch", self.batch, "--threads", self.threads, "--rounds", self.rounds]
         if self.implementations:
             words += ["--implementations", ",".join(self.implementations)]
@@ -65,13 +79,57 @@ class BenchPoint:
         return [str(word) for word in words]
 
     @property
+    def options(self) -> list[str]:
+        """What `bnn bench step` is told, except where to write."""
+        return [*self.measures, "--labels", json.dumps({FINGERPRINT: self.fingerprint})]
+
+    @property
     def fingerprint(self) -> str:
-        """Hash of what is measured and how it is launched: another one makes it run again."""
-        return hashlib.sha256(json.dumps([self.options, self.launch]).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([self.measures, self.launch]).encode()).hexdigest()[:16]
+
+    def context(self, layout: Layout, site: Site) -> dict[str, Any]:
+        return {"record": self.record(layout)}
+
+    def plan_entry(self, site: str) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "model": self.model,
+            "batch": self.batch,
+            "threads": self.threads,
+            "rounds": self.rounds,
+            "implementations": list(self.implementations),
+            "peers": list(self.peers),
+            "options": self.measures,
+            "fingerprint": self.fingerprint,
+            "record": f"{site}/{self.RECORD.format(**self.words)}",
+        }
+
+    def is_current(self, layout: Layout) -> bool:
+        return self._made(layout) is not None
+
+    def is_damaged(self, layout: Layout) -> bool:
+        """Whether its rows are there and they or their header are not what they should be."""
+        record = self.record(layout)
+        if not record.exists():
+            return False
+        header = header_path(record)
+        return not header.exists() or unreadable.is_damaged(header, BenchHeader) or not is_whole(record)
+
+    def seconds(self, layout: Layout) -> float | None:
+        header = self._made(layout)
+        return header.stopped_at - header.started_at if header else None
+
+    def _made(self, layout: Layout) -> BenchHeader | None:
+        """Its header, if what was measured is as the plan asks and all of it is there."""
+        record = self.record(layout)
+        if not record.exists() or not is_whole(record):
+            return None
+        header = read_record(header_path(record), BenchHeader)
+        return header if header and tells_of(header, self.fingerprint, self.measures) else None
 
 
-def parse_bench(values: dict[str, Any] | None, origin: str, site: Site) -> tuple[BenchPoint, ...]:
-    """The points of a campaign's section `bench`, in the order in which they run; none without that section.
+def parse_bench(values: dict[str, Any] | None, origin: str, site: Site) -> tuple[BenchJob, ...]:
+    """The benchmarks of a campaign's section `bench`, in the order in which they run; none without that section.
 
     Raises UserError with one line naming the key of an unknown model or implementation and of too many threads.
     """
@@ -81,7 +139,7 @@ def parse_bench(values: dict[str, Any] | None, origin: str, site: Site) -> tuple
         if model not in MODELS and not USER_MODEL.fullmatch(model):
             hint = did_you_mean(model, MODELS)
             raise UserError(f"{origin}.models[{index}]: unknown model {model!r}{hint} or package.module:function")
-    threads = site.threads_of_job(values.get("threads"), origin)
+    placement = site.alone(values.get("threads"), origin)
     named, peers = tuple(values.get("implementations", ())), tuple(values.get("peers", ()))
     try:
         choose("step", named, peers)
@@ -90,57 +148,26 @@ def parse_bench(values: dict[str, Any] | None, origin: str, site: Site) -> tuple
     launch = site.environment_hash
     rounds = values.get("rounds", ROUNDS)
     return tuple(
-        BenchPoint(
-            model, batch, threads, rounds, named, peers, launch,
+        BenchJob(
+            model, batch, placement, rounds, named, peers, launch,
             site.allocate(1, {"jobs": "bench", "models": model, "batch_sizes": batch}, f"bench of {model}"),
         )
         for model, batch in product(values["models"], values["batch_sizes"])
     )  # fmt: skip
 
 
-def plan_entry(point: BenchPoint, site: str) -> dict[str, Any]:
-    """What plan.json says of a point; `record` is relative to the results folder."""
-    return {
-        "name": point.name,
-        "model": point.model,
-        "batch": point.batch,
-        "threads": point.threads,
-        "rounds": point.rounds,
-        "implementations": list(point.implementations),
-        "peers": list(point.peers),
-        "options": point.options,
-        "fingerprint": point.fingerprint,
-        "record": Layout(Path(), site).bench(point.word, point.batch).as_posix(),
-    }
+def tells_of(header: BenchHeader, fingerprint: str, measures: Sequence[str]) -> bool:
+    """Whether a benchmark's header is of the job with this fingerprint.
 
-
-def tells_of(header: BenchHeader, options: Sequence[str]) -> bool:
-    """Whether a benchmark's header is of a run with exactly these options (BenchPoint.options)."""
+    One without labels, of a time when there were none, is if it was measured with exactly these options
+    (BenchJob.measures): how it was launched it does not tell.
+    """
+    if header.labels is not None:
+        return bool(header.labels.get(FINGERPRINT) == fingerprint)
     if "step" not in header.command:
         return False
     given = header.command[header.command.index("step") + 1 :]
     if "--out" in given:
         at = given.index("--out")
         given = given[:at] + given[at + 2 :]
-    return given == list(options)
-
-
-def is_current(point: BenchPoint, layout: Layout) -> bool:
-    """Whether the point has been measured with the options that the plan asks for."""
-    record = layout.bench(point.word, point.batch)
-    if not record.exists():
-        return False
-    try:
-        header = BenchHeader.model_validate_json(header_path(record).read_bytes())
-    except (OSError, ValidationError):
-        return False
-    return tells_of(header, point.options)
-
-
-def is_damaged(point: BenchPoint, layout: Layout) -> bool:
-    """Whether the point's rows are there and they or their header are not what they should be."""
-    record = layout.bench(point.word, point.batch)
-    if not record.exists():
-        return False
-    header = header_path(record)
-    return not header.exists() or unreadable.is_damaged(header, BenchHeader) or not is_whole(record)
+    return given == list(measures)

@@ -12,6 +12,10 @@ from urllib.parse import quote, unquote
 from bnn.errors import UserError
 from bnn.records.files import SUMMARY
 
+# Of a cell's folders and its name: what tells them apart.
+PLACE = "{dataset}/{model}/{kind}/nodes={nodes}/batch={batch}/variant={variant}/repeat={repeat}"
+NAME = "{dataset}_{model}_{kind}_n{nodes}_b{batch}_{variant}_r{repeat}"
+
 
 def selects(where: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> bool:
     """Whether `where` lists the fact under each of its keys; without keys it selects everything."""
@@ -44,11 +48,7 @@ class Cell:
     @property
     def place(self) -> Path:
         """Its folders below those of all cells: cells/, and infer/ and prune/ for the jobs after it."""
-        return (
-            Path(_text(self.dataset)) / _text(self.model) / self.kind
-            / f"nodes={self.nodes}" / f"batch={self.batch_size}" / f"variant={_text(self.variant)}"
-            / f"repeat={self.repeat}"
-        )  # fmt: skip
+        return Path(PLACE.format(**self.words))
 
     @property
     def summary(self) -> Path:
@@ -58,16 +58,15 @@ class Cell:
     @property
     def name(self) -> str:
         """A name without spaces or slashes, unique within the site: dataset_model_kind_nN_bB_variant_rR."""
-        words = (
-            self.dataset,
-            self.model,
-            self.kind,
-            f"n{self.nodes}",
-            f"b{self.batch_size}",
-            self.variant,
-            f"r{self.repeat}",
-        )
-        return "_".join(_text(word) for word in words)
+        return NAME.format(**self.words)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Its identity within the site, as its folders and its name have it."""
+        return {
+            "dataset": _text(self.dataset), "model": _text(self.model), "kind": self.kind, "nodes": str(self.nodes),
+            "batch": str(self.batch_size), "variant": _text(self.variant), "repeat": str(self.repeat),
+        }  # fmt: skip
 
     @property
     def hash(self) -> str:

@@ -13,8 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 from bnn.records.files import POSTERIOR
-from bnn.records.inference import INFERENCE
-from bnn.records.pruning import PRUNING_SUMMARY
 from campaign.names.cell import Cell
 
 RESULTS = "results"
@@ -81,6 +79,11 @@ class Layout:
         """Held by the job that trains this cell; outside its folder, which may be deleted at any time."""
         return self.lock_folder / f"{cell.name}.cell"
 
+    @property
+    def cell_locks(self) -> list[Path]:
+        """The locks of all cells that were ever trained here."""
+        return sorted(self.lock_folder.glob("*.cell"))
+
     def folder(self, cell: Cell) -> Path:
         return self.results / cell.folder
 
@@ -99,16 +102,8 @@ class Layout:
         """Folder of the posteriors that the cell saved: step-N, one for each step that was kept."""
         return self.folder(cell) / POSTERIOR
 
-    def inference(self, cell: Cell) -> Path:
-        """Summary of the Monte-Carlo predictions of the cell's posterior; other records lie beside it."""
-        return self.root / "infer" / cell.place / INFERENCE
-
-    def pruning(self, cell: Cell, sweep: str) -> Path:
-        """Summary of one pruning sweep of the cell's posterior; other records lie beside it."""
-        return self.root / "prune" / cell.place / sweep / PRUNING_SUMMARY
-
     def job(self, name: str) -> Path:
-        """Script of a job that is no cell's, and of packed jobs."""
+        """Script of a job, and of packed jobs."""
         return self.jobs / f"{name}.sh"
 
     def script(self, cell: Cell) -> Path:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +17,11 @@ from campaign.ask.studies import Study, Variant, parse_studies, parse_variants
 from campaign.ask.validate import check_point, check_room, resolve_settings
 from campaign.io.schema import check, merge, near
 from campaign.io.yamlfile import read_yaml
-from campaign.jobs.after import AfterJob, plan_after
-from campaign.jobs.bench import BenchPoint, parse_bench
-from campaign.jobs.train import PlannedCell
+from campaign.jobs.after import AfterJob
+from campaign.jobs.bench import BenchJob, parse_bench
+from campaign.jobs.job import Job
+from campaign.jobs.kinds import plan_after
+from campaign.jobs.train import TrainJob
 from campaign.names.cell import Cell
 from campaign.site.launchers import Placement
 from campaign.site.site import Site
@@ -37,10 +40,15 @@ class Campaign:
     accuracy_targets: tuple[float, ...]
     studies: dict[str, Study]
     variants: dict[str, Variant]
-    cells: tuple[PlannedCell, ...]
-    bench: tuple[BenchPoint, ...] = ()
+    cells: tuple[TrainJob, ...]
+    bench: tuple[BenchJob, ...] = ()
     after: tuple[AfterJob, ...] = ()
     cut: tuple[str, ...] = ()
+
+    @cached_property
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs, in the order in which they should run."""
+        return (*self.cells, *self.after, *self.bench)
 
     def datasets(self) -> list[tuple[str, dict[str, Any]]]:
         """The data sets that the cells read, each with its options once."""
@@ -105,7 +113,7 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
     common = values.get("settings", {})
     where = f"{site.origin}: site.grid.{name}.settings" if "settings" in overrides else f"{origin}: settings"
     resolve_settings([(where, common)], {})
-    planned: dict[Cell, PlannedCell] = {}
+    planned: dict[Cell, TrainJob] = {}
     for point in _points(studies):
         cell = _plan_cell(point, studies[point.study], variants, (where, common), values.get("seed", 0), site)
         known = planned.get(cell.cell)
@@ -139,7 +147,7 @@ def _plan_cell(
     common: tuple[str, dict[str, Any]],
     seed: int,
     site: Site,
-) -> PlannedCell:
+) -> TrainJob:
     variant = variants[point.variant]
     cell = Cell(
         site.name, study.dataset, point.model, point.kind, point.nodes, point.batch_size, point.variant, point.repeat
@@ -169,7 +177,7 @@ def _plan_cell(
     settings = settings.model_copy(update={"labels": cell.labels() | {"launch": launch}})
     check_point(study, settings, point.nodes, placement.ranks)
     allocation = site.allocate(placement.machines, cell.facts() | {"jobs": "train"}, cell.name)
-    return PlannedCell(cell, settings, (study.name,), study.roles, placement, launch, study.target, allocation)
+    return TrainJob(cell, settings, (study.name,), study.roles, placement, launch, study.target, allocation)
 
 
 def _launch_hash(site: Site, placement: Placement, per_node: int, engine: str) -> str:
@@ -183,7 +191,7 @@ def _launch_hash(site: Site, placement: Placement, per_node: int, engine: str) -
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 
-def _join(first: PlannedCell, second: PlannedCell) -> PlannedCell:
+def _join(first: TrainJob, second: TrainJob) -> TrainJob:
     """One cell that two studies ask for. Raises UserError naming both when they want different settings."""
     if first.settings.fingerprint() != second.settings.fingerprint():
         a, b = first.settings.science(), second.settings.science()

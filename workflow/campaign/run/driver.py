@@ -1,9 +1,10 @@
-"""What happens before any job: read and check everything, bring scripts and plan up to date, take the site's lock."""
+"""What happens before any job: `look` reads and checks everything and writes nothing; `make_ready` writes."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +12,67 @@ from bnn.errors import UserError
 from bnn.records.summary import Summary
 from campaign.io.locking import Lock, holder
 from campaign.io.unreadable import aside, is_damaged, set_aside
-from campaign.jobs import after, bench
-from campaign.jobs.after import AfterJob
-from campaign.jobs.bench import BenchPoint
-from campaign.jobs.train import PlannedCell
+from campaign.jobs.job import Job
+from campaign.jobs.train import TrainJob, read_summary
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign, load_campaign
-from campaign.plan.content import plan_content, tells_of, write_plan
-from campaign.render.scripts import Place, render_jobs
+from campaign.plan.content import plan_content, plan_digest, write_plan
+from campaign.render.scripts import Place, render_jobs, script_text
+from campaign.run import live
 from campaign.run.readiness import nccl_refusal, refusal, uncut
 from campaign.site.machine import keep, limited, name_results
 from campaign.site.site import Site, load_site
 
 
+@dataclass(frozen=True)
+class Files:
+    """What was read: another look at the same says whether it has changed since."""
+
+    site: Path
+    campaign: Path
+    results: Path
+
+
 @dataclass
 class Driver:
-    """A campaign made ready. `busy` says which process runs it already, `lock` is held from `start` on.
+    """A campaign as it is at a moment. `busy` says which process runs it already, `lock` is held from `start` on.
 
-    By name: `stale` are cells whose summary is of other settings, `measured` and `made` are benchmarks and jobs after
-    cells whose record is as the plan asks.
+    By name: `current` are jobs whose record is as the plan asks, `lingering` those of other settings that may still be
+    running or queued, with what is known of them. `place` is where scripts run.
     """
 
     campaign: Campaign
     layout: Layout
+    files: Files
+    place: Place
     busy: str | None = None
-    stale: frozenset[str] = frozenset()
-    measured: frozenset[str] = frozenset()
-    made: frozenset[str] = frozenset()
+    current: frozenset[str] = frozenset()
+    lingering: dict[str, str] = field(default_factory=dict)
     lock: Lock | None = field(default=None, repr=False)
     elsewhere: str = ""  # why results are not where the site's name says
 
-    @property
+    @cached_property
     def plan(self) -> dict[str, Any]:
         return plan_content(self.campaign)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the plan."""
+        return plan_digest(self.campaign)
+
+    @cached_property
+    def outstanding(self) -> tuple[Job, ...]:
+        """The jobs that have no such record, in the order in which they should run."""
+        return tuple(job for job in self.campaign.jobs if job.name not in self.current)
+
+    @cached_property
+    def order(self) -> dict[str, int]:
+        """Each job's place in the order in which they should run: repeats stay interleaved."""
+        return {job.name: place for place, job in enumerate(self.campaign.jobs)}
+
+    def script_digest(self, job: Job) -> str:
+        """Of the script that the plan asks for: what is there may be another one, of a job that is still running."""
+        return live.digest(script_text(job, self.campaign, self.layout, self.place))
 
     @property
     def notice(self) -> str:
@@ -51,42 +80,70 @@ class Driver:
         if self.busy:
             return f"a run is going on ({self.busy}): its scripts and plan are left as they are"
         why = refusal(self.campaign)
-        said = [self.elsewhere, uncut(self.campaign), f"no job will be submitted: {why}" if why else ""]
+        said = [
+            self.elsewhere,
+            uncut(self.campaign),
+            live.told(self.lingering),
+            f"no job will be submitted: {why}" if why else "",
+        ]
         return "\n".join(line for line in said if line)
 
     def start(self) -> None:
-        """Take the site's lock: jobs are about to start.
+        """Jobs are about to start: take the site's lock and make everything ready for them.
 
-        Raises UserError when another process has or had it, and when no job could run or be submitted.
+        Raises UserError when another process has or had it, when no job could run or be submitted, and as `make_ready`.
         """
         if why := refusal(self.campaign) or nccl_refusal(self.campaign):
             raise UserError(why)
-        what = f"the campaign in {self.layout.root}"
-        self.lock = Lock(self.layout.driver_lock, what)
+        self.lock = self._take()
         if self.busy:
-            raise UserError(f"{what} was being run by {self.busy} until now: start again")
+            raise UserError(f"{self._what} was being run by {self.busy} until now: start again")
+        _write(self)
         if machine := self.campaign.site.machine:
             keep(machine, self.layout.root)
 
+    def make_ready(self) -> list[Path]:
+        """Write scripts, the files that they read, and the plan, where they have changed; returns the former.
 
-def prepare(site_file: Path, campaign_file: Path, results: Path) -> Driver:
-    """Read and check everything, then render what has changed; nothing is changed under a run that is going on.
+        Raises UserError when a driver is running the campaign, and when its files have changed since they were read.
+        """
+        lock_file = self.layout.driver_lock
+        before = lock_file.stat() if lock_file.exists() else None
+        lock = self._take()
+        try:
+            return _write(self)
+        finally:
+            lock.release()
+            if before:  # its time is that of the last run's start
+                os.utime(lock_file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    @property
+    def _what(self) -> str:
+        return f"the campaign in {self.layout.root}"
+
+    def _take(self) -> Lock:
+        return Lock(self.layout.driver_lock, self._what)
+
+
+def look(site_file: Path, campaign_file: Path, results: Path) -> Driver:
+    """Read and check everything. Writes nothing.
 
     Raises UserError with one line naming the file and the key.
     """
     site, elsewhere = site_here(site_file, results)
     campaign = load_campaign(campaign_file, site)
     layout = site.layout(results)
-    busy = holder(layout.driver_lock)
-    render_jobs(campaign, layout, Place.here(layout), keep=busy is not None)
-    if not busy or not layout.plan.exists():
-        write_plan(campaign, layout)
-    if not busy:
-        _set_aside(campaign, layout)
-    stale = frozenset(planned.cell.name for planned in campaign.cells if _is_stale(planned, layout))
-    measured = frozenset(point.name for point in campaign.bench if _is_measured(point, layout))
-    made = frozenset(job.name for job in campaign.after if _is_made(job, layout))
-    return Driver(campaign, layout, busy, stale, measured, made, elsewhere=elsewhere)
+    place = Place.here(layout)
+    return Driver(
+        campaign,
+        layout,
+        Files(site_file, campaign_file, results),
+        place,
+        busy=holder(layout.driver_lock),
+        current=frozenset(job.name for job in campaign.jobs if job.is_current(layout)),
+        lingering=live.of_other_settings(campaign, layout, place),
+        elsewhere=elsewhere,
+    )
 
 
 def site_here(site_file: Path, results: Path) -> tuple[Site, str]:
@@ -101,48 +158,41 @@ def site_here(site_file: Path, results: Path) -> tuple[Site, str]:
     return replace(site, name=name), "; ".join(filter(None, (said, limited(site.machine) if said else "")))
 
 
-def _set_aside(campaign: Campaign, layout: Layout) -> None:
-    """Rename the records that cannot be read, and forget those that have been made anew since."""
-    found: dict[Path, bool] = {}
-    for planned in campaign.cells:
-        summary, kept = layout.summary(planned.cell), layout.finished(planned.cell)
-        found[summary] = is_damaged(summary, Summary)
-        if (found[summary] or not summary.exists()) and is_damaged(kept, Summary):
-            kept.unlink()  # the job's script, which looks for hashes only, would bring it back
-    found |= {layout.bench(point.word, point.batch): bench.is_damaged(point, layout) for point in campaign.bench}
-    found |= {job.record(layout): after.is_damaged(job, layout) for job in campaign.after}
-    for record, damaged in found.items():
-        if damaged:
-            set_aside(record)
-        elif record.exists():
-            aside(record).unlink(missing_ok=True)
+def _write(driver: Driver) -> list[Path]:
+    """`Driver.make_ready`, under the lock."""
+    campaign, layout, files = driver.campaign, driver.layout, driver.files
+    site, _ = site_here(files.site, files.results)
+    if plan_digest(load_campaign(files.campaign, site)) != driver.digest:
+        raise UserError(f"{files.campaign} or {files.site} has changed since it was read: start again")
+    going_on = live.may_live(campaign, layout)
+    written = render_jobs(campaign, layout, driver.place, keep=going_on)
+    write_plan(campaign, layout)
+    for job in campaign.jobs:
+        if job.name not in going_on:
+            _clear(job, layout)
+    return written
 
 
-def _is_measured(point: BenchPoint, layout: Layout) -> bool:
-    """Whether the benchmark's record is as the plan asks; if it is of other options, its script is the newer one."""
-    return bench.is_current(point, layout) or _outdate(layout.bench(point.word, point.batch), layout.job(point.name))
+def _clear(job: Job, layout: Layout) -> None:
+    """Rename the job's record where it cannot be read, and forget one that has been made anew since."""
+    record = job.record(layout)
+    damaged = job.is_damaged(layout)
+    if isinstance(job, TrainJob):
+        _clear_kept(job, layout, damaged)
+    if damaged:
+        set_aside(record)
+    elif record.exists():
+        aside(record).unlink(missing_ok=True)
 
 
-def _is_made(job: AfterJob, layout: Layout) -> bool:
-    """The same of a job after a cell."""
-    return after.is_current(job, layout) or _outdate(job.record(layout), layout.job(job.name))
-
-
-def _outdate(record: Path, script: Path) -> bool:
-    """Make the script newer than the record: a reason to run it, whatever Snakemake remembers. Returns False."""
-    if record.exists() and script.stat().st_mtime <= record.stat().st_mtime:
-        os.utime(script)
-    return False
-
-
-def _is_stale(planned: PlannedCell, layout: Layout) -> bool:
-    """Whether the cell's summary is of other settings than the plan's; its settings file is then the newer one."""
-    summary, settings = layout.summary(planned.cell), layout.settings(planned.cell)
-    if not summary.exists() or tells_of(summary, planned):
-        return False
-    if not tells_of(layout.finished(planned.cell), planned):
-        # also one that this version cannot read: the job's script, which knows hashes only, must not bring it back
-        layout.finished(planned.cell).unlink(missing_ok=True)
-    if settings.stat().st_mtime <= summary.stat().st_mtime:
-        os.utime(settings)
-    return True
+def _clear_kept(job: TrainJob, layout: Layout, damaged: bool) -> None:
+    """Remove the second name of the cell's summary, by which the job's script, which looks for hashes only, would bring
+    it back: where it cannot be read, and where the summary is of other settings and so is this."""
+    kept = layout.finished(job.cell)
+    if damaged or not job.record(layout).exists():
+        if is_damaged(kept, Summary):
+            kept.unlink()
+    elif not job.is_current(layout):
+        summary = read_summary(kept)
+        if summary is None or not job.made(summary):
+            kept.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""From Snakemake's configuration to a campaign made ready: what the Snakefile asks of this package first."""
+"""From Snakemake's configuration to a campaign: what the Snakefile asks of this package first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from bnn.errors import UserError
 from campaign.io.schema import did_you_mean
 from campaign.names.layout import RESULTS
-from campaign.run.driver import Driver, prepare
+from campaign.run.driver import Driver, look
 from campaign.site.site import SITE_FILE
 
 KEYS = {"campaign", "results"}  # of --config
@@ -33,7 +33,7 @@ def open_campaign(
         profiles = sorted(f"profiles/{path.parent.name}" for path in project.glob(f"profiles/*/{SITE_FILE}"))
         raise UserError(f"no site given: use snakemake --profile PROFILE with one of {', '.join(profiles)}")
     campaign = Path(str(given.get("campaign", project / "config.yaml")))
-    return prepare(_short(files[0].parent / SITE_FILE), _short(campaign), Path(str(given.get("results", RESULTS))))
+    return look(_short(files[0].parent / SITE_FILE), _short(campaign), Path(str(given.get("results", RESULTS))))
 
 
 def _short(path: Path) -> Path:

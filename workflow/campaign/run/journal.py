@@ -12,6 +12,10 @@ from bnn.records.watchdog import read_watchdog
 from campaign.names.layout import Layout
 
 Event = dict[str, Any]
+# A script may have a job while one of the first is the last event that says so, until one of the second (as the
+# executor itself reads its journal).
+LIVE = {"submitting", "submitted", "attached", "running"}
+OVER = {"ended", "refused", "cancelled", "retry", "waits"}
 NOT_TAKEN = ("waits", "unclear")  # submissions that failed and are tried again
 WATCHDOG_CODE = 70  # exit code of a cell's script whose ranks the watchdog has ended
 
@@ -34,6 +38,24 @@ def read_journal(layout: Layout) -> Iterator[Event]:
 def last_of_scripts(layout: Layout) -> dict[str, Event]:
     """The last event of each script, by the script's name without its suffix."""
     return {Path(str(event["script"])).stem: event for event in read_journal(layout) if event.get("script")}
+
+
+def live_scripts(layout: Layout) -> dict[str, Event]:
+    """Scripts that may have a job, by name as above, with the last event that says so.
+
+    Its key `digest`, of the script as it was submitted, is that of the event `submitted`.
+    """
+    live: dict[str, Event] = {}
+    for event in read_journal(layout):
+        if not event.get("script"):
+            continue
+        name = Path(str(event["script"])).stem
+        if event["event"] in LIVE:
+            known = live.get(name, {}) if event["event"] != "submitting" else {}
+            live[name] = {key: known[key] for key in ("digest", "job") if key in known} | event
+        elif event["event"] in OVER:
+            live.pop(name, None)
+    return live
 
 
 def limits_learnt(layout: Layout, since: float) -> list[str]:

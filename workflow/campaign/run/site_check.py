@@ -9,7 +9,7 @@ from dataclasses import replace
 from bnn.errors import UserError
 from campaign.io.files import write_if_changed
 from campaign.names.layout import CHECK, Layout
-from campaign.render.scripts import TEMPLATES, Place, _output
+from campaign.render.scripts import TEMPLATES, Place, output
 from campaign.render.shelltext import Safe, quoted, template
 from campaign.site.allocation import Walltime
 from campaign.site.launchers import Launcher, Placement
@@ -55,7 +55,7 @@ def check_text(site: Site, layout: Layout, place: Place) -> str:
         allocation=allocation,
         placement=placement,
         gpus=site.hardware.gpus_per_node,
-        output=_output(layout.log(CHECK), allocation),
+        output=output(layout.log(CHECK), allocation),
         threads=threads,
         ranks=ranks,
         launcher=shlex.join(words),

@@ -154,8 +154,8 @@ class Site:
             facts.append(["prepare", *self.prepare])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
-    def threads_of_job(self, asked: int | None, origin: str) -> int:
-        """Threads of a job that has the node to itself: all cores, or as asked in `origin`.
+    def alone(self, asked: int | None, origin: str) -> Placement:
+        """One process that has a node to itself, with threads for all of its cores, or as many as `origin` asks for.
 
         Raises UserError when more are asked for than there are.
         """
@@ -163,7 +163,7 @@ class Site:
         threads = asked or self.hardware.cores_per_node
         if threads > room:
             raise UserError(f"{origin}.threads: {threads} threads are more than {self.name}'s {room} hardware threads")
-        return threads
+        return Placement(1, 1, threads, -(-threads // self.hardware.cores_per_node))
 
 
 def load_site(path: Path) -> Site:

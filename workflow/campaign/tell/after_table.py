@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from campaign.jobs.after import AfterJob, is_current
+from campaign.jobs.after import AfterJob
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign
 
@@ -30,7 +30,7 @@ def after_table(campaign: Campaign, layout: Layout) -> Table | None:
     for group in rows.values():
         job = group[0]
         study = f"{job.study} (target {job.target})" if job.target else job.study
-        done = sum(is_current(each, layout) for each in group)
+        done = sum(each.is_current(layout) for each in group)
         numbers = [job.section.draws, len(group), done]
         repeats = str(job.cell.repeat) if len(group) == 1 else f"{{1..{len(group)}}}"
         table.add_row(study, job.command, *map(str, numbers), _script(job, layout, repeats))
@@ -39,6 +39,6 @@ def after_table(campaign: Campaign, layout: Layout) -> Table | None:
 
 def _script(job: AfterJob, layout: Layout, repeat: str) -> str:
     """Name of its script with `repeat` in place of its repeat's number."""
-    name = layout.job(job.name).name
+    name = job.script(layout).name
     before, after = name.split(job.cell.name)
     return before + job.cell.name.removesuffix(str(job.cell.repeat)) + repeat + after

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from bnn.errors import UserError
 from campaign.names.layout import RESULTS
-from campaign.run.driver import Driver, prepare, site_here
+from campaign.run.driver import Driver, look, site_here
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,15 +80,17 @@ def cli() -> None:
 @campaign_option
 @results_option
 def plan(profile: Path, campaign_file: Path, results: Path) -> None:
-    """Cells, the jobs after them, node-hours and scripts. Renders the scripts, runs nothing."""
+    """Cells, the jobs after them, node-hours and scripts. Writes the scripts for reading, runs nothing."""
+    from campaign.run.live import told
     from campaign.run.readiness import refusal, uncut
     from campaign.tell.after_table import after_table
     from campaign.tell.plan_table import plan_table
 
-    driver = prepare(profile, campaign_file, results)
-    if driver.busy or driver.elsewhere:
-        click.echo(driver.notice, err=True)
-    elif line := uncut(driver.campaign):
+    driver = look(profile, campaign_file, results)
+    if not driver.busy:
+        driver.make_ready()
+    said = [driver.notice] if driver.busy else [driver.elsewhere, uncut(driver.campaign), told(driver.lingering)]
+    for line in filter(None, said):
         click.echo(line, err=True)
     table, totals = plan_table(driver.campaign, driver.layout)
     console = _console(170 if driver.campaign.site.scheduler.kind == "none" else 230)
@@ -109,19 +111,23 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
     from rich.text import Text
 
     from campaign.plan.campaign import load_campaign
+    from campaign.render.scripts import Place
+    from campaign.run.live import of_other_settings, told
     from campaign.tell.spent import spent, spent_line
-    from campaign.tell.status import status as look
+    from campaign.tell.status import status as states
     from campaign.tell.status import status_table
 
     site, elsewhere = site_here(profile, results)
     if elsewhere:
         click.echo(elsewhere, err=True)
     campaign, layout = load_campaign(campaign_file, site), site.layout(results)
-    table, totals = status_table(look(campaign, layout))
+    table, totals = status_table(states(campaign, layout))
     console = _console()
     if table.row_count:
         console.print(table)
     console.print(Text(totals))
+    if line := told(of_other_settings(campaign, layout, Place.here(layout))):
+        console.print(Text(line))
     if line := spent_line(spent(campaign, layout)):
         console.print(Text(line))
 
@@ -134,14 +140,15 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
 def why(cell: str, profile: Path, campaign_file: Path, results: Path) -> None:
     """Why CELL would run, or why it is WARN or INVALID.
 
-    CELL is its folder (or a file in it), its name, or enough of its identity: kind=bnn,nodes=2,batch=32,...
+    CELL is its folder (or a file in it), its name, or enough of its identity: kind=bnn,nodes=2,batch=32,... The name of
+    another job's script, without .sh, asks of that job.
     """
-    from campaign.tell.why import find_cell
+    from campaign.tell.why import find_job
     from campaign.tell.why import why as answer
 
     driver = _look(profile, campaign_file, results)
-    planned = find_cell(driver.campaign, driver.layout, cell)
-    click.echo(f"{planned.cell.name}: " + "\n".join(answer(planned, driver.layout)))
+    job = find_job(driver.campaign, driver.layout, cell)
+    click.echo(f"{job.name}: " + "\n".join(answer(job, driver.layout)))
 
 
 @cli.command()
@@ -209,7 +216,7 @@ def _console(width: int = 170) -> Console:
 
 
 def _look(profile: Path, campaign_file: Path, results: Path) -> Driver:
-    driver = prepare(profile, campaign_file, results)
+    driver = look(profile, campaign_file, results)
     if driver.notice:
         click.echo(driver.notice, err=True)
     return driver

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from campaign.jobs import after, bench
-from campaign.jobs.train import PlannedCell
+from campaign.jobs.train import TrainJob
 from campaign.names.cell import Cell
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign
-from campaign.plan.content import is_current, read_summary
 from campaign.site.allocation import Allocation
 
 if TYPE_CHECKING:
@@ -31,9 +29,8 @@ def estimate(campaign: Campaign, layout: Layout) -> dict[Cell, Estimate]:
     taken: dict[Cell, float] = {}
     points: dict[tuple[Any, ...], list[float]] = {}
     for planned in campaign.cells:
-        summary = read_summary(layout.summary(planned.cell))
-        if summary is not None and is_current(summary, planned):
-            taken[planned.cell] = planned.cell.nodes * summary.seconds_total / 3600
+        if (seconds := planned.seconds(layout)) is not None:
+            taken[planned.cell] = planned.cell.nodes * seconds / 3600
             points.setdefault(_point(planned.cell), []).append(taken[planned.cell])
     result = {}
     for planned in campaign.cells:
@@ -63,7 +60,7 @@ def plan_table(campaign: Campaign, layout: Layout) -> tuple[Table, str]:
         for heading in ("asked", "limit", "at most"):  # nodes, minutes, node-hours
             table.add_column(heading, justify="right")
     table.add_column("script", overflow="fold")
-    rows: dict[tuple[Any, ...], list[PlannedCell]] = {}
+    rows: dict[tuple[Any, ...], list[TrainJob]] = {}
     for planned in campaign.cells:
         rows.setdefault(_point(planned.cell), []).append(planned)
     for group in rows.values():
@@ -83,7 +80,7 @@ def plan_table(campaign: Campaign, layout: Layout) -> tuple[Table, str]:
     left = _hours([state.node_hours for state in estimates.values() if not state.finished])
     totals = f"{len(estimates)} cells, {done} finished; node-hours: {total} in all, {left} to go"
     if queued:
-        totals += "\n" + spending(campaign, layout, estimates)
+        totals += "\n" + spending(campaign, layout)
     if campaign.site.node_label != "nodes":
         totals += f" (a node here: {campaign.site.node_label})"
     return table, totals
@@ -99,14 +96,12 @@ def _asked(allocation: Allocation | None, repeats: int) -> list[str]:
     return [allocation.queue, nodes, f"{allocation.minutes} min", f"{allocation.share * repeats:.4g}"]
 
 
-def spending(campaign: Campaign, layout: Layout, estimates: dict[Cell, Estimate]) -> str:
+def spending(campaign: Campaign, layout: Layout) -> str:
     """What the jobs that are to run may cost at most: one attempt each, until its limit, on all nodes asked for.
 
     Where jobs are shared, that is if each had one to itself; the least is if all shared ones are full.
     """
-    allocations = [cell.allocation for cell in campaign.cells if not estimates[cell.cell].finished]
-    allocations += [job.allocation for job in campaign.after if not after.is_current(job, layout)]
-    allocations += [point.allocation for point in campaign.bench if not bench.is_current(point, layout)]
+    allocations = [job.allocation for job in campaign.jobs if not job.is_current(layout)]
     hours = sum(allocation.node_hours for allocation in allocations if allocation is not None)
     least = sum(allocation.share for allocation in allocations if allocation is not None)
     power = campaign.site.watts

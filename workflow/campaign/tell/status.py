@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
 from campaign.io.locking import holder
 from campaign.io.unreadable import SAID, damaged_record
-from campaign.jobs.train import PlannedCell
+from campaign.jobs.train import TrainJob, read_summary
 from campaign.names.cell import Cell
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign
-from campaign.plan.content import read_summary, tells_of
 from campaign.run.journal import NOT_TAKEN, Event, how_it_ended, last_of_scripts, limits_learnt, told
 
 if TYPE_CHECKING:
@@ -70,9 +69,9 @@ def status(campaign: Campaign, layout: Layout, now: float | None = None) -> Stat
     return Status(cells, driver, pace, end, tuple(limits_learnt(layout, _begin(layout))))
 
 
-def _cell(planned: PlannedCell, layout: Layout, event: Event | None, now: float) -> CellStatus:
+def _cell(planned: TrainJob, layout: Layout, event: Event | None, now: float) -> CellStatus:
     cell = planned.cell
-    if tells_of(layout.summary(cell), planned):
+    if planned.is_current(layout):
         return CellStatus(cell, FINISHED)
     state = OF_EVENT.get(str(event["event"]), WAITING) if event else WAITING
     if state == RUNNING or holder(layout.lock(cell)):  # the lock of another machine may not be seen here

@@ -1,4 +1,4 @@
-"""Why a cell would run, or why it is marked: answered from its records and the plan."""
+"""Why a job would run, or why a cell is marked: answered from its records and the plan."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from bnn.records.summary import Summary
 from campaign.io.locking import holder
 from campaign.io.schema import did_you_mean
 from campaign.io.unreadable import SAID, damaged_record
-from campaign.jobs.train import PlannedCell
+from campaign.jobs.job import Job
+from campaign.jobs.train import TrainJob, read_summary
 from campaign.names.cell import IDENTITY, Cell
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign
-from campaign.plan.content import is_current, read_summary
-from campaign.run.journal import how_it_ended, last_of_scripts
+from campaign.run.journal import how_it_ended, last_of_scripts, told
 
 
-def find_cell(campaign: Campaign, layout: Layout, asked: str) -> PlannedCell:
+def find_job(campaign: Campaign, layout: Layout, asked: str) -> Job:
+    """The job of that name, or else the cell that `asked` names, as `find_cell`."""
+    return next((job for job in campaign.jobs if job.name == asked), None) or find_cell(campaign, layout, asked)
+
+
+def find_cell(campaign: Campaign, layout: Layout, asked: str) -> TrainJob:
     """The planned cell that `asked` names: its folder, its name, or identity as `key=value,key=value`.
 
     Raises UserError when none or several match.
@@ -41,7 +46,7 @@ def _closest(asked: str, names: Iterable[str]) -> str:
     return hint if hint.startswith(",") else " (campaign plan lists them)"
 
 
-def _by_folder(campaign: Campaign, layout: Layout, asked: str) -> PlannedCell:
+def _by_folder(campaign: Campaign, layout: Layout, asked: str) -> TrainJob:
     folder = Path(asked.rstrip("/"))
     for path in (folder, *folder.parents):
         try:
@@ -55,7 +60,7 @@ def _by_folder(campaign: Campaign, layout: Layout, asked: str) -> PlannedCell:
     raise UserError(f"{folder}: not the folder of a cell, nor a file in one")
 
 
-def _by_identity(campaign: Campaign, asked: str) -> PlannedCell:
+def _by_identity(campaign: Campaign, asked: str) -> TrainJob:
     wanted: dict[str, str] = {}
     for part in asked.replace(",", " ").split():
         key, _, value = part.partition("=")
@@ -71,8 +76,32 @@ def _by_identity(campaign: Campaign, asked: str) -> PlannedCell:
     return found[0]
 
 
-def why(planned: PlannedCell, layout: Layout) -> list[str]:
+def why(job: Job, layout: Layout) -> list[str]:
     """The answer, line by line; the first says the state."""
+    return _why_cell(job, layout) if isinstance(job, TrainJob) else _why_job(job, layout)
+
+
+def _why_job(job: Job, layout: Layout) -> list[str]:
+    record = job.record(layout)
+    if job.is_current(layout):
+        lines = ["would not run: its record is as the plan asks"]
+    elif job.is_damaged(layout) or (not record.exists() and damaged_record(record)):
+        lines = [f"would run: {SAID} ({damaged_record(record)})"]
+    elif not record.exists():
+        lines = ["would run: it has not finished so far"]
+    elif job.after:
+        lines = ["would run: its record is of other options or of another training of its cell"]
+    else:
+        lines = ["would run: its record is of other options, or of another launch"]
+    if job.after:
+        lines.append(f"its cell: campaign why {job.after.name}")
+    event = last_of_scripts(layout).get(job.name)
+    if event and not job.is_current(layout):
+        lines.append(f"its last job: {told(event)}")
+    return [*lines, f"record: {record}", f"script: {job.script(layout)}"]
+
+
+def _why_cell(planned: TrainJob, layout: Layout) -> list[str]:
     summary_file = layout.summary(planned.cell)
     summary = read_summary(summary_file)
     lines = _state(planned, layout, summary)
@@ -84,17 +113,17 @@ def why(planned: PlannedCell, layout: Layout) -> list[str]:
         if ended := how_it_ended(event, layout.folder(planned.cell)):
             lines.append(f"its last job: {ended}")
     if not layout.script(planned.cell).exists():
-        lines.append(f"its script {layout.script(planned.cell)} is missing: the next dry run or run renders it")
+        lines.append(f"its script {layout.script(planned.cell)} is missing: campaign plan or the next run writes it")
     return [*lines, f"records: {layout.folder(planned.cell)}", f"script: {layout.script(planned.cell)}"]
 
 
-def _state(planned: PlannedCell, layout: Layout, summary: Summary | None) -> list[str]:
+def _state(planned: TrainJob, layout: Layout, summary: Summary | None) -> list[str]:
     file = layout.summary(planned.cell)
     if summary is None:
         if record := damaged_record(file):
             return [f"would run: {SAID} ({record})"]
         kept = read_summary(layout.finished(planned.cell))
-        if kept is not None and not is_current(kept, planned):
+        if kept is not None and not planned.made(kept):
             return ["would run: its records are of other settings", *_changes(planned, layout)]
         if (layout.folder(planned.cell) / JOB_LOG).exists():
             return ["would run: it was started and has not finished (no summary.json; see its job.log)"]
@@ -111,7 +140,7 @@ def _state(planned: PlannedCell, layout: Layout, summary: Summary | None) -> lis
     return [f"would not run: finished, verdict {verdict.status} because", *(f"  {text}" for text in verdict.reasons)]
 
 
-def _changes(planned: PlannedCell, layout: Layout) -> list[str]:
+def _changes(planned: TrainJob, layout: Layout) -> list[str]:
     """Settings that differ between cell.json and the plan."""
     file = layout.folder(planned.cell) / CELL
     try:

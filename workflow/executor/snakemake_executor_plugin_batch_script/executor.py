@@ -64,7 +64,9 @@ class Executor(RemoteExecutor):
     def run_job(self, job: JobExecutorInterface) -> None:
         """Accept a job; it is submitted by the polling thread."""
         info = SubmittedJobInfo(job)
-        script = None if job.is_group() else getattr(job.input, "job", None)
+        # as a resource where the script is written after Snakemake has built its graph, else as an input
+        named = None if job.is_group() else job.resources.get("batch_script", getattr(job.input, "job", None))
+        script = str(named) if isinstance(named, str) else None
         if not isinstance(script, str):
             self.report_job_error(info, msg=f"{job.name}: no input named job (the script to submit), or a group. ")
             return

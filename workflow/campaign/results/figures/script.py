@@ -20,12 +20,12 @@ from campaign.results.script_support import one_line_errors, read_plan, read_tab
 
 @one_line_errors
 def main(name: str, snakemake: Any) -> None:
-    """Inputs `plan`, `tables` and, for figures of several sites, the `others`' plans and tables.
+    """Parameter `plan`, inputs `tables` and, for figures of several sites, the `others`' plans and tables.
 
     Outputs `svg` and `png`, which say why where no cell has a value to draw.
     """
     others, unusable = read_others(_files(snakemake.input.get("others", [])))
-    context = Context.from_plan(read_plan(Path(snakemake.input.plan)), others, unusable)
+    context = Context.from_plan(read_plan(Path(snakemake.params.plan)), others, unusable)
     tables = read_tables(_files(snakemake.input.get("tables", [])))
     try:
         figure = DRAW[name](tables, context)

@@ -13,10 +13,10 @@ from campaign.results.script_support import one_line_errors, read_plan, read_tab
 
 @one_line_errors
 def main(snakemake: Any) -> None:
-    """Inputs `plan`, `tables`, `figures` (SVG files called after figures); output `html`."""
+    """Parameter `plan`, inputs `tables` and `figures` (SVG files called after figures); output `html`."""
     paths = snakemake.input.get("figures", [])
     figures = {Path(path).stem: Path(path) for path in ([paths] if isinstance(paths, str) else paths)}
     tables = read_tables(snakemake.input.tables)
-    path = Path(snakemake.input.plan)
+    path = Path(snakemake.params.plan)
     others = other_sites(Layout(path.parent.parent, path.parent.name))
     write_report(read_plan(path), tables, figures, Path(snakemake.output.html), others=others)

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from bnn.errors import UserError
 from bnn.records import inference, pruning
 from bnn.records.columns import TableSchema, read_table
-from bnn.records.files import POSTERIOR
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
-from campaign.jobs.after import RECORDS, tells_of
+from campaign.jobs.after import is_of, tells_of
+from campaign.jobs.kinds import AFTER
 from campaign.results.tables.cells import LoadedCell
 from campaign.results.tables.inference_schemas import INFERENCE, PRUNING_SUMMARY
 
@@ -40,6 +40,7 @@ ROWS: dict[str, dict[str, tuple[str, TableSchema]]] = {
 SUMMARY: dict[str, TableSchema] = {"infer": INFERENCE, "prune": PRUNING_SUMMARY}
 # The part of each job whose time is measured.
 MEASURED_PHASE = {"infer": "draws", "prune": "levels"}
+RECORDS = {kind.COMMAND: kind.SUMMARY for kind in AFTER}
 SWEEP = ("semantics", "scope", "by")
 
 
@@ -55,7 +56,7 @@ class LoadedJob:
             found = read_summary(self.path, RECORDS[command])
             if not tells_of(found, entry["fingerprint"]):
                 self.reason = OTHER
-            elif not _is_of(found, cell):
+            elif cell.summary and not is_of(found, cell.summary):
                 self.reason = OLD
             else:
                 self.summary = found
@@ -92,14 +93,6 @@ class LoadedJob:
             labels = {key: self.cell.labels[key] for key in ("implementation", "width", "rho_init")}
             head |= labels | {"verdict": self.cell.verdict, "status": self.summary.verdict.status}
         return [head | row for row in read_table(self.path.with_name(file), schema).to_dict("records")]
-
-
-def _is_of(record: InferenceSummary | PruningSummary, cell: LoadedCell) -> bool:
-    """Whether a record is of a posterior that the cell has now, as far as its manifest names posteriors."""
-    manifest = cell.summary.manifest if cell.summary else {}
-    weights = [name for name in manifest if name.startswith(f"{POSTERIOR}/") and name.endswith(".safetensors")]
-    saved = {manifest[name].sha256 for name in weights}
-    return not saved or record.posterior.sha256 in saved
 
 
 def read_summary(path: Path, model: type[InferenceSummary] | type[PruningSummary]) -> InferenceSummary | PruningSummary:

@@ -64,7 +64,7 @@ def load(entry: Row, results: Path) -> LoadedBench:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{beside}: {'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}") from None
-    if not tells_of(header, entry["options"]):
+    if not tells_of(header, entry["fingerprint"], entry["options"]):
         return LoadedBench(entry, OTHER)
     rows = read_table(path, ROWS)
     return LoadedBench(entry, MEASURED, header, rows[rows["benchmark"] == "step"])

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn.records.columns import TableSchema
-from campaign.names.commands import INFER, PRUNE
-from campaign.results.tables.after import after_rows
+from campaign.results.tables.after import ROWS, SUMMARY, after_rows
 from campaign.results.tables.bench import bench_rows, load, run_row
 from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
 from campaign.results.tables.compare import accuracy_rows, ratio_rows
-from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.results.tables.mpi import mpi_rank_rows, mpi_rows
 from campaign.results.tables.points import throughput_rows
 from campaign.results.tables.scaling import scaling_rows
@@ -34,8 +32,8 @@ def build_tables(plan: dict[str, Any], results: Path, names: Iterable[str] = TAB
     wanted = set(names)
     built = _of_cells(plan, results) if wanted & set(CELL_TABLES) else {}
     built |= _of_benchmarks(plan, results) if wanted & set(BENCH_TABLES) else {}
-    for command, tables in ((INFER, INFERENCE_TABLES), (PRUNE, PRUNING_TABLES)):
-        if wanted & set(tables):
+    for command, made in ROWS.items():
+        if wanted & {SUMMARY[command].name, *made}:
             built |= {name: frame(rows, TABLES[name]) for name, rows in after_rows(command, plan, results).items()}
     return built
 

@@ -13,9 +13,9 @@ from campaign.results.tables.schemas import TABLES
 
 @one_line_errors
 def main(snakemake: Any) -> None:
-    """Input `plan`, parameter `results` (the folder above the site's); outputs: Parquet files called after tables."""
+    """Parameters `plan` and `results` (the folder above the site's); outputs: Parquet files called after tables."""
     paths = [Path(path) for path in snakemake.output]
     names = [path.stem for path in paths]
-    built = build_tables(read_plan(Path(snakemake.input.plan)), Path(snakemake.params.results), names)
+    built = build_tables(read_plan(Path(snakemake.params.plan)), Path(snakemake.params.results), names)
     for path in paths:
         write_table(built[path.stem], path, TABLES[path.stem])
