@@ -14,9 +14,8 @@ rule bench:
         batch=r"\d+",
     conda:
         ENVIRONMENT
-    threads: workflow.cores
     resources:
-        exclusive=1,
+        batch_script=lambda wildcards: str(LAYOUT.job(planned_benchmark(wildcards).name)),
     params:
         fingerprint=bench_fingerprint,
     shell:

@@ -105,9 +105,9 @@ def job_fingerprint(wildcards):
     return planned_cell(wildcards).fingerprint
 
 
-def job_priority(wildcards):
+def job_order(wildcards):
     """Earlier cells of the plan first: repeats stay interleaved."""
-    return len(ORDER) - ORDER[planned_cell(wildcards).cell.name]
+    return ORDER[planned_cell(wildcards).cell.name]
 
 
 def planned_benchmark(wildcards):

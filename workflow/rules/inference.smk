@@ -20,9 +20,8 @@ rule infer:
         repeat=r"\d+",
     conda:
         ENVIRONMENT
-    threads: workflow.cores
     resources:
-        exclusive=1,
+        batch_script=lambda wildcards: str(LAYOUT.job(planned_after("infer", wildcards).name)),
     params:
         fingerprint=after_fingerprint("infer"),
     shell:

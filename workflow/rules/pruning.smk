@@ -21,9 +21,8 @@ rule prune:
         sweep="[a-z-]+",
     conda:
         ENVIRONMENT
-    threads: workflow.cores
     resources:
-        exclusive=1,
+        batch_script=lambda wildcards: str(LAYOUT.job(planned_after("prune", wildcards).name)),
     params:
         fingerprint=after_fingerprint("prune"),
     shell:

@@ -19,12 +19,11 @@ rule train:
         nodes=r"\d+",
         batch=r"\d+",
         repeat=r"\d+",
-    priority: job_priority
     conda:
         ENVIRONMENT
-    threads: workflow.cores
     resources:
-        exclusive=1,
+        batch_script=lambda wildcards: str(job_script(wildcards)),
+        batch_order=job_order,
     params:
         fingerprint=job_fingerprint,
     shell:

@@ -148,9 +148,9 @@ class Bench:
         )
         path.chmod(0o755)
 
-    def add(self, *names: str, priority: int = 0) -> None:
+    def add(self, *names: str, order: int = 0) -> None:
         for name in names:
-            self.tracker.add(self.folder / f"{name}.sh", self.folder / f"{name}.out", priority)
+            self.tracker.add(self.folder / f"{name}.sh", self.folder / f"{name}.out", order)
 
     def until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + START_S
@@ -320,15 +320,15 @@ def test_a_limit_counts_jobs_and_leaves_nothing_of_those_that_were_not_taken(ben
     bench.check()
 
 
-def test_the_highest_priority_comes_first(bench: Bench) -> None:
+def test_the_lowest_order_comes_first(bench: Bench) -> None:
     bench.limits = Limits(poll=0.1, gather=0.0, slots=1)
     bench.restart()
     bench.head(1, 60)
     for name in "abc":
         bench.script(name)
-    bench.add("a", priority=1)
-    bench.add("b", priority=3)
-    bench.add("c", priority=2)
+    bench.add("a", order=-1)
+    bench.add("b", order=-3)
+    bench.add("c", order=-2)
     bench.finish(3)
     assert [line[1] for line in bench.runs() if line[2] == "start"] == ["b", "c", "a"]
 
@@ -606,7 +606,7 @@ def test_what_comes_first_is_not_passed_over_for_full_jobs(bench: Bench) -> None
     for name in ("low1", "low2"):
         bench.script(name, nodes=4)
     bench.add("low1", "low2")
-    bench.add("urgent", priority=9)
+    bench.add("urgent", order=-9)
     bench.finish(3)
     assert [line[1] for line in bench.runs() if line[2] == "start"] == ["urgent", "low1", "low2"]
 

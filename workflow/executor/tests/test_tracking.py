@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections.abc import Callable, Collection, Mapping
@@ -433,6 +434,61 @@ def test_a_job_on_its_way_out_is_waited_for(bench: Bench) -> None:
     assert (bench.results["a"].reason, bench.results["a"].attempts, bench.started("a")) == ("done", 1, 2)
 
 
+def test_a_job_of_another_content_of_its_script_is_waited_for(bench: Bench) -> None:
+    """The script was written anew while its job was there: that job is named once, neither adopted nor cancelled."""
+    script = bench.world.script("a")
+    script.write_text("#!/bin/bash\n# of old settings\n")
+    bench.world.seconds = 100
+    bench.add("a")
+    bench.run(20)
+    [submitted] = bench.events("submitted")
+    assert submitted["digest"] == hashlib.sha256(script.read_bytes()).hexdigest()[:16]
+    script.write_text("#!/bin/bash\n# of new settings\n")
+    bench.restart()
+    bench.add("a")
+    bench.run(60)
+    assert (bench.started("a"), bench.events("attached")) == (1, [])
+    bench.run(500, until=1)
+    assert bench.results["a"].done
+    assert bench.started("a") == 2, "what the old job made is not taken for the new one's"
+    assert "cancel" not in bench.world.commands
+    job = submitted["job"]
+    assert [line for line in bench.said if f"job {job}" in line] == [
+        f"a: waits until job {job} is gone, which was submitted with another content of {script}"
+    ]
+
+
+def test_a_job_of_another_content_is_not_adopted_by_its_name_either(bench: Bench) -> None:
+    """The driver was killed before it learnt the job's id."""
+    script = bench.world.script("a")
+    script.write_text("new")
+    old = {"script": script, "name": job_name(script), "attempt": 1, "digest": "0123456789abcdef"}
+    bench.journals.of(script).write("submitting", **old)
+    bench.world.seconds = 100
+    bench.world.start(script, job_name(script))
+    bench.restart()
+    bench.add("a")
+    bench.run(90)
+    assert (bench.started("a"), bench.events("attached")) == (1, [])
+    bench.run(500, until=1)
+    assert (bench.results["a"].reason, bench.started("a")) == ("done", 2)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_job_of_the_same_content_or_of_an_older_journal_is_adopted(bench: Bench, known: bool) -> None:
+    script = bench.world.script("a")
+    script.write_text("the same")
+    bench.world.seconds = 100
+    job = bench.world.start(script, job_name(script))
+    digest = hashlib.sha256(b"the same").hexdigest()[:16] if known else None
+    name = job_name(script)
+    bench.journals.of(script).write("submitted", script=script, name=name, job=job, attempt=1, digest=digest)
+    bench.restart()
+    bench.add("a")
+    bench.run(500, until=1)
+    assert (bench.results["a"].reason, bench.started("a")) == ("done", 1)
+
+
 def test_a_second_job_of_one_name_is_ended(bench: Bench) -> None:
     bench.world.seconds = 300
     bench.add("a")
@@ -677,12 +733,12 @@ def test_a_script_over_a_limit_of_resources_holds_up_no_other(bench: Bench, many
 
 @pytest.mark.parametrize("seconds", [2000, 2080, 2160, 2240])  # "one more" has been another script last
 def test_a_limit_of_jobs_does_not_turn_the_order_round(bench: Bench, seconds: int) -> None:
-    """However often one more was tried in vain: when a job has ended, the script of the highest priority goes."""
+    """However often one more was tried in vain: when a job has ended, the script of the lowest order goes."""
     bench.world.limit, bench.world.seconds = 1, seconds
     bench.add("a")
     bench.run(5)
     for priority, stem in enumerate("bcde"):
-        bench.tracker.add(bench.world.script(stem), bench.world.output(stem), priority)
+        bench.tracker.add(bench.world.script(stem), bench.world.output(stem), -priority)
     bench.run(seconds + 100)
     assert bench.world.refused > 10
     assert [bench.started(stem) for stem in "abcde"] == [1, 0, 0, 0, 1]
