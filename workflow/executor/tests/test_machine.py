@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -278,11 +279,29 @@ def test_the_end_of_a_script_can_be_waited_for(bench: Bench) -> None:
     assert os.get_inheritable(descriptor) is False
     assert [(live.job, live.state) for live in bench.machine.live([job], names=False)] == [(job, State.RUNNING)]
     (bench.folder / "go").touch()
-    import select
-
     assert select.select([descriptor], [], [], START_S)[0]
     assert bench.machine.live([job], names=True) == []
     assert bench.machine.watched() == []
     told = bench.machine.ended({job: script})[job]
     assert isinstance(told, Ended)
     assert (told.outcome, told.exit_code, told.final) == (Outcome.DONE, 0, True)
+
+
+def test_nothing_wakes_the_driver_while_a_script_runs_and_many_wait(bench: Bench) -> None:
+    """What is measured on this machine is to be alone: at the first script as at the hundredth."""
+    bench.limits = Limits(poll=30, retries=0, latency=0.3, slots=1, immediate=True)
+    bench.restart()
+    bench.script("a", "until [ -e go ]; do sleep 0.05; done")
+    for number in range(200):
+        bench.script(f"later{number}")
+    bench.add("a", order=0)
+    bench.add(*(f"later{number}" for number in range(200)), order=1)
+    bench.until(lambda: "start a" in bench.runs())
+    bench.tracker.step()
+    assert bench.tracker.idle() > 20
+    (bench.folder / "go").touch()
+    assert select.select(bench.tracker.watched(), [], [], START_S)[0]
+    bench.tracker.hasten()
+    assert bench.tracker.idle() < 0.1
+    bench.until(lambda: bool(bench.results))
+    assert bench.tracker.idle() < 0.5, "the next one is not kept waiting"
