@@ -129,8 +129,14 @@ class Executor(RemoteExecutor):
             return
         self._loop = asyncio.get_running_loop()
         watched = [] if self._gave_up else self._tracker.watched()
+        ended = []
+
+        def end(descriptor: int) -> None:
+            ended.append(descriptor)
+            self._woken.set()
+
         for descriptor in watched:
-            self._loop.add_reader(descriptor, self._ended)
+            self._loop.add_reader(descriptor, end, descriptor)
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), 1.0 if self._gave_up else self._tracker.idle())
@@ -138,12 +144,8 @@ class Executor(RemoteExecutor):
             for descriptor in watched:
                 self._loop.remove_reader(descriptor)
         self._woken.clear()
-
-    def _ended(self) -> None:
-        """Something watched has ended."""
-        assert self._tracker is not None
-        self._tracker.hasten()
-        self._woken.set()
+        if ended:
+            self._tracker.hasten(ended)
 
     def _wake(self) -> None:
         """End `sleep`, from another thread."""

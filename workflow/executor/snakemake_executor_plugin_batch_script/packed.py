@@ -64,6 +64,11 @@ class PackingScheduler:
         watched = getattr(self._inner, "watched", None)
         return watched() if watched else []
 
+    def watch_no_more(self, descriptors: Collection[int]) -> None:
+        """Some of those have told that something has ended."""
+        if watch_no_more := getattr(self._inner, "watch_no_more", None):
+            watch_no_more(descriptors)
+
     def live(self, jobs: Collection[str], names: bool) -> list[Live]:
         """As `Scheduler.live`, with the scripts of a packed job in its place."""
         listed: list[Live] = []

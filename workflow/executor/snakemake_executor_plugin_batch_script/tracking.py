@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +126,9 @@ class Tracker:
         now = self._clock()
         return min(max(SHORTEST_IDLE, self._next_poll(now) - now, self._asking.again - now), LONGEST_IDLE)
 
-    def hasten(self) -> None:
-        """Something watched has ended: the next step polls."""
+    def hasten(self, ended: Collection[int]) -> None:
+        """Of what is watched, some has ended, by its descriptors: the next step polls."""
+        self._scheduler.watch_no_more(ended)
         self._polled = -float("inf")
 
     def watched(self) -> list[int]:

@@ -90,7 +90,7 @@ class Scheduler(Protocol):
 
     A scheduler may have more, which not all need: `know(script, log)` tells it of a script ahead of time, and where its
     output is to go; `busy()` says why no job may be submitted now; `watched()` gives descriptors that are readable when
-    a job has ended.
+    a job has ended, and is told of those that were by `watch_no_more(descriptors)`.
     """
 
     programs: tuple[str, ...]  # that have to be on the PATH

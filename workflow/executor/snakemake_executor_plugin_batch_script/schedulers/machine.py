@@ -28,6 +28,7 @@ from snakemake_executor_plugin_batch_script.schedulers.base import (
 RUNS = ".runs"  # folder beside the scripts: how each has ended last
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL
 LOOK = 0.05  # seconds between two looks at whether what was cancelled has ended
+KEEPER_WORDS = 6  # bash, -c, KEEPER, and what it is told: the job's name, the script, the file for its note
 MARK = "# batch-script keeper"
 KEEPER = (
     MARK
@@ -44,13 +45,15 @@ exit "$code"
 
 
 class Machine:
-    """Starts scripts at once. `_children` are keepers that this driver started, `_descriptors` tell of ends."""
+    """Starts scripts at once. `_children` are keepers that this driver started, `_names` the names that it gave them;
+    `_descriptors` tell of ends."""
 
     programs: tuple[str, ...] = ("bash",)
 
     def __init__(self) -> None:
         self._logs: dict[Path, Path] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._names: dict[str, str] = {}
         self._descriptors: dict[str, int] = {}
 
     def know(self, script: Path, log: Path | None) -> None:
@@ -58,17 +61,16 @@ class Machine:
         self._logs[script] = log or script.with_suffix(".log")
 
     def live(self, jobs: Collection[str], names: bool) -> list[Live]:
-        found = {job: live for job in jobs if (live := _live(job))}
+        found = {job: live for job in jobs if (live := self._live(job))}
         if names:
             found |= {live.job: live for live, _ in _keepers()}
-        for job in [job for job in self._descriptors if job not in found and not processes.pid_of(job)]:
-            os.close(self._descriptors.pop(job))
+        self.watch_no_more([descriptor for job, descriptor in self._descriptors.items() if not processes.pid_of(job)])
         for job in found:
             self._watch(job)
         return list(found.values())
 
     def ended(self, jobs: Mapping[str, Path]) -> dict[str, Ended | Live]:
-        return {job: _live(job) or self._judge(job, script) for job, script in jobs.items()}
+        return {job: self._live(job) or self._judge(job, script) for job, script in jobs.items()}
 
     def submit(self, script: Path, name: str) -> str:
         if not os.access(script, os.R_OK):
@@ -87,7 +89,7 @@ class Machine:
             raise UnreachableError(f"{error.filename or script}: {error.strerror or error}") from None
         job = processes.job_of(process.pid)
         assert job is not None, "a child that was not waited for is in /proc"
-        self._children[job] = process
+        self._children[job], self._names[job] = process, name
         self._watch(job)
         return job
 
@@ -119,6 +121,20 @@ class Machine:
     def watched(self) -> list[int]:
         """Descriptors, each of which is readable when a job has ended."""
         return list(self._descriptors.values())
+
+    def watch_no_more(self, descriptors: Collection[int]) -> None:
+        """What has told of its end stays readable: it would wake who waits for it again and again."""
+        for job in [job for job, descriptor in self._descriptors.items() if descriptor in descriptors]:
+            os.close(self._descriptors.pop(job))
+
+    def _live(self, job: str) -> Live | None:
+        """A job that runs. (The command line, which has its name, is empty for a moment while the keeper begins.)"""
+        pid = processes.pid_of(job)
+        if pid is None:
+            return None
+        words = processes.command_of(pid)
+        name = words[3] if len(words) == KEEPER_WORDS and words[2].startswith(MARK) else self._names.get(job)
+        return Live(job, name, State.RUNNING) if name else None
 
     def _log(self, script: Path) -> Path:
         return self._logs.get(script) or script.with_suffix(".log")
@@ -167,18 +183,11 @@ def _record(script: Path) -> Path:
     return script.parent / RUNS / script.name
 
 
-def _live(job: str) -> Live | None:
-    """A job that runs; its name is in its keeper's command line."""
-    pid = processes.pid_of(job)
-    words = processes.command_of(pid) if pid else []
-    return Live(job, words[3], State.RUNNING) if len(words) == 6 and words[2].startswith(MARK) else None
-
-
 def _keepers() -> list[tuple[Live, Path]]:
     """All keepers of this user with their scripts."""
     found = []
     for pid, words in processes.own_leaders(MARK):
         job = processes.job_of(pid)
-        if job and len(words) == 6 and processes.pid_of(job):
+        if job and len(words) == KEEPER_WORDS and processes.pid_of(job):
             found.append((Live(job, words[3], State.RUNNING), Path(words[4])))
     return found
