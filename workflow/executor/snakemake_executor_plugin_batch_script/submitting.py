@@ -48,10 +48,15 @@ class Submissions:
 
     # What may be submitted
 
-    def room_by_queue(self, tasks: Iterable[Task], now: float) -> dict[str, int]:
+    def _room_by_queue(self, tasks: Iterable[Task], now: float) -> dict[str, int]:
         """How many jobs each queue of some tasks may be given now."""
         held = self._held()
         return {queue: self._room(queue, held, now) for queue in {self.queue(task.script) for task in tasks}}
+
+    def with_room(self, tasks: list[Task], now: float) -> list[Task]:
+        """Those that could be submitted now."""
+        room = self._room_by_queue(tasks, now)
+        return [task for task in tasks if room[self.queue(task.script)] > 0]
 
     def silenced(self) -> bool:
         """Whether the last submission had no answer."""

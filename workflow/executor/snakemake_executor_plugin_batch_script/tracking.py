@@ -1,4 +1,4 @@
-"""Polling: what is due, which jobs are there, which have gone. All that is done with jobs, without Snakemake.
+"""All that is done with jobs, without Snakemake: what is due, and when.
 
 `step` is called often; it asks the scheduler when that is due. Jobs go wrong in their own ways, but the scheduler's
 silence is never held against them.
@@ -11,31 +11,24 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_batch_script.attaching import Attaching, by_name
+from snakemake_executor_plugin_batch_script.attaching import Attaching
 from snakemake_executor_plugin_batch_script.contact import Contact, Limits
 from snakemake_executor_plugin_batch_script.journal import Journals
 from snakemake_executor_plugin_batch_script.ledger import OPEN, Ledger
 from snakemake_executor_plugin_batch_script.notes import Notes
 from snakemake_executor_plugin_batch_script.packed import PackingScheduler
-from snakemake_executor_plugin_batch_script.schedulers.base import (
-    UNKNOWN,
-    Ended,
-    Live,
-    Outcome,
-    Scheduler,
-    UnreachableError,
-)
+from snakemake_executor_plugin_batch_script.polling import Polls
+from snakemake_executor_plugin_batch_script.schedulers.base import Outcome, Scheduler, UnreachableError
 from snakemake_executor_plugin_batch_script.silence import Silence
 from snakemake_executor_plugin_batch_script.submitting import CONFIRMATIONS, Submissions
 from snakemake_executor_plugin_batch_script.task import Phase, Result, Task, job_name, signature
 from snakemake_executor_plugin_batch_script.verdict import Verdicts
 
 CONFIRM_INTERVAL = 10.0  # seconds between polls that confirm what one of them told, at most
-DETAILS = 50  # jobs that are asked about in one poll after they left the queue
 SOONEST = 2.0  # seconds between two polls, at least, where new jobs ask for one ahead of time
 # The same two on this machine, where asking is reading a few lines of /proc, and what ends is to be followed at once
 CONFIRM_INTERVAL_HERE = 1.0
@@ -72,7 +65,6 @@ class Tracker:
         self._ledger = Ledger()
         self._stopped = threading.Event()
         self._polled = -float("inf")
-        self._other = ""  # what is waited for, as was said last
         self._silence = Silence(self._notes, say, limits.patience)
         self._attaching = Attaching(self._scheduler, self._notes, say)
         stopping = self._stopped.is_set
@@ -80,6 +72,10 @@ class Tracker:
         self._submissions = Submissions(
             self._scheduler, self._ledger, self._notes, limits, say, stopping, self._silence, chance
         )
+        self._polls = Polls(
+            self._scheduler, self._ledger, self._notes, limits, say, stopping, self._asking, self._silence,
+            self._attaching, self._verdicts, self._submissions,
+        )  # fmt: skip
 
     # What the executor calls
 
@@ -111,7 +107,7 @@ class Tracker:
                 self._verdicts.judge(task, task.told, now)
         if self._ledger.open and self._asking.due(now) and now >= self._next_poll(now):
             self._polled = now
-            self._poll(now)
+            self._polls.poll(now)
         return self._ledger.news()
 
     def idle(self) -> float:
@@ -163,7 +159,7 @@ class Tracker:
             result = Result(task.script, Outcome.CANCELLED, task.attempt, task.job, detail=detail)
             self._ledger.close(task, result)
 
-    # A poll
+    # What is due
 
     def _take_new(self) -> None:
         """Take in what was added, with what the journal remembers."""
@@ -187,108 +183,10 @@ class Tracker:
     def _next_poll(self, now: float) -> float:
         poll, immediate = self._limits.poll, self._limits.immediate
         fresh = [task for task in self._ledger.of(Phase.WAITING) if task.due == 0.0 and not task.unsure]
-        if not self._submissions.silenced() and self._with_room(fresh, now):
+        if not self._submissions.silenced() and self._submissions.with_room(fresh, now):
             return self._polled + min(poll, SOONEST_HERE if immediate else SOONEST)
         unsure = [task for task in self._ledger.of(Phase.WAITING) if task.unsure]
-        urgent = any(task.in_doubt() for task in unsure) or self._with_room(unsure, now)
+        urgent = any(task.in_doubt() for task in unsure) or self._submissions.with_room(unsure, now)
         if urgent or self._ledger.of(Phase.RECALLED, Phase.LEFT):
             return self._polled + min(poll, CONFIRM_INTERVAL_HERE if immediate else CONFIRM_INTERVAL)
         return self._polled + poll
-
-    def _poll(self, now: float) -> None:
-        self._submissions.look(now)
-        ids = [task.job for task in self._ledger.of(Phase.RECALLED, Phase.LIVE, Phase.LEFT) if task.job]
-        due = [task for task in self._ledger.of(Phase.WAITING) if task.due <= now]
-        # without room, nothing but submissions that had no answer is looked for by name
-        with_room = set(map(id, self._with_room(due, now)))
-        waiting = [task for task in due if task.in_doubt() or id(task) in with_room]
-        if not ids and not waiting:
-            return
-        try:
-            doubtful = any(task.doubtful for task in self._ledger.open.values())
-            listed = self._scheduler.live(ids, names=bool(waiting or doubtful or self._ledger.of(Phase.RECALLED)))
-            self._compare(listed, now)
-            self._ask_details(now)
-        except UnreachableError as error:
-            self._silence.no_answer(self._asking, "does not answer", error, now)
-            return
-        self._silence.answer(self._asking, now)
-        if not self._stopped.is_set():
-            self._start(waiting, listed, now)
-
-    def _compare(self, listed: Iterable[Live], now: float) -> None:
-        """Bring tasks up to date with a listing."""
-        by_id, named = {live.job: live for live in listed}, by_name(listed)
-        for task in self._ledger.of(Phase.RECALLED, Phase.LIVE, Phase.LEFT):
-            live, same = by_id.get(task.job or ""), named[task.name]
-            if live and live.name == task.name:
-                if task.phase is Phase.RECALLED and not self._attaching.takes(task, [live]):
-                    if not self._attaching.is_going(live):
-                        self._attaching.wait_for(task, [live], self._polled)
-                    continue  # not worth attaching to, but it is there
-                self._attaching.seen(task, live, now)
-                self._attaching.end_twins(task, same)
-            elif task.phase is Phase.RECALLED and self._attaching.takes(task, same):
-                task.phase, task.job = Phase.WAITING, None  # another job of this name is there: `_start` attaches to it
-            else:
-                task.leaves(now)
-
-    def _ask_details(self, now: float) -> None:
-        """Ask about jobs that no listing shows."""
-        missing = [task for task in self._ledger.of(Phase.RECALLED, Phase.LEFT) if task.job and not task.told]
-        if not missing:
-            return
-        answers = self._scheduler.ended({str(task.job): task.script for task in missing[:DETAILS]})
-        for task in missing:
-            told = answers.get(str(task.job))
-            if isinstance(told, Live) and told.name != task.name:
-                told = UNKNOWN  # the scheduler counts anew, and the id is another job's by now
-            if isinstance(told, Live):
-                if task.phase is not Phase.RECALLED or self._attaching.takes(task, [told]):
-                    self._attaching.seen(task, told, now)
-            elif told is not None:
-                task.gone += 1
-                waited = task.left is None or now - task.left >= self._limits.latency
-                if told.final or (task.gone >= CONFIRMATIONS and waited):
-                    self._gone(task, told, now)
-
-    def _gone(self, task: Task, told: Ended, now: float) -> None:
-        """The scheduler does not have the job any more."""
-        ended_just_now = told.outcome is Outcome.DONE and task.changed() and not task.of_other_bytes()
-        if task.phase is not Phase.RECALLED or ended_just_now:
-            self._verdicts.judge(task, told, now)
-        else:
-            task.phase, task.job, task.gone = Phase.WAITING, None, 0
-            task.due, task.delayed = 0.0, False
-
-    def _start(self, waiting: Iterable[Task], listed: Iterable[Live], now: float) -> None:
-        """Attach to jobs that are there already, submit the others."""
-        named = by_name(listed)
-        ready = []
-        for task in waiting:
-            same = named[task.name]
-            if taken := self._attaching.takes(task, same):
-                self._attaching.attach_to_first(task, taken, now)
-            elif same:
-                self._attaching.wait_for(task, same, self._polled)
-            elif task.looks > 1:
-                task.looks -= 1
-            elif task.unsure and task.changed() and not task.of_other_bytes():
-                # it had come through after all, and its job has run meanwhile
-                self._notes.event("ended", task, outcome=Outcome.DONE)
-                self._ledger.close(task, Result(task.script, Outcome.DONE, task.attempt))
-            else:
-                ready.append(task)
-        if ready and (other := self._scheduler.busy()):
-            for task in ready:
-                task.due = self._polled  # no haste any more
-            if other != self._other:
-                self._other = other
-                self._say(f"{other} still runs, of an earlier driver: what is left waits until it has ended")
-            return
-        self._submissions.submit_ready(ready, now)
-
-    def _with_room(self, tasks: list[Task], now: float) -> list[Task]:
-        """Those that could be submitted now."""
-        room = self._submissions.room_by_queue(tasks, now)
-        return [task for task in tasks if room[self._submissions.queue(task.script)] > 0]
