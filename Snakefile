@@ -4,6 +4,9 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
@@ -13,15 +16,6 @@ include: "workflow/rules/bench.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
-
-
-localrules:
-    all_figures,
-    cpu_scaling,
-    gpu_scaling,
-    peer_comparison,
-    pruning_full,
-    plan,
 
 
 # Every figure that this site can have, and the report.
@@ -65,8 +59,7 @@ rule pruning_full:
 rule plan:
     log:
         LAYOUT.log("plan"),
-    conda:
-        ENVIRONMENT
+    localrule: True
     params:
         profile=DRIVER.campaign.site.origin,
         campaign=DRIVER.campaign.origin,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from bnn.errors import UserError
 from bnn.regular import read_text_regular
@@ -19,6 +20,19 @@ from bnn.regular import read_text_regular
 FOREIGN_LIMIT = 0.05
 # Fields that say where and how a run is kept, not what it computes: they do not change a run's hash.
 NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
+
+
+class SettingsError(UserError):
+    """A setting that is wrong: `key` is its path (empty where the whole is meant), `what` is wrong with it."""
+
+    def __init__(self, origin: str, key: str, what: str) -> None:
+        super().__init__(f"{origin}: {key}: {what}" if key else f"{origin}: {what}")
+        self.key, self.what = key, what
+
+
+def _unfit(key: str, what: str) -> PydanticCustomError:
+    """The error of a setting that does not fit the others."""
+    return PydanticCustomError("unfit", "{what}", {"key": key, "what": what})
 
 
 class TrainSettings(BaseModel):
@@ -106,11 +120,11 @@ class TrainSettings(BaseModel):
     def _fits_together(self) -> Self:
         """Refuse what no run could do; settings of the other kind are not looked at."""
         if self.mixed_precision != "none" and self.precision != "float32":
-            raise ValueError(f"mixed_precision: {self.mixed_precision} needs precision float32, not {self.precision}")
+            raise _unfit("mixed_precision", f"{self.mixed_precision} needs precision float32, not {self.precision}")
         if self.kind == "cnn" and self.compile and self.baseline in ("cnn-kernels", "cnn-best"):
-            raise ValueError(f"compile: baseline {self.baseline} says by itself what is compiled")
+            raise _unfit("compile", f"baseline {self.baseline} says by itself what is compiled")
         if self.kind == "cnn" and self.baseline == "cnn-kernels" and not self.kernels_fit:
-            raise ValueError("baseline: cnn-kernels needs device cpu, precision float32 and no mixed_precision")
+            raise _unfit("baseline", "cnn-kernels needs device cpu, precision float32 and no mixed_precision")
         return self
 
     @property
@@ -158,15 +172,15 @@ class TrainSettings(BaseModel):
 def parse_settings(values: dict[str, Any], origin: str) -> TrainSettings:
     """Validate settings; `origin` (a file or the command line) is named in the error.
 
-    Raises UserError with one line that names the key and what is wrong with it.
+    Raises SettingsError with one line that names the key and what is wrong with it.
     """
     try:
         return TrainSettings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        hint = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{origin}: {key}: {hint}" if key else f"{origin}: {hint}") from None
+        key = first.get("ctx", {}).get("key") or ".".join(str(part) for part in first["loc"])
+        what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
+        raise SettingsError(origin, key, what) from None
 
 
 def read_settings(path: Path) -> TrainSettings:

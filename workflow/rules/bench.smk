@@ -12,8 +12,6 @@ rule bench:
         LAYOUT.log("bench/{model}_b{batch}"),
     wildcard_constraints:
         batch=r"\d+",
-    conda:
-        ENVIRONMENT
     threads: workflow.cores
     resources:
         exclusive=1,
@@ -33,9 +31,9 @@ rule bench_tables:
     log:
         LAYOUT.log("bench_tables"),
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         results=LAYOUT.results,
+        source=sources.of_tables(),
+        measuring=measuring_lock,
     script:
         "../scripts/tables.py"

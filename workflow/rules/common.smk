@@ -10,14 +10,13 @@ from bnn.records.inference import INFERENCE
 from bnn.records.pruning import PRUNING_SUMMARY
 from campaign.names.cell import Cell
 from campaign.run.entry import open_campaign
+from campaign.results import sources
 from campaign.results.figures import catalogue
 from campaign.results.figures.sites import other_sites
 from campaign.names.layout import data_key
 from campaign.render.scripts import Place
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
-
-ENVIRONMENT = f"{workflow.basedir}/envs/environment-cpu.yaml"
 
 
 def refuse(why):
@@ -236,6 +235,14 @@ def full_pruning(wildcards):
         refuse(line)
     print(line, file=sys.stderr)
     return []
+
+
+def measuring_lock(wildcards, output):
+    """The lock that what is made here shares, so that it never computes beside a measurement; none with a scheduler.
+
+    Snakemake takes no parameter that is made from the output for a reason to run: where the lock lies changes nothing.
+    """
+    return str(LAYOUT.measuring_lock) if PLAN["site"]["scheduler"] == "none" else ""
 
 
 def figure_files(names):

@@ -18,8 +18,6 @@ rule infer:
         nodes=r"\d+",
         batch=r"\d+",
         repeat=r"\d+",
-    conda:
-        ENVIRONMENT
     threads: workflow.cores
     resources:
         exclusive=1,
@@ -38,9 +36,9 @@ rule inference_tables:
     log:
         LAYOUT.log("inference_tables"),
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         results=LAYOUT.results,
+        source=sources.of_tables(),
+        measuring=measuring_lock,
     script:
         "../scripts/tables.py"

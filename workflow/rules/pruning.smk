@@ -19,8 +19,6 @@ rule prune:
         batch=r"\d+",
         repeat=r"\d+",
         sweep="[a-z-]+",
-    conda:
-        ENVIRONMENT
     threads: workflow.cores
     resources:
         exclusive=1,
@@ -39,9 +37,9 @@ rule pruning_tables:
     log:
         LAYOUT.log("pruning_tables"),
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         results=LAYOUT.results,
+        source=sources.of_tables(),
+        measuring=measuring_lock,
     script:
         "../scripts/tables.py"

@@ -9,7 +9,8 @@ rule report:
     log:
         LAYOUT.log("report"),
     localrule: True
-    conda:
-        ENVIRONMENT
+    params:
+        source=sources.of_report(),
+        measuring=measuring_lock,
     script:
         "../scripts/report.py"

@@ -20,8 +20,6 @@ rule train:
         batch=r"\d+",
         repeat=r"\d+",
     priority: job_priority
-    conda:
-        ENVIRONMENT
     threads: workflow.cores
     resources:
         exclusive=1,
