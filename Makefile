@@ -65,7 +65,7 @@ lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 	ruff format --check .
 	mypy
 	snakefmt --check Snakefile workflow
-	$(SNAKEMAKE) --lint
+	python .ci/lint_workflow.py $(SNAKEMAKE)
 	lint-imports
 
 test: lint ## the linters, then the whole test suite (set up from nothing too)

@@ -4,6 +4,9 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/jobs.smk"
@@ -62,8 +65,6 @@ rule plan:
     log:
         LAYOUT.log("plan"),
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         profile=DRIVER.campaign.site.origin,
         campaign=DRIVER.campaign.origin,

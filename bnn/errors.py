@@ -19,6 +19,6 @@ class UserError(Exception):
 def first_problem(error: ValidationError) -> tuple[str, str]:
     """The key of the first problem that was found, with dots, and what is wrong; the key is empty for the whole."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = first.get("ctx", {}).get("key") or ".".join(str(part) for part in first["loc"])
     unknown = first["type"] == "extra_forbidden"
     return key, "unknown setting" if unknown else first["msg"].removeprefix("Value error, ")

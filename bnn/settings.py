@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from bnn.errors import UserError, first_problem
 from bnn.regular import read_text_regular
@@ -21,6 +22,19 @@ FOREIGN_LIMIT = 0.05
 BEST, BEST_OF = "cnn-best", ("cnn-compiled", "cnn-kernels")
 # Fields that say where and how a run is kept, not what it computes: they do not change a run's hash.
 NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
+
+
+class SettingsError(UserError):
+    """A setting that is wrong: `key` is its path (empty where the whole is meant), `what` is wrong with it."""
+
+    def __init__(self, origin: str, key: str, what: str) -> None:
+        super().__init__(f"{origin}: {key}: {what}" if key else f"{origin}: {what}")
+        self.key, self.what = key, what
+
+
+def _unfit(key: str, what: str) -> PydanticCustomError:
+    """The error of a setting that does not fit the others."""
+    return PydanticCustomError("unfit", "{what}", {"key": key, "what": what})
 
 
 class TrainSettings(BaseModel):
@@ -108,11 +122,11 @@ class TrainSettings(BaseModel):
     def _fits_together(self) -> Self:
         """Refuse what no run could do; settings of the other kind are not looked at."""
         if self.mixed_precision != "none" and self.precision != "float32":
-            raise ValueError(f"mixed_precision: {self.mixed_precision} needs precision float32, not {self.precision}")
+            raise _unfit("mixed_precision", f"{self.mixed_precision} needs precision float32, not {self.precision}")
         if self.kind == "cnn" and self.compile and self.baseline in ("cnn-kernels", "cnn-best"):
-            raise ValueError(f"compile: baseline {self.baseline} says by itself what is compiled")
+            raise _unfit("compile", f"baseline {self.baseline} says by itself what is compiled")
         if self.kind == "cnn" and self.baseline == "cnn-kernels" and not self.kernels_fit:
-            raise ValueError("baseline: cnn-kernels needs device cpu, precision float32 and no mixed_precision")
+            raise _unfit("baseline", "cnn-kernels needs device cpu, precision float32 and no mixed_precision")
         return self
 
     @property
@@ -160,13 +174,12 @@ class TrainSettings(BaseModel):
 def parse_settings(values: dict[str, Any], origin: str) -> TrainSettings:
     """Validate settings; `origin` (a file or the command line) is named in the error.
 
-    Raises UserError with one line that names the key and what is wrong with it.
+    Raises SettingsError with one line that names the key and what is wrong with it.
     """
     try:
         return TrainSettings.model_validate(values)
     except ValidationError as error:
-        key, problem = first_problem(error)
-        raise UserError(f"{origin}: {key}: {problem}" if key else f"{origin}: {problem}") from None
+        raise SettingsError(origin, *first_problem(error)) from None
 
 
 def read_settings(path: Path) -> TrainSettings:

@@ -9,13 +9,13 @@ import pytest
 
 from campaign.results.figures.catalogue import FIGURES
 from campaign.results.figures.context import Context
-from campaign.results.figures.draw import DRAW
+from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.style import save
 from campaign.results.report import write_report
 from tests.support.cells import built_campaign
 
 # This campaign has no jobs of inference and pruning, and no GPUs; their figures have tests of their own.
-DRAWN = [name for name in DRAW if not (FIGURES[name].inferred or FIGURES[name].sweeps or FIGURES[name].devices)]
+DRAWN = [name for name in FIGURES if not (FIGURES[name].inferred or FIGURES[name].sweeps or FIGURES[name].devices)]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless",
@@ -41,7 +41,7 @@ def page(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     figures = {name: folder / f"{name}.svg" for name in DRAWN}
     for name, path in figures.items():
-        save(DRAW[name](tables, Context.from_plan(plan)), path, path.with_suffix(".png"))
+        save(draw_figure(name, tables, Context.from_plan(plan)), path, path.with_suffix(".png"))
     write_report(plan, tables, figures, folder / "report.html")
     return folder / "report.html"
 

@@ -22,7 +22,7 @@ from campaign.io.unreadable import aside
 from campaign.names.cell import Cell
 from campaign.names.layout import Layout
 from campaign.plan.campaign import load_campaign
-from campaign.results.tables import TABLES
+from campaign.results.tables.schemas import TABLES
 from campaign.run.journal import last_of_scripts
 from campaign.site.site import load_site
 from tests.support.ranks import BIN, environment, need_horovod
@@ -231,7 +231,7 @@ def test_running_again_does_nothing(project):
 
 
 def test_comments_captions_and_figure_scripts_rerun_no_training(project):
-    with (project.folder / "workflow/scripts/fig2c.py").open("a") as script:
+    with (project.folder / "workflow/scripts/draw.py").open("a") as script:
         script.write("# a comment\n")
     with (project.folder / "workflow/report/fig2c.rst").open("a") as caption:
         caption.write("\nMore words.\n")

@@ -36,7 +36,7 @@ from bnn.records.files import MPI
 from bnn.records.mpi import MPI_CALLS, profile_name
 from bnn.settings import TrainSettings
 from campaign.names.cell import Cell
-from campaign.results.tables import build_tables
+from campaign.results.tables.build import build_tables
 from tests.support.bench import WITH_PEERS, bench_entry, write_bench
 
 SITE: dict[str, Any] = {

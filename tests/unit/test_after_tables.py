@@ -23,11 +23,11 @@ from campaign.plan.campaign import Campaign
 from campaign.plan.content import plan_content
 from campaign.results.figures.classes import classes_figure, pruned_classes_figure
 from campaign.results.figures.context import Context
-from campaign.results.figures.draw import DRAW
+from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.predictions import draws_figure
 from campaign.results.figures.select import NothingToDrawError
 from campaign.results.report.inference import inference_section, pruning_section
-from campaign.results.tables import build_tables
+from campaign.results.tables.build import build_tables
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.results.tables.schemas import TABLES
 from tests.support.campaigns import campaign
@@ -166,7 +166,7 @@ def draw(name: str, tables: dict[str, pd.DataFrame]) -> Figure:
         "fig5": lambda: classes_figure(tables, context, model="fc"),
         "fig9b": lambda: pruned_classes_figure(tables, context, model="fc"),
     }
-    return by_hand[name]() if name in by_hand else DRAW[name](tables, context)
+    return by_hand[name]() if name in by_hand else draw_figure(name, tables, context)
 
 
 def words(figure: Figure) -> str:

@@ -19,13 +19,13 @@ from bnn.records.bench import header_path
 from bnn.records.columns import read_table, write_table
 from campaign.results.figures.catalogue import PEER_COMPARISON, available, not_measured
 from campaign.results.figures.context import Context
-from campaign.results.figures.draw import DRAW
+from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.select import NothingToDrawError
 from campaign.results.figures.style import notice, save
 from campaign.results.report import write_report
-from campaign.results.tables import TABLES, build_tables
 from campaign.results.tables.bench import MEASURED
-from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES
+from campaign.results.tables.build import build_tables
+from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
 from tests.support.bench import PEAK, SECONDS, WITH_PEERS, bench_entry, write_bench
 from tests.support.cells import entry, plan
 
@@ -180,7 +180,7 @@ def test_every_implementation_appears_and_missing_ones_say_so(
     asked = bench_entry(peers=())
     write_bench(folder, asked, dict.fromkeys(present, 0.5), not_measured=dict.fromkeys(missing, "out of reach"))
     made = tables_of(folder, asked)
-    figure = DRAW[PEER_COMPARISON](made, Context.from_plan(plan([], [asked])))
+    figure = draw_figure(PEER_COMPARISON, made, Context.from_plan(plan([], [asked])))
     left, right = figure.axes
     assert {label.get_text() for label in left.get_yticklabels()} == {*present, *missing}
     marks = [line for line in left.lines if line.get_marker() not in (None, "None")]
@@ -193,7 +193,7 @@ def test_every_implementation_appears_and_missing_ones_say_so(
 
 
 def test_the_figure_has_ratios_intervals_and_the_noise_floor(tables: dict[str, pd.DataFrame]) -> None:
-    figure = DRAW[PEER_COMPARISON](tables, Context("Toy", "nodes"))
+    figure = draw_figure(PEER_COMPARISON, tables, Context("Toy", "nodes"))
     left, right = figure.axes
     assert "(s)" in left.get_xlabel()
     assert "(MiB)" in right.get_xlabel()
@@ -207,13 +207,13 @@ def test_the_figure_has_ratios_intervals_and_the_noise_floor(tables: dict[str, p
 def test_a_figure_of_ours_alone_says_that_no_peer_is_part_of_it(tmp_path: Path) -> None:
     ours = bench_entry(peers=())
     write_bench(tmp_path, ours, SECONDS)
-    figure = DRAW[PEER_COMPARISON](tables_of(tmp_path, ours), Context("Toy", "nodes"))
+    figure = draw_figure(PEER_COMPARISON, tables_of(tmp_path, ours), Context("Toy", "nodes"))
     assert any("No peer is part of this comparison." in text for text in words(figure))
 
 
 def test_without_a_record_the_figure_is_refused_with_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(NothingToDrawError, match="peer_comparison does"):
-        DRAW[PEER_COMPARISON](tables_of(tmp_path, bench_entry()), Context("Toy", "nodes"))
+        draw_figure(PEER_COMPARISON, tables_of(tmp_path, bench_entry()), Context("Toy", "nodes"))
     assert PEER_COMPARISON in available(plan([entry()], [bench_entry()]))
     assert "section bench" in not_measured(plan([entry()]))[PEER_COMPARISON]
 
@@ -223,7 +223,7 @@ def page_of(folder: Path, entries: list[dict[str, Any]], *, drawn: bool = True, 
     made = build_tables(made_plan, folder)
     svg = folder / "peer_comparison.svg"
     try:
-        figure = DRAW[PEER_COMPARISON](made, Context.from_plan(made_plan))
+        figure = draw_figure(PEER_COMPARISON, made, Context.from_plan(made_plan))
     except NothingToDrawError as reason:
         figure = notice("x", str(reason))
     save(figure, svg, svg.with_suffix(".png"))

@@ -1,5 +1,6 @@
 """Figures: what is drawn, what it says, and when it is refused."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -13,13 +14,13 @@ from matplotlib.patches import Rectangle
 from bnn.errors import UserError
 from campaign.results.figures.catalogue import FIGURES, available, not_measured
 from campaign.results.figures.context import Context
-from campaign.results.figures.draw import DRAW
+from campaign.results.figures.draw import draw_figure, drawing
 from campaign.results.figures.style import COLOURS, save
 from tests.support.cells import built_campaign, entry, plan
 
 # Those of inference and pruning are tested in test_figures_inference.py, those of several sites in test_figures_gpu.py:
 # this campaign has no such jobs and no GPUs.
-OF_CELLS = [name for name in DRAW if not (FIGURES[name].inferred or FIGURES[name].sweeps or FIGURES[name].devices)]
+OF_CELLS = [name for name in FIGURES if not (FIGURES[name].inferred or FIGURES[name].sweeps or FIGURES[name].devices)]
 
 
 def tables():
@@ -64,7 +65,8 @@ def test_the_catalogue_loads_nothing_heavy():
 def test_every_figure_is_drawn_or_has_a_reason():
     drawn, absent = available(built_campaign()[0]), not_measured(built_campaign()[0])
     assert set(drawn) == set(OF_CELLS)
-    assert set(DRAW) <= set(FIGURES)
+    for spec in FIGURES.values():
+        inspect.signature(drawing(spec)).bind({}, context())
     assert set(drawn) | set(absent) == set(FIGURES)
     assert not set(drawn) & set(absent)
     assert all(absent.values())
@@ -78,7 +80,7 @@ def test_a_plan_without_a_role_or_a_second_batch_has_fewer_figures():
 
 @pytest.mark.parametrize("name", OF_CELLS)
 def test_every_figure_has_labels_with_units_and_no_empty_axes(name):
-    figure = DRAW[name](tables(), context())
+    figure = draw_figure(name, tables(), context())
     for ax in figure.axes:
         assert ax.has_data() or ax.patches
         if name not in ("fig1", "fig2d", "peer_comparison"):
@@ -95,11 +97,11 @@ def test_every_figure_has_labels_with_units_and_no_empty_axes(name):
     ("name", "data"), [("fig2a", "synthetic"), ("fig3c", "rho starts at -4"), ("fig6c", "width 0.25")]
 )
 def test_figures_name_their_data(name, data):
-    assert any(data in text for text in words(DRAW[name](tables(), context())))
+    assert any(data in text for text in words(draw_figure(name, tables(), context())))
 
 
 def test_throughput_has_a_bar_per_series_and_node_count():
-    figure = DRAW["fig2a"](tables(), context())
+    figure = draw_figure("fig2a", tables(), context())
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["batch 16 per rank", "batch 32 per rank"]
     assert [len(bars(ax)) for ax in figure.axes] == [8, 4]
     points = tables()["throughput"].query("model == 'vgg16' and batch_size == 32 and dataset == 'synthetic'")
@@ -108,7 +110,7 @@ def test_throughput_has_a_bar_per_series_and_node_count():
 
 
 def test_a_bnn_is_filled_and_a_cnn_is_not():
-    ax = DRAW["fig6a"](tables(), context()).axes[0]
+    ax = draw_figure("fig6a", tables(), context()).axes[0]
     faces = {to_hex(bar.get_edgecolor()): to_hex(bar.get_facecolor()) for bar in bars(ax)}
     assert faces == {COLOURS["bnn"].lower(): COLOURS["bnn"].lower(), COLOURS["cnn"].lower(): "#ffffff"}
 
@@ -116,23 +118,23 @@ def test_a_bnn_is_filled_and_a_cnn_is_not():
 def test_ideal_is_the_fewest_nodes_times_n():
     points = tables()["throughput"].query("roles == 'large-batch' and batch_size == 64 and kind == 'bnn'")
     one = points.set_index("nodes")["throughput_steady"][1]
-    drawn = [line.get_ydata() for line in DRAW["fig6a"](tables(), context()).axes[0].lines]
+    drawn = [line.get_ydata() for line in draw_figure("fig6a", tables(), context()).axes[0].lines]
     assert any(len(y) == 2 and list(y) == pytest.approx([one, 2 * one]) for y in drawn)
 
 
 def test_verdicts_are_marked_and_explained():
-    assert "invalid repeat, not counted" in words(DRAW["fig2a"](tables(), context()))
-    assert "repeat with a warning" in words(DRAW["fig2b"](tables(), context()))
+    assert "invalid repeat, not counted" in words(draw_figure("fig2a", tables(), context()))
+    assert "repeat with a warning" in words(draw_figure("fig2b", tables(), context()))
 
 
 def test_measured_and_computed_times_are_never_in_one_panel():
-    left, right = DRAW["fig2c"](tables(), context()).axes
+    left, right = draw_figure("fig2c", tables(), context()).axes
     assert "from steady throughput" in left.get_title(loc="left")
     assert "stopped after 12 steps" in right.get_title(loc="left")
 
 
 def test_training_time_shows_both_models_at_a_batch_size_that_both_have():
-    figure = DRAW["fig2c"](tables(), context())
+    figure = draw_figure("fig2c", tables(), context())
     shown = words(figure)
     assert any(text.startswith("VGG-16 BNN") for text in shown)
     assert any(text.startswith("ResNet-18 CNN") for text in shown)
@@ -140,7 +142,7 @@ def test_training_time_shows_both_models_at_a_batch_size_that_both_have():
 
 
 def test_efficiency_refused_from_total_time_says_why():
-    figure = DRAW["fig3a"](tables(), context())
+    figure = draw_figure("fig3a", tables(), context())
     assert len(figure.axes) == 2
     assert any("stop after 12 steps" in text for text in words(figure))
 
@@ -149,28 +151,28 @@ def test_both_definitions_of_efficiency_where_they_can_be_measured():
     changed = dict(tables())
     changed["scaling"] = tables()["scaling"].assign(roles="scaling,accuracy")
     changed["cells"] = tables()["cells"].assign(roles="scaling,accuracy")
-    titles = [ax.get_title(loc="left") for ax in DRAW["fig3a"](changed, context()).axes]
+    titles = [ax.get_title(loc="left") for ax in draw_figure("fig3a", changed, context()).axes]
     assert any("from total time" in title for title in titles)
 
 
 def test_not_reached_is_marked():
-    assert "not reached by then" in words(DRAW["fig3c"](tables(), context()))
+    assert "not reached by then" in words(draw_figure("fig3c", tables(), context()))
     reached = tables()["accuracy"].query("kind == 'cnn'")
-    assert "not reached by then" not in words(DRAW["fig3c"]({**tables(), "accuracy": reached}, context()))
+    assert "not reached by then" not in words(draw_figure("fig3c", {**tables(), "accuracy": reached}, context()))
 
 
-@pytest.mark.parametrize("name", [name for name in DRAW if name != "fig1"])
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "fig1"])
 def test_figures_without_a_valid_value_are_refused(name):
     with pytest.raises(UserError):
-        DRAW[name](with_verdict("INVALID", False), context())
+        draw_figure(name, with_verdict("INVALID", False), context())
 
 
 def test_figures_without_rows_are_refused():
     empty = {name: frame.iloc[:0] for name, frame in tables().items()}
-    for name in DRAW:
+    for name in FIGURES:
         if name != "fig1":
             with pytest.raises(UserError):
-                DRAW[name](empty, context())
+                draw_figure(name, empty, context())
 
 
 def test_many_nodes_and_many_repeats():
@@ -179,7 +181,7 @@ def test_many_nodes_and_many_repeats():
     grown = [one.assign(nodes=n, ranks=n, throughput_steady=one["throughput_steady"] * n**0.9, repeats=6) for n in grid]
     cells = tables()["cells"].query("roles == 'scaling' and nodes == 1")
     grid_tables = {"throughput": pd.concat(grown), "cells": pd.concat(cells.assign(nodes=n, ranks=n) for n in grid)}
-    figure = DRAW["fig2a"](grid_tables, context())
+    figure = draw_figure("fig2a", grid_tables, context())
     assert [len(bars(ax)) for ax in figure.axes] == [32, 16]
     assert "one repeat" not in words(figure)
     assert any("95% interval over repeats" in text for text in words(figure))
@@ -189,7 +191,7 @@ def test_the_same_data_give_the_same_bytes_and_text_stays_text(tmp_path):
     odd = replace(context(), site="<b>$x$ & co</b>")
     written = []
     for folder in ("a", "b"):
-        save(DRAW["fig6a"](tables(), odd), tmp_path / folder / "x.svg", tmp_path / folder / "x.png")
+        save(draw_figure("fig6a", tables(), odd), tmp_path / folder / "x.svg", tmp_path / folder / "x.png")
         written.append([(tmp_path / folder / name).read_bytes() for name in ("x.svg", "x.png")])
     assert written[0] == written[1]
     svg = written[0][0].decode()
@@ -207,7 +209,7 @@ def row_words(figure):
 
 
 def test_mpi_routines_are_listed_by_what_they_carry_rank_0_beside_the_mean():
-    rows = row_words(DRAW["fig2d"](tables(), context()))
+    rows = row_words(draw_figure("fig2d", tables(), context()))
     titles = [row[0] for row in rows if len(row) == 2 and row[1].startswith("N = 2, 2 ranks")]
     assert titles == [
         "VGG-16 BNN (bnn-flipout)",
@@ -236,4 +238,4 @@ def test_mpi_routines_need_a_profiler_horovod_and_a_profile():
     bare["mpi"], bare["mpi_ranks"] = tables()["mpi"].iloc[:0], tables()["mpi_ranks"].iloc[:0]
     bare["cells"] = tables()["cells"].assign(mpi="not recorded: the interposer is not built")
     with pytest.raises(UserError, match="no cell has an MPI profile: not recorded: the interposer is not built"):
-        DRAW["fig2d"](bare, context())
+        draw_figure("fig2d", bare, context())

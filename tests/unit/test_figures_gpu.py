@@ -26,12 +26,13 @@ from bnn.records.columns import write_table
 from campaign.names.layout import Layout
 from campaign.results.figures.catalogue import FIGURES, NO_CPUS, NO_GPUS, available, not_measured
 from campaign.results.figures.context import Context
-from campaign.results.figures.draw import DRAW
+from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.select import NothingToDrawError
 from campaign.results.figures.sites import COMPARED_TABLES, OtherSite, other_sites
 from campaign.results.figures.style import COLOURS, MARKERS
 from campaign.results.report.page import render
-from campaign.results.tables import TABLES, build_tables
+from campaign.results.tables.build import build_tables
+from campaign.results.tables.schemas import TABLES
 from tests.support.cells import entry, plan, write_cell
 from tests.support.frames import Frames, context_of, large_batch_site
 
@@ -46,7 +47,7 @@ Made = tuple[dict[str, Any], Frames]
 
 
 def draw(name: str, own: Made, *others: Made) -> Figure:
-    return DRAW[name](own[1], context_of(own, *others))
+    return draw_figure(name, own[1], context_of(own, *others))
 
 
 def words(figure: Figure) -> str:
@@ -322,8 +323,9 @@ def run(name: str, results: Path, own: str = "dgx") -> tuple[str, Path]:
     tables = [str(layout.table(table)) for table in FIGURES[name].tables]
     given = {"plan": str(layout.plan), "tables": Namedlist(tables), "others": Namedlist(others)}
     made = {kind: str(layout.figure(name, kind)) for kind in ("svg", "png")}
-    snakemake = SimpleNamespace(input=Namedlist(fromdict=given), output=Namedlist(fromdict=made))
-    runpy.run_path(str(ROOT / "workflow/scripts" / f"{name}.py"), init_globals={"snakemake": snakemake})
+    fields = {"input": given, "output": made, "params": {"figure": name}}
+    snakemake = SimpleNamespace(**{key: Namedlist(fromdict=value) for key, value in fields.items()})
+    runpy.run_path(str(ROOT / "workflow/scripts/draw.py"), init_globals={"snakemake": snakemake})
     svg = layout.figure(name, "svg")
     return " ".join(re.findall(r"<text[^>]*>(.*?)</text>", svg.read_text())), svg
 

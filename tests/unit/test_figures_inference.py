@@ -17,7 +17,7 @@ from campaign.results.figures.catalogue import FIGURES, available, not_measured
 from campaign.results.figures.classes import MOST_LEVELS, chosen_levels
 from campaign.results.figures.context import Context
 from campaign.results.figures.density import ALIKE, GRID, density
-from campaign.results.figures.draw import DRAW
+from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.inference_reliability import wilson
 from campaign.results.figures.inference_runtime import elapsed, fit
 from campaign.results.figures.predictions import most_varied, sizes_of
@@ -34,7 +34,7 @@ DIRTY = {"status": "WARN", "reasons": "the working tree had uncommitted changes"
 def draw(name: str, tables: Frames | None = None) -> Figure:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # singular limits, missing glyphs
-        return DRAW[name](tables or MADE, Context("a toy machine", "ranks"))
+        return draw_figure(name, tables or MADE, Context("a toy machine", "ranks"))
 
 
 def words(figure: Figure) -> str:

@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bnn.errors import UserError
-from campaign.io.locking import Lock, holder
+from campaign.io.locking import Lock, holder, shared
 from campaign.names.layout import Layout
 from campaign.render.scripts import render_jobs, script_text
 from tests.support.campaigns import CAMPAIGN, SITE, campaign, changed, hashes, place, ready, site
@@ -112,3 +115,93 @@ def test_a_lock_folder_is_a_path(locks):
 
 def test_paths_are_unchanged_without_the_setting():
     assert Layout(Path("results"), "toy").driver_lock == Path("results/toy/.locks/driver")
+
+
+HOLD = 'exec 8>>"$0"; flock "$@" 8 || exit 1; echo "cell x, process $$ on here since now" >"$0"; echo held; read -r'
+SHARE = """
+import sys
+from pathlib import Path
+from campaign.io.locking import shared
+with shared(Path(sys.argv[1]), "fig2a.svg"):
+    print("shared", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def talking(*words):
+    """A process that says when it has got so far, and goes on when it is told a line."""
+    return subprocess.Popen(
+        [str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def ended(process):
+    """Tell it to go on; what it printed to stderr."""
+    errors = process.communicate("\n", timeout=60)[1]
+    assert process.returncode == 0, errors
+    return errors
+
+
+def test_who_shares_a_lock_sleeps_while_a_job_is_measured_and_says_so_once(tmp_path):
+    lock = tmp_path / "locks/measuring"
+    lock.parent.mkdir()
+    job = talking("bash", "-c", HOLD, lock)
+    assert job.stdout.readline() == "held\n"
+    waiting = talking(sys.executable, "-c", SHARE, lock)
+    assert waiting.stderr.readline() == f"fig2a.svg: waits for a measurement: {lock.read_text()}"
+    process = psutil.Process(waiting.pid)
+    before = process.cpu_times()
+    time.sleep(1)
+    after = process.cpu_times()
+    assert (after.user + after.system) - (before.user + before.system) <= 0.02, "it sleeps"
+    assert process.status() == psutil.STATUS_SLEEPING
+    ended(job)
+    assert waiting.stdout.readline() == "shared\n"
+    assert lock.read_text().startswith(f"fig2a.svg, process {waiting.pid} on ")
+    assert ended(waiting) == ""
+
+
+def test_two_share_a_lock_and_a_job_waits_for_both(tmp_path):
+    lock = tmp_path / "locks/measuring"
+    first, second = (talking(sys.executable, "-c", SHARE, lock) for _ in range(2))
+    assert [process.stdout.readline() for process in (first, second)] == ["shared\n"] * 2
+    taken = ["bash", "-c", HOLD, str(lock), "-n"]
+    assert subprocess.run(taken, stdin=subprocess.DEVNULL).returncode == 1
+    assert ended(first) == ""
+    assert subprocess.run(taken, stdin=subprocess.DEVNULL).returncode == 1
+    second.kill()
+    second.communicate()
+    assert subprocess.run(taken, input="\n", text=True).returncode == 0, "the kernel frees a killed process's lock"
+
+
+@pytest.mark.parametrize("code", ERRORS)
+def test_a_lock_that_cannot_be_shared_is_named(code, tmp_path, monkeypatch):
+    def flock(_fd, _how):
+        number = getattr(errno, code)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    path = tmp_path / "locks/measuring"
+    with pytest.raises(UserError, match=rf"^{path}: cannot be locked \(.*give site.locks a folder"), shared(path, "x"):
+        raise AssertionError("it must not be reached")
+
+
+def test_an_error_under_a_shared_lock_is_not_taken_for_one_of_the_lock(tmp_path):
+    with pytest.raises(OSError, match="no such table"), shared(tmp_path / "lock", "x"):
+        raise OSError(errno.ENOSYS, "no such table")
+
+
+def test_a_command_shares_a_lock_until_it_ends(tmp_path):
+    lock = tmp_path / "locks/measuring"
+    program = "echo running; read -r; exit 7"
+    command = talking(sys.executable, "-m", "campaign.io.sharing", lock, "bash", "-c", program)
+    assert command.stdout.readline() == "running\n"
+    taken = ["bash", "-c", HOLD, str(lock), "-n"]
+    assert subprocess.run(taken, stdin=subprocess.DEVNULL).returncode == 1
+    command.communicate("\n", timeout=60)
+    assert command.returncode == 7
+    assert subprocess.run(taken, input="\n", text=True).returncode == 0
+    lock.unlink()
+    unlocked = [sys.executable, "-m", "campaign.io.sharing", "", "true"]
+    assert subprocess.run(unlocked).returncode == 0
+    assert not lock.exists()

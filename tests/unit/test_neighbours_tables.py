@@ -8,7 +8,7 @@ from bnn.records.neighbours import PhaseLoad
 from campaign.names.cell import Cell
 from campaign.results.report.bench import _others
 from campaign.results.report.headline import best_measured, cards, cell_rows
-from campaign.results.tables import build_tables
+from campaign.results.tables.build import build_tables
 from tests.support.cells import entry, plan, write_cell
 
 LOAD = PhaseLoad(

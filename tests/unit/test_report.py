@@ -11,13 +11,13 @@ from bnn.errors import UserError
 from campaign.names.cell import Cell
 from campaign.results.figures.catalogue import FIGURES, PEER_COMPARISON, available, not_measured
 from campaign.results.figures.context import Context
-from campaign.results.figures.draw import DRAW
+from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.style import save
 from campaign.results.report import write_report
 from campaign.results.report.captions import FOLDER, caption_html
 from campaign.results.report.svg import inline_svg
 from campaign.results.report.words import DASH, number, span
-from campaign.results.tables import build_tables
+from campaign.results.tables.build import build_tables
 from tests.support.cells import built_campaign, entry, plan, write_cell
 
 
@@ -59,7 +59,7 @@ def made(tmp_path_factory):
     figures = {}
     for name in ("fig2a", "fig2b"):
         figures[name] = folder / f"{name}.svg"
-        save(DRAW[name](tables, Context.from_plan(made_plan)), figures[name], folder / f"{name}.png")
+        save(draw_figure(name, tables, Context.from_plan(made_plan)), figures[name], folder / f"{name}.png")
     write_report(made_plan, tables, figures, folder / "report.html")
     return (folder / "report.html").read_text()
 
@@ -146,7 +146,7 @@ def test_what_differs_between_hosts_is_listed(made):
     assert "Toy CPU @ 2.0 GHz" in made
 
 
-@pytest.mark.parametrize("name", [*sorted(DRAW), "workflow"])
+@pytest.mark.parametrize("name", [*sorted(FIGURES), "workflow"])
 def test_captions_are_valid_and_need_no_variables(name):
     text = (FOLDER / f"{name}.rst").read_text()
     assert "{{" not in text

@@ -10,7 +10,7 @@ import pytest
 
 from campaign.results.figures.catalogue import FIGURES
 from campaign.results.figures.context import Context
-from campaign.results.figures.draw import DRAW
+from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.style import save
 from campaign.results.report import write_report
 from campaign.results.report.captions import caption_html
@@ -33,7 +33,7 @@ def page(tables: Frames, folder: Path, names: tuple[str, ...] = ()) -> str:
     figures = {}
     for name in names:
         figures[name] = folder / f"{name}.svg"
-        save(DRAW[name](tables, Context("a machine", "ranks")), figures[name], folder / f"{name}.png")
+        save(draw_figure(name, tables, Context("a machine", "ranks")), figures[name], folder / f"{name}.png")
     plan = built_campaign()[0] | {"infer": [cell() | {"target": ""}], "prune": [cell("fc") | {"target": ""}]}
     write_report(plan, with_cells(tables), figures, folder / "report.html")
     return (folder / "report.html").read_text()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bnn.errors import UserError
-from bnn.settings import TrainSettings, parse_settings, read_settings
+from bnn.settings import SettingsError, TrainSettings, parse_settings, read_settings
 
 
 def test_hash_ignores_where_a_run_is_kept():
@@ -83,6 +83,26 @@ def test_settings_that_do_not_go_together_are_one_line_with_the_key(values, word
         parse_settings(values, "f.json")
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "what"),
+    [
+        ({"batchsize": 3}, "batchsize", "unknown setting"),
+        ({"batch_size": 0}, "batch_size", "Input should be greater than 0"),
+        ({"labels": {"a": 1}}, "labels.a", "Input should be a valid string"),
+        (
+            {"mixed_precision": "bfloat16", "precision": "float64"},
+            "mixed_precision",
+            "bfloat16 needs precision float32, not float64",
+        ),
+    ],
+)
+def test_the_error_has_the_key_and_what_is_wrong_apart(values, key, what):
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(values, "f: g.json")
+    assert (caught.value.key, caught.value.what) == (key, what)
+    assert str(caught.value) == f"f: g.json: {key}: {what}"
 
 
 def test_a_baselines_needs_do_not_bind_a_bnn():

@@ -14,8 +14,9 @@ from bnn.errors import UserError
 from bnn.records import STEPS_FILE, read_table, write_table
 from bnn.records.pruning import PRUNING
 from campaign.results.statistics import paired, pooled_std, ratio_sigma, worse
-from campaign.results.tables import TABLES, build_tables
+from campaign.results.tables.build import build_tables
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
+from campaign.results.tables.schemas import TABLES
 from tests.support.cells import built_campaign, entry, plan, write_cell
 
 POSITIVE = st.floats(0.01, 100)

@@ -10,7 +10,7 @@ import pytest
 from bnn.records import STEPS, STEPS_FILE, read_table
 from bnn.records.files import MPI, MPI_ASIDE, MPI_NOT_RECORDED, TIMELINE
 from campaign.names.cell import Cell
-from campaign.results.tables import build_tables
+from campaign.results.tables.build import build_tables
 from tests.support.cells import entry, plan, write_cell, write_profiles
 from tests.unit.test_mpi_whole import SINCE_2021
 

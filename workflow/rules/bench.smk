@@ -7,11 +7,11 @@ rule bench_tables:
     log:
         LAYOUT.log("bench_tables"),
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         results=LAYOUT.results,
         plan=LAYOUT.plan,
         asked=DRIVER.digest,
+        source=sources.of_tables(),
+        measuring=measuring_lock,
     script:
         "../scripts/tables.py"

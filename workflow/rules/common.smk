@@ -9,14 +9,13 @@ from campaign.jobs.kinds import KINDS
 from campaign.names.commands import BENCH, INFER, PRUNE, TRAIN
 from campaign.names.layout import data_key
 from campaign.render.scripts import Place
+from campaign.results import sources
 from campaign.results.figures import catalogue
 from campaign.results.figures.sites import other_sites
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
 from campaign.run.entry import open_campaign
 from campaign.run.targets import PRUNING, Wanted
-
-ENVIRONMENT = f"{workflow.basedir}/envs/environment-cpu.yaml"
 
 
 def refuse(why):
@@ -140,6 +139,14 @@ def full_pruning(wildcards):
     wanted = [job.record(LAYOUT) for job in DRIVER.campaign.after if job.target == PRUNING]
     drawn = [name for name in AVAILABLE if catalogue.FIGURES[name].sweeps]
     return served([*wanted, *figure_files(drawn), LAYOUT.report])
+
+
+def measuring_lock(wildcards, output):
+    """The lock that what is made here shares, so that it never computes beside a measurement; none with a scheduler.
+
+    Snakemake takes no parameter that is made from the output for a reason to run: where the lock lies changes nothing.
+    """
+    return str(LAYOUT.measuring_lock) if PLAN["site"]["scheduler"] == "none" else ""
 
 
 def figure_files(names):

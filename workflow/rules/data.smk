@@ -5,12 +5,12 @@ rule data:
     log:
         LAYOUT.log("data-{key}"),
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         name=data_name,
         options=data_options,
         folder=data_folder,
+        measuring=measuring_lock,
     shell:
-        "bnn data prepare {params.name:q} --options {params.options:q} --data-dir {params.folder:q} --record {output:q}"
+        "python -m campaign.io.sharing {params.measuring:q}"
+        " bnn data prepare {params.name:q} --options {params.options:q} --data-dir {params.folder:q} --record {output:q}"
         " > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-# One rule and one script per figure, each with the tables that it reads.
+# One rule per figure, each with the tables that it reads.
 for name in AVAILABLE:
 
     rule:
@@ -18,12 +18,12 @@ for name in AVAILABLE:
         log:
             LAYOUT.log(name),
         localrule: True
-        conda:
-            ENVIRONMENT
         params:
             figure=name,
             plan=LAYOUT.plan,
             asked=DRIVER.digest,
             others=other_contents(name),
+            source=sources.of_figure(name),
+            measuring=measuring_lock,
         script:
-            "../scripts/{params.figure}.py"
+            "../scripts/draw.py"

@@ -1,4 +1,3 @@
-# Tables of the predictions from trained posteriors.
 rule inference_tables:
     input:
         inferred,
@@ -7,11 +6,11 @@ rule inference_tables:
     log:
         LAYOUT.log("inference_tables"),
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         results=LAYOUT.results,
         plan=LAYOUT.plan,
         asked=DRIVER.digest,
+        source=sources.of_tables(),
+        measuring=measuring_lock,
     script:
         "../scripts/tables.py"

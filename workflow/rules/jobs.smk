@@ -23,8 +23,6 @@ for kind in KINDS:
             WANTED.pattern(kind),
         log:
             LAYOUT.log(kind.LOG),
-        conda:
-            ENVIRONMENT
         resources:
             batch_script=of_job(kind, lambda job: str(job.script(LAYOUT))),
             batch_digest=of_job(kind, DRIVER.script_digest),

@@ -1,4 +1,3 @@
-# Tables of pruning, level by level.
 rule pruning_tables:
     input:
         pruned,
@@ -7,11 +6,11 @@ rule pruning_tables:
     log:
         LAYOUT.log("pruning_tables"),
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         results=LAYOUT.results,
         plan=LAYOUT.plan,
         asked=DRIVER.digest,
+        source=sources.of_tables(),
+        measuring=measuring_lock,
     script:
         "../scripts/tables.py"

@@ -8,10 +8,10 @@ rule report:
     log:
         LAYOUT.log("report"),
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         plan=LAYOUT.plan,
         asked=DRIVER.digest,
+        source=sources.of_report(),
+        measuring=measuring_lock,
     script:
         "../scripts/report.py"

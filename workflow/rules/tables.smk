@@ -7,11 +7,11 @@ rule tables:
     log:
         LAYOUT.log("tables"),
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         results=LAYOUT.results,
         plan=LAYOUT.plan,
         asked=DRIVER.digest,
+        source=sources.of_tables(),
+        measuring=measuring_lock,
     script:
         "../scripts/tables.py"

@@ -1,3 +1,3 @@
-from campaign.results.tables.script import main
+from campaign.results.script_support import run
 
-main(snakemake)  # noqa: F821  # Snakemake defines it
+run("campaign.results.tables.script", snakemake)  # noqa: F821  # Snakemake defines it

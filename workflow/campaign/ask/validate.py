@@ -8,7 +8,7 @@ from typing import Any
 
 from bnn.errors import UserError
 from bnn.models.describe import MODELS
-from bnn.settings import TrainSettings, parse_settings
+from bnn.settings import SettingsError, TrainSettings, parse_settings
 from campaign.ask.datasets import train_size
 from campaign.ask.studies import Study
 from campaign.io.schema import did_you_mean
@@ -49,11 +49,9 @@ def resolve_settings(layers: Sequence[tuple[str, dict[str, Any]]], owned: dict[s
         merged |= values
     try:
         return parse_settings(merged | owned, "settings")
-    except UserError as error:
-        # parse_settings says "settings: KEY: what": put the layer that the key came from in its place
-        _, key, what = str(error).split(": ", 2)
-        first = key.replace(" ", ".").split(".")[0]  # where settings do not fit together, KEY is 'key value'
-        raise UserError(f"{source.get(first, 'settings')}.{key}: {what}") from None
+    except SettingsError as error:
+        layer = source.get(error.key.split(".")[0], "settings")
+        raise UserError(f"{layer}.{error.key}: {error.what}") from None
 
 
 def check_room(study: Study, settings: TrainSettings, site: Site, nodes: int, per_node: int) -> Placement:

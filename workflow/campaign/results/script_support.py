@@ -1,22 +1,41 @@
-"""What the scripts of the workflow have in common: reading a plan and tables, and errors that a user can read."""
+"""What the scripts of the workflow have in common: how they are run, and how they read a plan and tables.
+
+Light on purpose: nothing is computed, and no large library loaded, before the site's measuring lock is held.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
-from functools import wraps
+from collections.abc import Iterable
+from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 from bnn.errors import UserError
 from bnn.records.columns import read_table
+from campaign.io.locking import shared
 from campaign.results.tables.schemas import TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-P = ParamSpec("P")
+
+def run(module: str, snakemake: Any) -> None:
+    """Run `main(snakemake)` of a module: one step of the workflow.
+
+    Parameter `measuring` is the lock that a job of this machine holds while it is measured, empty where a scheduler
+    places jobs elsewhere. The step shares it: it computes beside others of its kind, and never beside a measurement.
+    Ends with one clear line and code 2 on a mistake of the user's.
+    """
+    lock = snakemake.params.get("measuring", "")
+    try:
+        with shared(Path(lock), Path(snakemake.output[0]).name) if lock else nullcontext():
+            import_module(module).main(snakemake)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -40,17 +59,3 @@ def read_tables(paths: Iterable[str]) -> dict[str, pd.DataFrame]:
             raise UserError(f"{path}: no table is called {path.stem}")
         read[path.stem] = read_table(path, TABLES[path.stem])
     return read
-
-
-def one_line_errors(main: Callable[P, None]) -> Callable[P, None]:
-    """End the script with one clear line and code 2 on a mistake of the user's."""
-
-    @wraps(main)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            main(*args, **kwargs)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
-
-    return wrapped

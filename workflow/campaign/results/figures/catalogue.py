@@ -1,18 +1,15 @@
-"""All figures by name: what they show, which tables they need, and whether a plan can have them.
+"""All figures by name: what they show, who draws them, which tables they need, and whether a plan can have them.
 
 Light on purpose: the workflow reads it whenever its graph is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from campaign.results.figures.sites import COMPARED_ROLE, CPU, GPU, OtherSite, devices_together
-
-# The id by which the SVG of a notice tells that nothing was drawn (campaign.results.figures.style.notice).
-NOT_DRAWN = "not-drawn"
 
 SCALING, ACCURACY, LARGE_BATCH = "scaling", "accuracy", COMPARED_ROLE
 PERFORMANCE, LEARNING, NETWORKS = "Performance", "Learning", "Networks"
@@ -25,7 +22,7 @@ PEER_COMPARISON = "peer_comparison"
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """One figure, and what a plan needs to have for it."""
+    """One figure, how it is drawn, and what a plan needs to have for it."""
 
     name: str
     title: str
@@ -40,6 +37,18 @@ class FigureSpec:
     spread: bool = False  # of models trained on more than one node count
     sweeps: bool = False  # whether it needs pruning sweeps, of `model` if that is given
     devices: tuple[str, ...] = ()  # drawn with the sites beside this one; devices that they need to have together
+    draw: str = field(kw_only=True)  # MODULE:FUNCTION, of this folder; takes tables, context and `arguments`
+    arguments: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def module(self) -> str:
+        """The module that draws it."""
+        return f"campaign.results.figures.{self.draw.partition(':')[0]}"
+
+    @property
+    def function(self) -> str:
+        """The name of the function that draws it."""
+        return self.draw.partition(":")[2]
 
     @property
     def caption(self) -> str:
@@ -67,59 +76,72 @@ NO_CPUS = (
 )
 PRUNED = "it needs models pruned after training, which this campaign does not make (section prune)"
 PREDICTED, DRAWN = ("inference", "inference_true_class"), ("inference", "inference_draws")
+CONVERGENCE, RELIABILITY = ("inference", "inference_convergence"), ("inference", "inference_reliability")
 SWEPT, CLASSES = ("pruning", "pruning_summary"), ("pruning", "pruning_summary", "pruning_true_class")
 
+# What each needs of a plan, then who draws it.
+# fmt: off
 _ALL = (
-    FigureSpec("fig1", "Network architectures", NETWORKS),
-    FigureSpec("fig2a", "Throughput of VGG-16", PERFORMANCE, RATES, SCALING, "vgg16"),
-    FigureSpec("fig2b", "Throughput of ResNet-18", PERFORMANCE, RATES, SCALING, "resnet18"),
-    FigureSpec("fig2c", "Training time", PERFORMANCE, RATES, SCALING),
-    FigureSpec("fig2d", "MPI routines", PERFORMANCE, PROFILED, SCALING, profiled=True),
-    FigureSpec("fig3a", "Scaling efficiency of VGG-16", PERFORMANCE, EFFICIENCY, SCALING, "vgg16"),
-    FigureSpec("fig3b", "Scaling efficiency of ResNet-18", PERFORMANCE, EFFICIENCY, SCALING, "resnet18"),
-    FigureSpec("fig3c", "Time to training accuracy", LEARNING, ("cells", "accuracy"), ACCURACY),
-    FigureSpec("fig4a", "Predictions against draws, fewest nodes", PREDICTION, PREDICTED, inferred=True, model="vgg16"),
-    FigureSpec(
-        "fig4b",
-        "Predictions against draws, most nodes",
-        PREDICTION,
-        PREDICTED,
-        inferred=True,
-        model="vgg16",
-        spread=True,
-    ),
-    FigureSpec("fig5a", "Predictions by class, VGG-16", PREDICTION, PREDICTED, inferred=True, model="vgg16"),
-    FigureSpec("fig5b", "Predictions by class, ResNet-18", PREDICTION, PREDICTED, inferred=True, model="resnet18"),
-    FigureSpec("inference_runtime", "Time of inference against draws", PREDICTION, DRAWN, inferred=True),
-    FigureSpec(
-        "inference_convergence",
-        "Convergence of the predictive distribution",
-        PREDICTION,
-        ("inference", "inference_convergence"),
-        inferred=True,
-    ),
-    FigureSpec(
-        "inference_reliability",
-        "Reliability of the predictions",
-        PREDICTION,
-        ("inference", "inference_reliability"),
-        inferred=True,
-    ),
-    FigureSpec("fig6a", "Throughput at large batches, the smaller", PERFORMANCE, RATES, LARGE_BATCH),
-    FigureSpec("fig6b", "Throughput at large batches, the larger", PERFORMANCE, RATES, LARGE_BATCH, batch=1),
-    FigureSpec("fig6c", "Training time at large batches", PERFORMANCE, RATES, LARGE_BATCH),
-    FigureSpec("fig6d", "Scaling efficiency at large batches", PERFORMANCE, EFFICIENCY, LARGE_BATCH),
-    FigureSpec("fig7a", "Throughput on GPUs", PERFORMANCE, RATES, LARGE_BATCH, devices=(GPU,)),
-    FigureSpec("fig7b", "GPU against CPU throughput", PERFORMANCE, RATES, LARGE_BATCH, devices=(GPU, CPU)),
-    FigureSpec("fig7c", "Training time on GPUs and CPUs", PERFORMANCE, RATES, LARGE_BATCH, devices=(GPU, CPU)),
-    FigureSpec("fig7d", "Scaling efficiency on GPUs and CPUs", PERFORMANCE, EFFICIENCY, LARGE_BATCH, devices=(GPU,)),
-    FigureSpec("fig8", "Accuracy against pruning", PRUNING, SWEPT, sweeps=True),
-    FigureSpec("fig9a", "Predictions of the pruned convolutional model", PRUNING, CLASSES, sweeps=True, model="conv"),
-    FigureSpec("fig9b", "Predictions of the pruned fully connected model", PRUNING, CLASSES, sweeps=True, model="fc"),
-    FigureSpec("snr", "Signal-to-noise ratio of the weights", PRUNING, ("pruning_summary", "pruning_snr"), sweeps=True),
-    FigureSpec("pruning_speed", "Speed of pruned inference", PRUNING, SWEPT, sweeps=True),
-    FigureSpec(PEER_COMPARISON, "Training steps of several implementations", PERFORMANCE, BENCHMARKS, benchmarked=True),
+    FigureSpec("fig1", "Network architectures", NETWORKS,
+               draw="architecture:architecture_figure"),
+    FigureSpec("fig2a", "Throughput of VGG-16", PERFORMANCE, RATES, SCALING, "vgg16",
+               draw="throughput:throughput_figure", arguments={"role": SCALING, "model": "vgg16"}),
+    FigureSpec("fig2b", "Throughput of ResNet-18", PERFORMANCE, RATES, SCALING, "resnet18",
+               draw="throughput:throughput_figure", arguments={"role": SCALING, "model": "resnet18"}),
+    FigureSpec("fig2c", "Training time", PERFORMANCE, RATES, SCALING,
+               draw="runtime:runtime_figure", arguments={"role": SCALING, "every_batch": False}),
+    FigureSpec("fig2d", "MPI routines", PERFORMANCE, PROFILED, SCALING, profiled=True,
+               draw="mpi:mpi_figure", arguments={"role": SCALING}),
+    FigureSpec("fig3a", "Scaling efficiency of VGG-16", PERFORMANCE, EFFICIENCY, SCALING, "vgg16",
+               draw="efficiency:efficiency_figure", arguments={"role": SCALING, "model": "vgg16"}),
+    FigureSpec("fig3b", "Scaling efficiency of ResNet-18", PERFORMANCE, EFFICIENCY, SCALING, "resnet18",
+               draw="efficiency:efficiency_figure", arguments={"role": SCALING, "model": "resnet18"}),
+    FigureSpec("fig3c", "Time to training accuracy", LEARNING, ("cells", "accuracy"), ACCURACY,
+               draw="accuracy:accuracy_figure", arguments={"role": ACCURACY}),
+    FigureSpec("fig4a", "Predictions against draws, fewest nodes", PREDICTION, PREDICTED, inferred=True, model="vgg16",
+               draw="predictions:draws_figure", arguments={"model": "vgg16", "most": False}),
+    FigureSpec("fig4b", "Predictions against draws, most nodes", PREDICTION, PREDICTED, inferred=True, model="vgg16",
+               spread=True, draw="predictions:draws_figure", arguments={"model": "vgg16", "most": True}),
+    FigureSpec("fig5a", "Predictions by class, VGG-16", PREDICTION, PREDICTED, inferred=True, model="vgg16",
+               draw="classes:classes_figure", arguments={"model": "vgg16"}),
+    FigureSpec("fig5b", "Predictions by class, ResNet-18", PREDICTION, PREDICTED, inferred=True, model="resnet18",
+               draw="classes:classes_figure", arguments={"model": "resnet18"}),
+    FigureSpec("inference_runtime", "Time of inference against draws", PREDICTION, DRAWN, inferred=True,
+               draw="inference_runtime:inference_runtime_figure"),
+    FigureSpec("inference_convergence", "Convergence of the predictive distribution", PREDICTION, CONVERGENCE,
+               inferred=True, draw="inference_convergence:inference_convergence_figure"),
+    FigureSpec("inference_reliability", "Reliability of the predictions", PREDICTION, RELIABILITY, inferred=True,
+               draw="inference_reliability:inference_reliability_figure"),
+    FigureSpec("fig6a", "Throughput at large batches, the smaller", PERFORMANCE, RATES, LARGE_BATCH,
+               draw="throughput:throughput_figure", arguments={"role": LARGE_BATCH, "batch_index": 0}),
+    FigureSpec("fig6b", "Throughput at large batches, the larger", PERFORMANCE, RATES, LARGE_BATCH, batch=1,
+               draw="throughput:throughput_figure", arguments={"role": LARGE_BATCH, "batch_index": 1}),
+    FigureSpec("fig6c", "Training time at large batches", PERFORMANCE, RATES, LARGE_BATCH,
+               draw="runtime:runtime_figure", arguments={"role": LARGE_BATCH, "every_batch": True}),
+    FigureSpec("fig6d", "Scaling efficiency at large batches", PERFORMANCE, EFFICIENCY, LARGE_BATCH,
+               draw="efficiency:efficiency_figure", arguments={"role": LARGE_BATCH, "one_panel": True}),
+    FigureSpec("fig7a", "Throughput on GPUs", PERFORMANCE, RATES, LARGE_BATCH, devices=(GPU,),
+               draw="gpu:gpu_throughput_figure"),
+    FigureSpec("fig7b", "GPU against CPU throughput", PERFORMANCE, RATES, LARGE_BATCH, devices=(GPU, CPU),
+               draw="gpu:throughputs_figure"),
+    FigureSpec("fig7c", "Training time on GPUs and CPUs", PERFORMANCE, RATES, LARGE_BATCH, devices=(GPU, CPU),
+               draw="gpu_time:runtimes_figure"),
+    FigureSpec("fig7d", "Scaling efficiency on GPUs and CPUs", PERFORMANCE, EFFICIENCY, LARGE_BATCH, devices=(GPU,),
+               draw="gpu_time:efficiencies_figure"),
+    FigureSpec("fig8", "Accuracy against pruning", PRUNING, SWEPT, sweeps=True,
+               draw="pruning:pruning_figure"),
+    FigureSpec("fig9a", "Predictions of the pruned convolutional model", PRUNING, CLASSES, sweeps=True, model="conv",
+               draw="classes:pruned_classes_figure", arguments={"model": "conv"}),
+    FigureSpec("fig9b", "Predictions of the pruned fully connected model", PRUNING, CLASSES, sweeps=True, model="fc",
+               draw="classes:pruned_classes_figure", arguments={"model": "fc"}),
+    FigureSpec("snr", "Signal-to-noise ratio of the weights", PRUNING, ("pruning_summary", "pruning_snr"), sweeps=True,
+               draw="snr:snr_figure"),
+    FigureSpec("pruning_speed", "Speed of pruned inference", PRUNING, SWEPT, sweeps=True,
+               draw="pruning_speed:pruning_speed_figure"),
+    FigureSpec(PEER_COMPARISON, "Training steps of several implementations", PERFORMANCE, BENCHMARKS, benchmarked=True,
+               draw="peers:peers_figure"),
 )
+# fmt: on
 FIGURES: dict[str, FigureSpec] = {spec.name: spec for spec in _ALL}
 
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from campaign.results.figures import select
-from campaign.results.figures.catalogue import LARGE_BATCH
 from campaign.results.figures.context import Context, SiteRecords
 from campaign.results.figures.select import NothingToDrawError, Series, Tables
-from campaign.results.figures.sites import CPU, GPU, POINT_KEYS
+from campaign.results.figures.sites import COMPARED_ROLE, CPU, GPU, POINT_KEYS
 from campaign.results.figures.style import KIND_NAMES
 
 UNITS = {GPU: "GPUs", CPU: "CPU nodes"}  # what the axis counts
@@ -104,7 +103,7 @@ def _rows(sites: Sequence[SiteRecords], table: str) -> tuple[pd.DataFrame, list[
     found, lines = [], []
     for site in sites:
         rows = site.tables[table]
-        serves = [LARGE_BATCH in roles.split(",") for roles in rows["roles"]]
+        serves = [COMPARED_ROLE in roles.split(",") for roles in rows["roles"]]
         rows = rows[pd.Series(serves, rows.index, dtype=bool)]
         points = zip(*(rows[key] for key in POINT_KEYS), strict=True)
         devices = pd.Series([site.devices.get(point) for point in points], rows.index, dtype=object)
@@ -115,7 +114,7 @@ def _rows(sites: Sequence[SiteRecords], table: str) -> tuple[pd.DataFrame, list[
         if len(rows):
             found.append(rows)
     if not found:
-        raise NothingToDrawError(f"no cell with role {LARGE_BATCH} to draw")
+        raise NothingToDrawError(f"no cell with role {COMPARED_ROLE} to draw")
     return pd.concat(found, ignore_index=True), lines
 
 

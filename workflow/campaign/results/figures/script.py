@@ -11,24 +11,24 @@ from bnn.errors import UserError
 from campaign.names.layout import Layout
 from campaign.results.figures.catalogue import FIGURES
 from campaign.results.figures.context import Context, SiteRecords
-from campaign.results.figures.draw import DRAW
+from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.select import NothingToDrawError
 from campaign.results.figures.sites import COMPARED_TABLES, read_devices
 from campaign.results.figures.style import notice, save
-from campaign.results.script_support import one_line_errors, read_plan, read_tables
+from campaign.results.script_support import read_plan, read_tables
 
 
-@one_line_errors
-def main(name: str, snakemake: Any) -> None:
-    """Parameter `plan`, inputs `tables` and, for figures of several sites, the `others`' plans and tables.
+def main(snakemake: Any) -> None:
+    """Parameters `figure` and `plan`, inputs `tables` and, of several sites, the `others` with their plans and tables.
 
     Outputs `svg` and `png`, which say why where no cell has a value to draw.
     """
+    name = snakemake.params.figure
     others, unusable = read_others(_files(snakemake.input.get("others", [])))
     context = Context.from_plan(read_plan(Path(snakemake.params.plan)), others, unusable)
     tables = read_tables(_files(snakemake.input.get("tables", [])))
     try:
-        figure = DRAW[name](tables, context)
+        figure = draw_figure(name, tables, context)
     except NothingToDrawError as reason:
         figure = notice(FIGURES[name].title, str(reason))
     save(figure, Path(snakemake.output.svg), Path(snakemake.output.png))

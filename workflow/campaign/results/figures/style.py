@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, ScalarFormatter
 
-from campaign.results.figures.catalogue import NOT_DRAWN
+# The id by which the SVG of a notice tells that nothing was drawn.
+NOT_DRAWN = "not-drawn"
 
 # Apart for every common colour blindness and in grey; a BNN is always the first, a CNN always the second.
 COLOURS = {"bnn": "#C44E8C", "cnn": "#1F5A94"}

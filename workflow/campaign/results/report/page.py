@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from bnn.records.files import write_text
-from campaign.results.figures.catalogue import FIGURES, NOT_DRAWN, PEER_COMPARISON, available, not_measured
+from campaign.results.figures.catalogue import FIGURES, PEER_COMPARISON, available, not_measured
 from campaign.results.figures.published import UNCHANGED_PERCENT
 from campaign.results.figures.sites import OtherSite
+from campaign.results.figures.style import NOT_DRAWN
 from campaign.results.report import flops, headline, published
 from campaign.results.report.bench import bench_section
 from campaign.results.report.captions import FOLDER, caption_html

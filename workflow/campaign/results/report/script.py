@@ -8,10 +8,9 @@ from typing import Any
 from campaign.names.layout import Layout
 from campaign.results.figures.sites import other_sites
 from campaign.results.report.page import write_report
-from campaign.results.script_support import one_line_errors, read_plan, read_tables
+from campaign.results.script_support import read_plan, read_tables
 
 
-@one_line_errors
 def main(snakemake: Any) -> None:
     """Parameter `plan`, inputs `tables` and `figures` (SVG files called after figures); output `html`."""
     paths = snakemake.input.get("figures", [])

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from bnn.records.columns import write_table
-from campaign.results.script_support import one_line_errors, read_plan
+from campaign.results.script_support import read_plan
 from campaign.results.tables.build import build_tables
 from campaign.results.tables.schemas import TABLES
 
 
-@one_line_errors
 def main(snakemake: Any) -> None:
     """Parameters `plan` and `results` (the folder above the site's); outputs: Parquet files called after tables."""
     paths = [Path(path) for path in snakemake.output]

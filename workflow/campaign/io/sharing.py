@@ -1,0 +1,26 @@
+"""Runs a command that shares a lock until it ends: `python -m campaign.io.sharing LOCK COMMAND...`; '' is no lock."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from bnn.errors import UserError
+from campaign.io.locking import shared
+
+
+def main(lock: str, *command: str) -> None:
+    """Become the command, which inherits the lock: the kernel frees it when the last of its processes is gone."""
+    try:
+        with shared(Path(lock), " ".join(command[:3])) if lock else nullcontext() as fd:
+            if fd is not None:
+                os.set_inheritable(fd, True)
+            os.execvp(command[0], command)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

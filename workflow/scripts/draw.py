@@ -1,0 +1,3 @@
+from campaign.results.script_support import run
+
+run("campaign.results.figures.script", snakemake)  # noqa: F821  # Snakemake defines it

@@ -1,3 +1,0 @@
-from campaign.results.figures.script import main
-
-main("fig3b", snakemake)  # noqa: F821  # Snakemake defines it

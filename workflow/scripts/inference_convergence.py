@@ -1,3 +1,0 @@
-from campaign.results.figures.script import main
-
-main("inference_convergence", snakemake)  # noqa: F821  # Snakemake defines it

@@ -1,3 +1,0 @@
-from campaign.results.figures.script import main
-
-main("snr", snakemake)  # noqa: F821  # Snakemake defines it
