@@ -1,7 +1,7 @@
 """This project's CPU kernels in C++ on torch's threads: Flipout convolutions, noise with KL, gradients, optimizers.
 
 They are operators of torch (`torch.ops.bnn_kernels`, listed in src/registration.cpp), in a library that the set-up
-builds (`python -m bnn.kernels.build`, some ten seconds). Code that uses them asks `available()` first: without a
+builds (`python -m bnn.kernels.build`, half a minute). Code that uses them asks `available()` first: without a
 compiler there are no kernels, and everything is computed in plain torch.
 """
 
