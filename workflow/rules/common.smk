@@ -15,6 +15,7 @@ from campaign.results.figures.sites import other_sites
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
 from campaign.run.entry import open_campaign
+from campaign.run.readiness import executor_refusal
 from campaign.run.targets import PRUNING, Wanted
 
 
@@ -59,7 +60,11 @@ def start_driver():
         refuse(line)
     if targets() == {"plan"}:
         return
+    used = workflow.executor_plugin.name
+    scheduler = getattr(workflow.executor_settings, "scheduler", "")
     try:
+        if not workflow.touch and (why := executor_refusal(DRIVER.campaign.site, used, scheduler)):
+            raise UserError(why)
         DRIVER.start()
     except UserError as error:
         refuse(error)

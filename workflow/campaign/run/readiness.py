@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from campaign.plan.campaign import Campaign
+from campaign.site.site import Site
 
+EXECUTOR = "batch-script"
 NCCL_BUILT = "import horovod.torch as hvd; raise SystemExit(0 if hvd.nccl_built() else 3)"
 
 
@@ -14,6 +17,22 @@ def refusal(campaign: Campaign) -> str:
     """Why no job may be submitted, from the site's file alone; empty if nothing speaks against it."""
     missing = campaign.site.scheduler.missing_account()
     return f"{campaign.site.origin}: {missing}" if missing else ""
+
+
+def executor_refusal(site: Site, executor: str, scheduler: str) -> str:
+    """Why jobs may not be handed to this executor of Snakemake; empty where it is the one that runs their scripts.
+
+    Another one, as the profile of an earlier version has, would run them all at once, here, without a journal.
+    """
+    kind = site.scheduler.kind
+    if executor == EXECUTOR and scheduler == kind:
+        return ""
+    profile = Path(site.origin).with_name("config.yaml")
+    return (
+        f"{profile}: jobs of site {site.name} (scheduler: {kind}) are run by executor: {EXECUTOR} with "
+        f"{EXECUTOR}-scheduler: {kind}, not by executor: {executor}"
+        + (f" with {EXECUTOR}-scheduler: {scheduler}" if executor == EXECUTOR else "")
+    )
 
 
 def uncut(campaign: Campaign) -> str:
