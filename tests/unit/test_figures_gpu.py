@@ -321,9 +321,9 @@ def run(name: str, results: Path, own: str = "dgx") -> tuple[str, Path]:
     layout = Layout(results, own)
     others = [str(path) for other in other_sites(layout) for path in other.files]
     tables = [str(layout.table(table)) for table in FIGURES[name].tables]
-    given = {"plan": str(layout.plan), "tables": Namedlist(tables), "others": Namedlist(others)}
+    given = {"tables": Namedlist(tables), "others": Namedlist(others)}
     made = {kind: str(layout.figure(name, kind)) for kind in ("svg", "png")}
-    fields = {"input": given, "output": made, "params": {"figure": name}}
+    fields = {"input": given, "output": made, "params": {"figure": name, "plan": str(layout.plan)}}
     snakemake = SimpleNamespace(**{key: Namedlist(fromdict=value) for key, value in fields.items()})
     runpy.run_path(str(ROOT / "workflow/scripts/draw.py"), init_globals={"snakemake": snakemake})
     svg = layout.figure(name, "svg")
