@@ -65,7 +65,7 @@ lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 	ruff format --check .
 	mypy
 	snakefmt --check Snakefile workflow
-	python .ci/lint_workflow.py $(SNAKEMAKE)
+	python .ci/lint_workflow.py --profile "profiles/$(PROFILE)"
 	lint-imports
 
 test: lint ## the linters, then the whole test suite (set up from nothing too)

@@ -74,12 +74,17 @@ class Project:
         (profile / "site.yaml").write_text(SITE)
         (folder / "mini.yaml").write_text(campaign)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """With which Python takes the copy's package campaign."""
+        return environment() | {"PYTHONPATH": str(self.folder / "workflow")}
+
     def snakemake(self, *arguments: str, command=COMMAND) -> subprocess.CompletedProcess[str]:
         words = [command[0], *arguments, *command[1:]]
         return subprocess.run(
             words,
             cwd=self.folder,
-            env=environment(),
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=600,
@@ -95,7 +100,7 @@ class Project:
         """The driver in a session of its own, to be killed."""
         with (self.folder / "driver.log").open("wb") as log:
             return subprocess.Popen(
-                [COMMAND[0], *arguments, *COMMAND[1:]], cwd=self.folder, env=environment(), stdin=subprocess.DEVNULL,
+                [COMMAND[0], *arguments, *COMMAND[1:]], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
@@ -229,9 +234,9 @@ def test_running_again_does_nothing(project):
     assert "Nothing to be done" in project.snakemake("all_figures").stderr
 
 
-def test_comments_captions_and_figure_scripts_rerun_no_training(project):
-    with (project.folder / "workflow/scripts/draw.py").open("a") as script:
-        script.write("# a comment\n")
+def test_comments_captions_and_figure_modules_rerun_no_training(project):
+    with (project.folder / "workflow/campaign/results/figures/runtime.py").open("a") as module:
+        module.write("# a comment\n")
     with (project.folder / "workflow/report/fig2c.rst").open("a") as caption:
         caption.write("\nMore words.\n")
     with (project.folder / "workflow/rules/training.smk").open("a") as rule:
@@ -240,7 +245,9 @@ def test_comments_captions_and_figure_scripts_rerun_no_training(project):
         campaign.write("# a comment\n")
     for name in ("Snakefile", "mini.yaml", "profiles/mini/site.yaml"):
         (project.folder / name).touch()
-    assert set(project.dry_jobs("all_figures")) <= {"fig2c", "report", "all_figures"}
+    jobs = set(project.dry_jobs("all_figures"))
+    assert jobs <= {"fig2c", "report", "all_figures"}
+    assert "fig2c" in jobs, "its module has changed"
 
 
 def test_a_changed_setting_reruns_the_cells_that_it_touches_even_without_snakemakes_memory(project):

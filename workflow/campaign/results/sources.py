@@ -13,10 +13,9 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import bnn.errors
-import campaign
 from campaign.results.figures.catalogue import FIGURES
 
 CATALOGUE = "campaign.results.figures.catalogue"
@@ -43,8 +42,9 @@ def of_report() -> str:
 
 @cache
 def here() -> Sources:
-    """The source of this project, as this process would import it."""
-    return Sources((Path(bnn.errors.__file__).parent, Path(campaign.__file__).parent))
+    """The source of this project, as this process would import it. (To import bnn would look like using all of it.)"""
+    found = [spec.origin for spec in map(find_spec, ("bnn", "campaign")) if spec and spec.origin]
+    return Sources([Path(origin).parent for origin in found])
 
 
 @dataclass(frozen=True)
