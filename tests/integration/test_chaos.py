@@ -40,12 +40,12 @@ rule all:
         expand("out/{number}", number=range(%d)),
 
 rule work:
-    input:
-        job="jobs/{number}.sh",
     output:
         "out/{number}",
+    resources:
+        batch_script=lambda wildcards: f"jobs/{wildcards.number}.sh",
     shell:
-        "bash {input.job}"
+        "bash {resources.batch_script}"
 """
 # What a campaign's job scripts keep to: one at a time, nothing again once it is done, the output whole and last.
 SCRIPT = """#!/usr/bin/env bash

@@ -23,12 +23,9 @@ for kind in KINDS:
             WANTED.pattern(kind),
         log:
             LAYOUT.log(kind.LOG),
-        priority: of_job(kind, lambda job: len(DRIVER.order) - DRIVER.order[job.name])
         conda:
             ENVIRONMENT
-        threads: workflow.cores
         resources:
-            exclusive=1,
             batch_script=of_job(kind, lambda job: str(job.script(LAYOUT))),
             batch_digest=of_job(kind, DRIVER.script_digest),
             batch_order=of_job(kind, lambda job: DRIVER.order[job.name]),

@@ -1,4 +1,5 @@
-"""Snakemake executor: submits a rule's ready batch script to Slurm, PBS Pro or Cobalt and follows it to its end."""
+"""Snakemake executor: submits a rule's ready batch script to Slurm, PBS Pro or Cobalt, or runs it on this machine, and
+follows it to its end."""
 
 # (No postponed annotations here: Snakemake reads the settings' types.)
 from dataclasses import dataclass, field
@@ -19,7 +20,11 @@ class ExecutorSettings(ExecutorSettingsBase):
 
     scheduler: Optional[str] = field(  # noqa: UP045 (Snakemake understands Optional only)
         default=None,
-        metadata={"help": "Scheduler that jobs are submitted to", "required": True, "choices": list(SCHEDULERS)},
+        metadata={
+            "help": "Scheduler that jobs are submitted to; none: they run on this machine, one at a time",
+            "required": True,
+            "choices": list(SCHEDULERS),
+        },
     )
     retries: int = field(
         default=2,

@@ -17,7 +17,8 @@ class SilenceError(Exception):
 class Limits:
     """Seconds between polls, attempts after the first, seconds of silence that are borne, seconds until a file that
     was written on another machine is seen here, seconds that a job which has room for more scripts waits for another
-    one, jobs that the scheduler may have at once (None: any number)."""
+    one, jobs that the scheduler may have at once (None: any number), whether what is submitted runs at once, on this
+    machine."""
 
     poll: float = 30.0
     retries: int = 2
@@ -25,6 +26,7 @@ class Limits:
     latency: float = 5.0
     gather: float = 10.0
     slots: int | None = None
+    immediate: bool = False
 
 
 @dataclass

@@ -24,11 +24,12 @@ class Past:
     """What a journal knows of scripts, by job name.
 
     `may_live`: the id of a job that may still be there, None where its submission had no answer. `cancelled`: ids of
-    jobs that a driver cancelled.
+    jobs that a driver cancelled. `digests`: of what was submitted last, where the journal tells.
     """
 
     may_live: dict[str, str | None] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 class Journal:
@@ -83,6 +84,10 @@ class Journal:
                 past.may_live.pop(name, None)
             if event["event"] == "cancelled" and job is not None:
                 past.cancelled.add(str(job))
+            if event["event"] == "submitting":  # a driver of an older version notes no digest
+                past.digests.pop(name, None)
+            if isinstance(digest := event.get("digest"), str):
+                past.digests[name] = digest
         return past
 
 

@@ -44,15 +44,30 @@ class PackingScheduler:
         self._packs: dict[str, Packed] = {}  # by the job's name
         self._names: dict[str, str] = {}  # of packed jobs by id
 
-    def know(self, script: Path) -> None:
+    def know(self, script: Path, log: Path | None = None) -> None:
         """There may be packed jobs of an earlier driver beside this script, or it may be at another cluster."""
         if know := getattr(self._inner, "know", None):
-            know(script)
+            know(script, log)
         place = script.parent / FOLDER
         if place not in self._places:
             self._places.add(place)
             for job, name in _jobs_in(place):
                 self._names[job] = name
+
+    def busy(self) -> str:
+        """Why nothing may be submitted now; empty: nothing speaks against it."""
+        busy = getattr(self._inner, "busy", None)
+        return busy() if busy else ""
+
+    def watched(self) -> list[int]:
+        """Descriptors that become readable when a job ends; none where nothing but polls tells of that."""
+        watched = getattr(self._inner, "watched", None)
+        return watched() if watched else []
+
+    def watch_no_more(self, descriptors: Collection[int]) -> None:
+        """Some of those have told that something has ended."""
+        if watch_no_more := getattr(self._inner, "watch_no_more", None):
+            watch_no_more(descriptors)
 
     def live(self, jobs: Collection[str], names: bool) -> list[Live]:
         """As `Scheduler.live`, with the scripts of a packed job in its place."""

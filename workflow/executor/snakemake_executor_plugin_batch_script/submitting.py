@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from snakemake_executor_plugin_batch_script.contact import Contact, Limits
 from snakemake_executor_plugin_batch_script.gates import ALL, ANY, Gates, Held, queue_of
+from snakemake_executor_plugin_batch_script.ledger import Ledger
 from snakemake_executor_plugin_batch_script.notes import Notes
 from snakemake_executor_plugin_batch_script.pack_record import SEPARATOR
 from snakemake_executor_plugin_batch_script.packed import PackingScheduler
@@ -21,7 +21,8 @@ from snakemake_executor_plugin_batch_script.schedulers.base import (
     UnclearError,
     UnreachableError,
 )
-from snakemake_executor_plugin_batch_script.task import REFUSED, Limit, Phase, Result, Task, signature
+from snakemake_executor_plugin_batch_script.silence import Silence
+from snakemake_executor_plugin_batch_script.task import REFUSED, Limit, Phase, Result, Task, digest_of, signature
 
 BATCH = 20  # submissions between two polls
 CONFIRMATIONS = 4  # polls in a row that know nothing of a job before that is believed
@@ -29,18 +30,15 @@ POSTPONED_TRIES = 3  # jobs shared with others that a script waits for in vain, 
 
 
 class Submissions:
-    """Of the tasks of one tracker. `close` is told how a task ended that was refused; `silent` and `answered` whether
-    the scheduler spoke."""
+    """Of the tasks in a ledger. `stopping` says whether nothing is submitted any more."""
 
     def __init__(
-        self, scheduler: PackingScheduler, notes: Notes, limits: Limits, say: Callable[[str], None],
-        tasks: Mapping[str, Task], stopped: threading.Event, chance: random.Random,
-        close: Callable[[Task, Result], None], silent: Callable[[Contact, str, Exception, float, bool], None],
-        answered: Callable[[Contact, float], None],
+        self, scheduler: PackingScheduler, ledger: Ledger, notes: Notes, limits: Limits, say: Callable[[str], None],
+        stopping: Callable[[], bool], silence: Silence, chance: random.Random,
     ) -> None:  # fmt: skip
-        self._scheduler, self._notes, self._limits, self._say = scheduler, notes, limits, say
-        self._tasks, self._stopped = tasks, stopped
-        self._close, self._silent, self._answered = close, silent, answered
+        self._scheduler, self._ledger, self._notes, self._limits, self._say = scheduler, ledger, notes, limits, say
+        self._stopping, self._silence = stopping, silence
+        silence.after = self._silence_ended
         self._contact = Contact(limits.poll, limits.patience, chance)
         self._gates = Gates(limits.poll, limits.patience, chance)
         self._queues: dict[Path, str] = {}
@@ -50,10 +48,15 @@ class Submissions:
 
     # What may be submitted
 
-    def room_by_queue(self, tasks: Iterable[Task], now: float) -> dict[str, int]:
+    def _room_by_queue(self, tasks: Iterable[Task], now: float) -> dict[str, int]:
         """How many jobs each queue of some tasks may be given now."""
         held = self._held()
         return {queue: self._room(queue, held, now) for queue in {self.queue(task.script) for task in tasks}}
+
+    def with_room(self, tasks: list[Task], now: float) -> list[Task]:
+        """Those that could be submitted now."""
+        room = self._room_by_queue(tasks, now)
+        return [task for task in tasks if room[self.queue(task.script)] > 0]
 
     def silenced(self) -> bool:
         """Whether the last submission had no answer."""
@@ -61,10 +64,10 @@ class Submissions:
 
     def look(self, now: float) -> None:
         """To be called now and then: are jobs of ours there?"""
-        there = any(task.job for task in self._tasks.values())
+        there = any(task.job for task in self._ledger.open.values())
         self._alone = None if there else now if self._alone is None else self._alone
 
-    def silence_ended(self, seconds: float, now: float) -> None:
+    def _silence_ended(self, seconds: float, now: float) -> None:
         """The scheduler, which was silent for so long, answers: patience with its refusals goes on where it was."""
         self._alone = None if self._alone is None else min(now, self._alone + seconds)
         self._gates.silent(seconds, now)
@@ -84,13 +87,13 @@ class Submissions:
     def _held(self) -> dict[str, Held]:
         """Our jobs by queue, and under ALL in total."""
         jobs: dict[str, tuple[str, bool]] = {}
-        for task in self._tasks.values():
+        for task in self._ledger.open.values():
             if task.job:
                 whole = task.job.partition(SEPARATOR)[0]
                 waits = task.running is None and jobs.get(whole, ("", True))[1]
                 jobs[whole] = (self.queue(task.script), waits)
         # submissions without an answer may have come through: counted as one job, though it may be packed
-        doubts = {self.queue(task.script) for task in self._tasks.values() if task.in_doubt()}
+        doubts = {self.queue(task.script) for task in self._ledger.open.values() if task.in_doubt()}
         counts = Counter(queue for queue, _ in jobs.values()) + Counter(doubts)
         waiting = Counter(queue for queue, waits in jobs.values() if waits) + Counter(doubts)
         held = {queue: Held(waiting[queue], count) for queue, count in counts.items()}
@@ -102,7 +105,7 @@ class Submissions:
         """Submit what there is room for, several scripts as one job where they ask for that."""
         left = [task for task in ready if not self._given_up(task, now)]
         held = self._held()
-        order = sorted(left, key=lambda task: (task.turned_away, self._stands_back(task, held), -task.priority))
+        order = sorted(left, key=lambda task: (task.turned_away, self._stands_back(task, held), task.order))
         in_order = {task.script: task for task in order}
         for task in in_order.values():
             task.ready = now if task.ready is None else task.ready
@@ -116,7 +119,7 @@ class Submissions:
         jobs.sort(key=lambda scripts: positions[scripts[0]])
         submitted, full = 0, set[str]()
         for scripts in jobs:
-            if submitted >= BATCH or not self._contact.due(now) or self._stopped.is_set():
+            if submitted >= BATCH or not self._contact.due(now) or self._stopping():
                 break
             queue = self.queue(scripts[0])
             if queue in full:
@@ -138,8 +141,8 @@ class Submissions:
     def _submit(self, tasks: list[Task], queue: str, now: float) -> None:
         """Submit the tasks as one job."""
         for task in tasks:
-            task.before = signature(task.output)
-            self._notes.event("submitting", task)
+            task.before, task.digest = signature(task.output), digest_of(task.script)
+            self._notes.event("submitting", task, digest=task.digest)
         jobs: list[str] = []
         answer: Exception | None = None
         try:
@@ -148,12 +151,12 @@ class Submissions:
             answer = error
         except UnreachableError as error:
             self._doubt(tasks, now)
-            there = any(task.job for task in self._tasks.values())
-            self._silent(self._contact, "takes no jobs", error, now, not there)
+            there = any(task.job for task in self._ledger.open.values())
+            self._silence.no_answer(self._contact, "takes no jobs", error, now, not there)
             return
-        self._answered(self._contact, now)  # first: an end of silence counts in what the answer means
+        self._silence.answer(self._contact, now)  # first: an end of silence counts in what the answer means
         if isinstance(answer, RefusedError):
-            self._refuse(tasks, str(answer))
+            self.refuse(tasks, str(answer))
         elif isinstance(answer, LimitError):
             self._limited(tasks, queue, answer, now)
         elif answer:
@@ -164,14 +167,19 @@ class Submissions:
             for task, job in zip(tasks, jobs, strict=True):
                 task.phase, task.job, task.submitted, task.unsure = Phase.LIVE, job, now, False
                 task.words, task.turned_away, task.limited, task.limit = "", 0, 0, None
-                self._notes.event("submitted", task)
+                self._notes.event("submitted", task, digest=task.digest)
+                if self._limits.immediate:
+                    task.running = now
+                    self._notes.event("running", task)
+                    self._say(f"{task.script.stem}: started; output: {self._scheduler.log(task.script, job)}")
             for name in self._gates.taken(queue, self._held(), now):
                 self._note_limit(name)
 
-    def _refuse(self, tasks: Iterable[Task], words: str) -> None:
+    def refuse(self, tasks: Iterable[Task], words: str) -> None:
+        """They end here, with these words."""
         for task in tasks:
             self._notes.event("refused", task, detail=words)
-            self._close(task, Result(task.script, REFUSED, task.attempt, detail=words))
+            self._ledger.close(task, Result(task.script, REFUSED, task.attempt, detail=words))
 
     def _doubt(self, tasks: Iterable[Task], now: float) -> None:
         """The submission may have come through: listings have to tell several times that it has not."""
@@ -196,7 +204,7 @@ class Submissions:
             takes = f"at most {most} jobs{_waiting(error.waiting_only)} at once" if most else "no jobs at the moment"
             self._say(f"the scheduler takes {takes}{_in(name)} ({words}): what is left waits for room")
         if self._gates.hopeless(queue, self._alone, now):
-            self._refuse(tasks, f"{words} ({self._for_how_long()})")
+            self.refuse(tasks, f"{words} ({self._for_how_long()})")
 
     def _unclear(self, tasks: list[Task], queue: str, words: str, now: float) -> None:
         """Words that do not tell: others are tried before the same again, and the queue is given some rest."""
@@ -214,7 +222,7 @@ class Submissions:
         patience had ended already."""
         if not (task.turned_away and self._gates.hopeless(self.queue(task.script), self._alone, task.tried)):
             return False
-        self._refuse([task], f"{task.words} ({self._for_how_long()})")
+        self.refuse([task], f"{task.words} ({self._for_how_long()})")
         return True
 
     def _for_how_long(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,17 @@ REFUSED = "refused"
 def job_name(script: Path) -> str:
     """The name under which a script's job can be found again: "c-" and 12 hexadecimal digits of its absolute path."""
     return "c-" + hashlib.sha256(os.path.abspath(script).encode()).hexdigest()[:12]  # noqa: PTH100 (no links resolved)
+
+
+def digest_of(script: Path) -> str | None:
+    """What tells a script from another of the same path: 16 hexadecimal digits of the SHA-256 of its bytes.
+
+    None if it cannot be read.
+    """
+    try:
+        return hashlib.sha256(script.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return None
 
 
 class Signature(NamedTuple):
@@ -92,7 +104,9 @@ class Limit(NamedTuple):
 class Task:
     """Times are seconds of the tracker's clock.
 
-    `priority` says what is submitted first of all that is ready, `ready` since when nothing but room has been missing.
+    Of all that is ready, what has the lowest `order` is submitted first; `ready` says since when nothing but room has
+    been missing. `digest` is that of the script as it was submitted last, by this driver or an earlier one.
+    `wanted` is the digest that it has to have, None for any.
     `words` are the scheduler's when it did not take the script, and `turned_away` is how often they did not tell why,
     the last time at `tried`; `limited` is how often they told of a limit, the last one being `limit`.
     `before` is the output as it was when the current attempt began. `looks` is how many listings without a job of this
@@ -104,7 +118,10 @@ class Task:
     script: Path
     output: Path
     name: str
-    priority: int = 0
+    order: float = math.inf
+    log: Path | None = None
+    wanted: str | None = None
+    digest: str | None = None
     phase: Phase = Phase.WAITING
     job: str | None = None
     attempt: int = 1
@@ -133,6 +150,15 @@ class Task:
         """Whether the output is there and is not the one that was there when the attempt began."""
         now = signature(self.output)
         return now is not None and now != self.before
+
+    def of_other_bytes(self) -> bool:
+        """Whether the script is known to have changed since it was submitted, or not to be the one that is wanted."""
+        changed = self.digest is not None and self.digest != digest_of(self.script)
+        return changed or self.is_unwanted()
+
+    def is_unwanted(self) -> bool:
+        """Whether the script is another one than what is wanted."""
+        return self.wanted is not None and digest_of(self.script) not in (self.wanted, None)
 
     def in_doubt(self) -> bool:
         """Whether a submission that had no answer may still turn up as a job."""

@@ -20,9 +20,10 @@ rule all:
     input: expand("{n}.out", n=config["jobs"].split("+"))
 
 rule job:
-    input: job="jobs/{n}.sh"
     output: "{n}.out"
-    shell: "bash {input.job}"
+    log: "{n}.said"
+    resources: batch_script=lambda wildcards: f"jobs/{wildcards.n}.sh"
+    shell: "bash {resources.batch_script}"
 
 rule odd:
     output: "odd.txt"
@@ -179,7 +180,7 @@ def test_refused_and_odd_jobs(campaign: Campaign) -> None:
     code, said = campaign.run("a", "odd.txt", "a.out")
     assert code == 1
     assert "refused: sbatch: error: Batch job submission failed: Invalid account" in said
-    assert "odd: no input named job" in said
+    assert "odd: no resource batch_script" in said
 
 
 def test_options(campaign: Campaign) -> None:
@@ -192,3 +193,88 @@ def test_options(campaign: Campaign) -> None:
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 1
     assert "no qsub, qstat, qdel on the PATH" in said
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs (one that has ended may be there until its parent asks)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def here(campaign: Campaign, jobs: str, *options: str) -> subprocess.Popen[str]:
+    """A driver without a scheduler."""
+    return campaign.start(jobs, "--batch-script-scheduler", "none", "--batch-script-retries", "0", *options)
+
+
+def test_without_a_scheduler_scripts_run_on_this_machine_in_turn(campaign: Campaign) -> None:
+    for name in ("good", "second"):
+        campaign.script(name, f"echo start {name} >>log; sleep 0.3; echo end >>log; echo x >{name}.out")
+    campaign.script("bad", "echo why it failed; exit 3")
+    driver = here(campaign, "good+second+bad", "--show-failed-logs")
+    said = driver.communicate(timeout=120)[0]
+    assert driver.returncode == 1, said
+    assert not (campaign.slurm / "commands").exists()
+    assert sorted((campaign.folder / "log").read_text().splitlines()[::2]) == ["start good", "start second"]
+    assert (campaign.folder / "log").read_text().splitlines()[1::2] == ["end", "end"], "one at a time"
+    assert "Jobs: 2 done, 1 failed" in said
+    assert f"good: started; output: {campaign.folder}/good.said" in said
+    assert "good: ended after 0:00:0" in said
+    assert said.count("why it failed") == 1, "the log of a script that failed is shown"
+    assert campaign.said_events("good") == ["submitting", "submitted", "running", "ended"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_ends_the_script_on_this_machine(campaign: Campaign, number: signal.Signals) -> None:
+    for name in "ab":
+        campaign.script(name, "trap 'echo ended >>log; exit 5' TERM; sleep 100 & echo $! >pid; wait")
+    driver = here(campaign, "a+b")
+    wait(lambda: (campaign.folder / "pid").exists() and bool((campaign.folder / "pid").read_text()))
+    driver.send_signal(number)
+    said = driver.communicate(timeout=60)[0]
+    assert driver.returncode == 1, said
+    assert (campaign.folder / "log").read_text() == "ended\n"
+    wait(lambda: not is_alive(int((campaign.folder / "pid").read_text())), timeout=5)
+    assert [event["event"] for event in campaign.events()].count("cancelled") == 2
+    assert "Jobs: 2 cancelled" in said
+
+
+def test_a_killed_driver_and_the_next_one_on_this_machine(campaign: Campaign) -> None:
+    for name in "ab":
+        campaign.script(name, f"until [ -e go ]; do sleep 0.1; done; echo x >{name}.out")
+    driver = here(campaign, "a+b")
+    wait(lambda: campaign.runs("a") + campaign.runs("b") == 1)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    driver = here(campaign, "a+b")
+    wait(lambda: [event["event"] for event in campaign.events()].count("attached") == 1)
+    (campaign.folder / "go").touch()
+    said = driver.communicate(timeout=120)[0]
+    assert driver.returncode == 0, said
+    assert (campaign.runs("a"), campaign.runs("b")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ('benchmark: "b.txt"\n    resources: batch_script="x"', "benchmark: a script that is submitted is not meas"),
+        ('group: "g"\n    resources: batch_script="x"', "a group of jobs is not submitted"),
+        ('resources: batch_script="x", batch_order="first"', "resource batch_order: 'first' is no number"),
+        ('resources: batch_order=1', "no resource batch_script"),
+        ("", "no resource batch_script"),
+    ],
+)  # fmt: skip
+def test_what_a_rule_asks_for_in_vain_is_refused(campaign: Campaign, rule: str, words: str) -> None:
+    (campaign.folder / "Snakefile").write_text(f'rule one:\n    output: "a.out"\n    {rule}\n    shell: "true"\n')
+    driver = here(campaign, "", "--batch-script-poll", "0.1")
+    said = driver.communicate(timeout=60)[0]
+    assert driver.returncode == 1
+    assert words in said
+
+
+def test_slots_are_no_matter_of_this_machine(campaign: Campaign) -> None:
+    driver = here(campaign, "a", "--batch-script-slots", "2")
+    said = driver.communicate(timeout=60)[0]
+    assert driver.returncode == 1
+    assert "--batch-script-slots: 1 with --batch-script-scheduler none" in said

@@ -86,7 +86,12 @@ class LimitError(Exception):
 
 
 class Scheduler(Protocol):
-    """Every method runs a few short commands and raises UnreachableError when they bring no answer."""
+    """Every method runs a few short commands and raises UnreachableError when they bring no answer.
+
+    A scheduler may have more, which not all need: `know(script, log)` tells it of a script ahead of time, and where its
+    output is to go; `busy()` says why no job may be submitted now; `watched()` gives descriptors that are readable when
+    a job has ended, and is told of those that were by `watch_no_more(descriptors)`.
+    """
 
     programs: tuple[str, ...]  # that have to be on the PATH
 

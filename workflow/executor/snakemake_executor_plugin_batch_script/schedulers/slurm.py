@@ -61,7 +61,7 @@ class Slurm:
         self._clusters: set[str] = set()  # that scripts or the user's environment name
         self._names: dict[str, str] = {}
 
-    def know(self, script: Path) -> None:
+    def know(self, script: Path, log: Path | None = None) -> None:
         """A script may be at another cluster already: `--clusters` in it, or in the environment, says at which."""
         self._clusters |= {name for name in clusters_of(script) if name.lower() != ALL}
 
