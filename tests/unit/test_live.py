@@ -14,10 +14,18 @@ from campaign.io.locking import Lock
 from campaign.run import live
 from campaign.run.driver import Driver, look
 from campaign.tell.cli import cli
-from tests.support.campaigns import CAMPAIGN, changed, prepared
+from tests.support.campaigns import CAMPAIGN, SITE, changed, ready
 from tests.support.finished import snapshot
 
+QUEUES = [{"name": "all", "max_nodes": 8, "max_minutes": 600}]
+SLURM = changed(SITE, "site/scheduler", {"kind": "slurm", "queues": QUEUES, "walltimes": [{"minutes": 60}]})
 OTHER = changed(CAMPAIGN, "settings/epochs", 5)
+
+
+def prepared(folder: Path, values: dict[str, Any] = CAMPAIGN, at: dict[str, Any] = SLURM) -> Driver:
+    (folder / "config.yaml").write_text(json.dumps(values))
+    (folder / "site.yaml").write_text(json.dumps(at))
+    return ready(folder / "site.yaml", folder / "config.yaml", folder / "results")
 
 
 def note(driver: Driver, name: str, *events: dict[str, Any]) -> None:
@@ -65,16 +73,17 @@ def test_the_journals_digest_tells_what_a_job_was_started_with(tmp_path: Path) -
         assert (job.name in prepared(tmp_path).lingering) == named
 
 
-def test_a_job_that_holds_its_lock_keeps_its_files(tmp_path: Path) -> None:
-    driver = prepared(tmp_path)
+def test_on_one_machine_a_job_that_holds_its_lock_keeps_its_files(tmp_path: Path) -> None:
+    driver = prepared(tmp_path, at=SITE)
     cell = driver.campaign.cells[0].cell
+    note(driver, driver.campaign.cells[1].name, {"event": "running", "job": "5"})  # it ended with its driver
     before = files(driver, cell.name)
     lock = Lock(driver.layout.lock(cell), "the cell")
-    other = prepared(tmp_path, OTHER)
+    other = prepared(tmp_path, OTHER, SITE)
     assert files(driver, cell.name) == before
     assert set(other.lingering) == {cell.name}
     lock.release()
-    assert prepared(tmp_path, OTHER).lingering == {}
+    assert prepared(tmp_path, OTHER, SITE).lingering == {}
     assert files(driver, cell.name) != before
 
 
@@ -83,9 +92,9 @@ def test_what_measures_keeps_its_files_whatever_it_is(tmp_path: Path) -> None:
     name = driver.campaign.cells[3].cell.name
     lock = Lock(driver.layout.measuring_lock, "a test")
     driver.layout.measuring_lock.write_text(f"cell {name}, process 1 on host since today\n")
-    assert list(live.may_live(driver.layout)) == [name]
+    assert list(live.may_live(driver.campaign, driver.layout)) == [name]
     lock.release()
-    assert live.may_live(driver.layout) == {}
+    assert live.may_live(driver.campaign, driver.layout) == {}
 
 
 def test_a_job_that_the_campaign_has_no_more_keeps_its_files_until_it_is_gone(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def _write(driver: Driver) -> list[Path]:
     site, _ = site_here(files.site, files.results)
     if plan_digest(load_campaign(files.campaign, site)) != driver.digest:
         raise UserError(f"{files.campaign} or {files.site} has changed since it was read: start again")
-    going_on = live.may_live(layout)
+    going_on = live.may_live(campaign, layout)
     written = render_jobs(campaign, layout, driver.place, keep=going_on)
     write_plan(campaign, layout)
     for job in campaign.jobs:

@@ -14,18 +14,19 @@ from campaign.run.journal import Event, live_scripts
 TOLD = 3  # jobs that a line names
 
 
-def may_live(layout: Layout) -> dict[str, Event | None]:
-    """By the names of their scripts, jobs that may be there: those that a driver submitted and has not seen the end
-    of, with what the journal says last, and those that hold a lock here."""
+def may_live(campaign: Campaign, layout: Layout) -> dict[str, Event | None]:
+    """By the names of their scripts, jobs that may be there: those that hold a lock here, and with a scheduler those
+    that a driver submitted and has not seen the end of, with what the journal says last. (On one machine a job that
+    runs holds a lock, and none waits without its driver.)"""
     found: dict[str, Event | None] = {path.stem: None for path in layout.cell_locks if holder(path)}
     if measuring := holder(layout.measuring_lock):
         found[measuring.removeprefix("cell ").partition(", process ")[0]] = None
-    return found | live_scripts(layout)
+    return found if campaign.site.scheduler.kind == "none" else {**found, **live_scripts(layout)}
 
 
 def of_other_settings(campaign: Campaign, layout: Layout, place: Place) -> dict[str, str]:
     """Of those that may be there, jobs whose script is not the one that the plan asks for: what is known of each."""
-    live = may_live(layout)
+    live = may_live(campaign, layout)
     found = {}
     for job in campaign.jobs:
         if job.name not in live or job.is_current(layout):
