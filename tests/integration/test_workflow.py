@@ -23,6 +23,7 @@ from campaign.names.cell import Cell
 from campaign.names.layout import Layout
 from campaign.plan.campaign import load_campaign
 from campaign.results.tables import TABLES
+from campaign.run.journal import last_of_scripts
 from campaign.site.site import load_site
 from tests.support.ranks import BIN, environment, need_horovod
 
@@ -388,4 +389,7 @@ def test_a_failing_cell_is_named_with_its_log_and_stops_no_other(project):
         assert not project.layout.summary(cell).exists()
     for cell in working:
         assert project.layout.summary(cell).exists()
+    last = last_of_scripts(project.layout)  # told as on a site with a scheduler
+    outcomes = [last[cell.name]["outcome"] for cell in project.cells()]
+    assert outcomes == ["failed", "failed", "done", "done"]
     assert json.loads(project.layout.plan.read_text())["campaign"] == "failing"

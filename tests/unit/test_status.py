@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 
 from click.testing import CliRunner
 
@@ -12,6 +13,7 @@ from bnn.watchdog import leave_word
 from campaign.io.locking import Lock
 from campaign.jobs.train import read_summary
 from campaign.plan.content import plan_content
+from campaign.site.allocation import Scheduler
 from campaign.tell.cli import cli
 from campaign.tell.spent import spent, spent_line
 from campaign.tell.status import status, status_table
@@ -59,7 +61,9 @@ def test_cells_are_told_apart_by_what_was_left_of_them(tmp_path):
     running = layout.folder(driver.campaign.cells[2].cell)
     beat(running, 0, 12, now, part="exchange", samples_per_second=100.0)
     beat(running, 1, 11, now - 90, part="forward", samples_per_second=50.0)
+    lock = Lock(layout.lock(driver.campaign.cells[2].cell), "the cell")
     found = status(driver.campaign, layout, now)
+    lock.release()
     assert [cell.state for cell in found.cells[:8]] == [
         "finished", "queued", "running", "failed", "failed", "queued", "waiting", "waiting"
     ]  # fmt: skip
@@ -76,6 +80,15 @@ def test_cells_are_told_apart_by_what_was_left_of_them(tmp_path):
     table, totals = status_table(found)
     assert table.row_count == 5
     assert "no driver is running" in totals
+
+
+def test_a_cell_that_ran_here_when_the_machine_went_down_does_not_run_any_more(tmp_path):
+    driver = prepared(tmp_path)
+    planned, layout = driver.campaign.cells[0], driver.layout
+    note(driver, (planned.cell.name, "running", {"job": "77-1234-0123abcd"}))
+    assert status(driver.campaign, layout).cells[0].state == "waiting"
+    elsewhere = replace(driver.campaign.site, scheduler=Scheduler("slurm"))
+    assert status(replace(driver.campaign, site=elsewhere), layout).cells[0].state == "running"
 
 
 def test_a_cell_whose_record_is_to_be_made_anew_says_why(tmp_path):

@@ -61,7 +61,8 @@ def status(campaign: Campaign, layout: Layout, now: float | None = None) -> Stat
     """The state of every cell and the pace of the driver that runs; `now` in seconds since 1970."""
     now = time.time() if now is None else now
     events = last_of_scripts(layout)
-    cells = tuple(_cell(planned, layout, events.get(planned.cell.name), now) for planned in campaign.cells)
+    here = campaign.site.scheduler.kind == "none"
+    cells = tuple(_cell(planned, layout, events.get(planned.cell.name), now, here) for planned in campaign.cells)
     driver = holder(layout.driver_lock) or ""
     pace = _pace(cells, layout, now) if driver else None
     left = sum(cell.state != FINISHED for cell in cells)
@@ -69,12 +70,16 @@ def status(campaign: Campaign, layout: Layout, now: float | None = None) -> Stat
     return Status(cells, driver, pace, end, tuple(limits_learnt(layout, _begin(layout))))
 
 
-def _cell(planned: TrainJob, layout: Layout, event: Event | None, now: float) -> CellStatus:
+def _cell(planned: TrainJob, layout: Layout, event: Event | None, now: float, here: bool) -> CellStatus:
+    """`here`: jobs run on this machine, where one that runs holds its cell's lock."""
     cell = planned.cell
     if planned.is_current(layout):
         return CellStatus(cell, FINISHED)
     state = OF_EVENT.get(str(event["event"]), WAITING) if event else WAITING
-    if state == RUNNING or holder(layout.lock(cell)):  # the lock of another machine may not be seen here
+    locked = holder(layout.lock(cell))  # of another machine it may not be seen here
+    if state == RUNNING and here and not locked:
+        return CellStatus(cell, WAITING)  # it ended, with the machine or when it was killed, and no driver was there
+    if state == RUNNING or locked:
         return CellStatus(cell, RUNNING, _progress(read_heartbeats(layout.folder(cell)), now))
     if event is not None and event["event"] in NOT_TAKEN:
         return CellStatus(cell, state, told(event))

@@ -140,9 +140,14 @@ class Tracker:
         return self._scheduler.watched()
 
     def cancel(self, wait: Callable[[float], Any] = time.sleep) -> None:
-        """End all jobs with one command, also those whose submission has had no answer yet."""
+        """End all jobs with one command, also those whose submission has had no answer yet; but none that was only
+        waited for, being of another content of its script."""
         self.stop()
         self._take_new()
+        for task in self._ledger.of(Phase.RECALLED, Phase.WAITING):
+            if (task.job or task.unsure) and task.of_other_bytes():  # the journal goes on telling of it
+                detail = "not submitted: a job of another content is there"
+                self._ledger.close(task, Result(task.script, Outcome.CANCELLED, task.attempt, detail=detail))
         tasks = self._ledger.of(*OPEN)
         error = ""
         for attempt in range(CANCEL_TRIES):

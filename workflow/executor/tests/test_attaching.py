@@ -138,6 +138,25 @@ def test_a_script_that_is_kept_for_its_job_is_not_run_in_place_of_the_one_that_i
     assert (bench.results["a"].reason, bench.started("a")) == ("done", 2)
 
 
+def test_ctrl_c_leaves_a_job_of_another_content_alone(bench: Bench) -> None:
+    script = bench.world.script("a")
+    script.write_text("old")
+    bench.world.seconds = 1000
+    bench.add("a")
+    bench.run(20)
+    script.write_text("new")
+    bench.restart()
+    bench.add("a", "b")
+    bench.run(20)
+    bench.tracker.cancel(wait=lambda seconds: None)
+    assert [job.script.stem for job in bench.world.live_jobs.values()] == ["a"]
+    bench.restart()
+    bench.add("a")
+    bench.run(50)
+    assert (bench.started("a"), bench.events("attached")) == (1, [])
+    assert len(bench.world.live_jobs) == 1, "the next driver waits for it, too, and does not take it for cancelled"
+
+
 def test_a_job_of_another_content_is_not_adopted_by_its_name_either(bench: Bench) -> None:
     """The driver was killed before it learnt the job's id."""
     script = bench.world.script("a")

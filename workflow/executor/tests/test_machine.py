@@ -306,3 +306,15 @@ def test_nothing_wakes_the_driver_while_a_script_runs_and_many_wait(bench: Bench
     assert bench.tracker.idle() < 0.1
     bench.until(lambda: bool(bench.results))
     assert bench.tracker.idle() < 0.5, "the next one is not kept waiting"
+
+
+def test_scripts_run_in_turn_where_the_kernel_does_not_tell_of_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "watch", lambda job: None)
+    bench.script("a", "sleep 0.2")
+    bench.script("b")
+    bench.add("a", "b")
+    assert bench.finish(2) == {"a": "done", "b": "done"}
+    assert bench.machine.watched() == []
+    assert bench.runs() == ["start a", "end a", "start b", "end b"]
