@@ -10,8 +10,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from bnn.bench import implementations
+from bnn.bench.commands import bench
 from bnn.bench.implementations import AGAIN, BEST, CANDIDATES, EXACT, OURS, PEERS, Implementation, choose
 from bnn.bench.run import as_frame, make_header, run_bench
 from bnn.bench.session import Plan, Result, measure, order, settle_steps
@@ -265,3 +267,18 @@ def test_whole_numbers_stay_whole_where_some_are_missing() -> None:
     assert frame["images"].dtype == pd.Int64Dtype()
     assert frame["batch"].isna().all()
     assert make_header(plan(["cnn"]), Result(), 0.0, None).idle_cpu == 0
+
+
+def test_labels_are_kept_in_the_header_and_have_to_be_an_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert make_header(plan(["cnn"], labels={"job": "a1"}), Result(), 0.0, None).labels == {"job": "a1"}
+    assert make_header(plan(["cnn"]), Result(), 0.0, None).labels is None
+    seen: list[Any] = []
+    monkeypatch.setattr("bnn.bench.run.run_bench", lambda asked, out: seen.append(asked.labels))
+    words = ["step", "--threads", "1", "--out", str(tmp_path / "bench.parquet")]
+    assert CliRunner().invoke(bench, [*words, "--labels", '{"job": "a1"}'], catch_exceptions=False).exit_code == 0
+    assert CliRunner().invoke(bench, words, catch_exceptions=False).exit_code == 0
+    assert seen == [{"job": "a1"}, None]
+    with pytest.raises(UserError, match="--labels: expected a JSON object"):
+        CliRunner().invoke(bench, [*words, "--labels", "[]"], catch_exceptions=False)
