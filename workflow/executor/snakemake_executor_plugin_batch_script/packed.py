@@ -6,20 +6,16 @@ what the runner notes of each of its scripts. So any driver finds them again by 
 
 from __future__ import annotations
 
-import json
 import secrets
-import shlex
 import shutil
-import sys
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from snakemake_executor_plugin_batch_script import runner
+from snakemake_executor_plugin_batch_script.pack_folder import FOLDER, JOB, SCRIPT, jobs_in, write_pack
 from snakemake_executor_plugin_batch_script.pack_record import SEPARATOR, Packed
-from snakemake_executor_plugin_batch_script.packing import request, room
 from snakemake_executor_plugin_batch_script.schedulers.base import (
     UNKNOWN,
     Ended,
@@ -29,10 +25,6 @@ from snakemake_executor_plugin_batch_script.schedulers.base import (
     Scheduler,
     UnreachableError,
 )
-
-FOLDER = ".packs"
-SCRIPT, JOB = "pack.sh", "job"
-HERE = "@PACK@"  # in the script of packed jobs: the job's folder
 
 
 class PackingScheduler:
@@ -51,7 +43,7 @@ class PackingScheduler:
         place = script.parent / FOLDER
         if place not in self._places:
             self._places.add(place)
-            for job, name in _jobs_in(place):
+            for job, name in jobs_in(place):
                 self._names[job] = name
 
     def busy(self) -> str:
@@ -115,7 +107,8 @@ class PackingScheduler:
         name = f"p-{secrets.token_hex(6)}"
         folder = scripts[0][0].parent / FOLDER / name
         try:
-            self._write(folder, scripts)
+            write_pack(folder, scripts, lambda script: self._inner.log(script, None))
+            self._places.add(folder.parent)
         except OSError as error:
             raise UnreachableError(f"{error.filename or folder}: {error.strerror or error}") from None
         try:
@@ -166,43 +159,6 @@ class PackingScheduler:
                 if pack := Packed.read(place / name):
                     self._packs[name] = pack
         return self._packs.get(name)
-
-    def _write(self, folder: Path, scripts: Sequence[tuple[Path, str]]) -> None:
-        """What the job is, in its folder. Raises OSError."""
-        requests = []
-        for script, _ in scripts:
-            wanted = request(script)
-            if wanted is None:
-                raise FileNotFoundError(2, "does not say what it needs of a packed job", str(script))
-            requests.append(wanted)
-        head = requests[0].head  # the same for all
-        has = room(head)
-        if has is None:
-            raise FileNotFoundError(2, "the script of packed jobs cannot be read", str(head))
-        members = [
-            {"label": script.stem, "name": name, "script": str(script), "nodes": wanted.nodes,
-             "seconds": 60 * wanted.minutes,
-             "log": str(self._inner.log(script, None) or folder / f"{script.stem}.log")}
-            for (script, name), wanted in zip(scripts, requests, strict=True)
-        ]  # fmt: skip
-        manifest = {"submitted": time.time(), "nodes": has.nodes, "seconds": 60 * has.minutes, "members": members}
-        text = head.read_text().replace(HERE, str(folder)).rstrip("\n")
-        start = shlex.join([sys.executable, "-I", str(Path(runner.__file__).resolve()), str(folder)])
-        folder.mkdir(parents=True)
-        (folder / runner.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        script = folder / SCRIPT
-        script.write_text(f"{text}\nexec {start}\n")
-        script.chmod(0o755)
-        self._places.add(folder.parent)
-
-
-def _jobs_in(place: Path) -> list[tuple[str, str]]:
-    """Ids and names of the packed jobs with a folder there, the newest last: schedulers may count anew."""
-    found = []
-    for file in place.glob(f"*/{JOB}"):
-        with suppress(OSError, ValueError):
-            found.append((file.stat().st_mtime, file.read_text().strip(), file.parent.name))
-    return [(job, name) for _, job, name in sorted(found)]
 
 
 def _by_job(jobs: Iterable[str]) -> dict[str, list[str]]:

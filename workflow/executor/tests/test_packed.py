@@ -13,7 +13,7 @@ import pytest
 from real_scheduler import START_S, Bench, wait_for
 from snakemake_executor_plugin_batch_script import runner
 from snakemake_executor_plugin_batch_script.contact import Limits
-from snakemake_executor_plugin_batch_script.packed import JOB
+from snakemake_executor_plugin_batch_script.pack_folder import JOB
 from snakemake_executor_plugin_batch_script.schedulers.base import (
     Live,
 )

@@ -16,7 +16,7 @@ import pytest
 from real_scheduler import Bench, wait_for
 from snakemake_executor_plugin_batch_script import runner
 from snakemake_executor_plugin_batch_script.contact import Limits
-from snakemake_executor_plugin_batch_script.packed import FOLDER, JOB
+from snakemake_executor_plugin_batch_script.pack_folder import FOLDER, JOB
 from snakemake_executor_plugin_batch_script.schedulers.base import (
     Ended,
     Outcome,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from snakemake_executor_plugin_batch_script.contact import Limits
 from snakemake_executor_plugin_batch_script.journal import Journals
-from snakemake_executor_plugin_batch_script.packed import FOLDER
+from snakemake_executor_plugin_batch_script.pack_folder import FOLDER
 from snakemake_executor_plugin_batch_script.schedulers.base import (
     UNKNOWN,
     Ended,
