@@ -320,9 +320,10 @@ def run(name: str, results: Path, own: str = "dgx") -> tuple[str, Path]:
     layout = Layout(results, own)
     others = [str(path) for other in other_sites(layout) for path in other.files]
     tables = [str(layout.table(table)) for table in FIGURES[name].tables]
-    given = {"plan": str(layout.plan), "tables": Namedlist(tables), "others": Namedlist(others)}
+    given = {"tables": Namedlist(tables), "others": Namedlist(others)}
     made = {kind: str(layout.figure(name, kind)) for kind in ("svg", "png")}
-    snakemake = SimpleNamespace(input=Namedlist(fromdict=given), output=Namedlist(fromdict=made))
+    params = SimpleNamespace(plan=str(layout.plan))
+    snakemake = SimpleNamespace(input=Namedlist(fromdict=given), output=Namedlist(fromdict=made), params=params)
     runpy.run_path(str(ROOT / "workflow/scripts" / f"{name}.py"), init_globals={"snakemake": snakemake})
     svg = layout.figure(name, "svg")
     return " ".join(re.findall(r"<text[^>]*>(.*?)</text>", svg.read_text())), svg
