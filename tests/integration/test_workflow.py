@@ -180,6 +180,7 @@ def test_a_dry_run_of_the_peer_comparison_trains_nothing_and_its_script_is_real(
     jobs = project.dry_jobs("peer_comparison")
     assert {"bench", "bench_tables", "draw_peer_comparison", "report", "peer_comparison"} <= set(jobs)
     assert (jobs["bench"], jobs.get("train", 0)) == (1, 0)
+    assert project.campaign("plan").returncode == 0
     script = project.layout.job("bench_step_fc_b8").read_text()
     options = "--model fc --batch 8 --threads 2 --rounds 2 --implementations bnn-flipout-reference"
     assert f"bnn bench step {options} --labels " in script

@@ -1,3 +1,4 @@
+# Tables of the predictions from trained posteriors.
 rule inference_tables:
     input:
         inferred,

@@ -1,3 +1,4 @@
+# Tables of pruning, level by level.
 rule pruning_tables:
     input:
         pruned,

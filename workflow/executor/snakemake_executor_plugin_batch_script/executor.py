@@ -71,7 +71,7 @@ class Executor(RemoteExecutor):
             twin = next((known for known in self._names.values() if known.aux["script"] == request.script), None)
             if twin is None:
                 info.aux = {"script": request.script}
-                name = self._tracker.add(request.script, request.output, request.order, request.log)
+                name = self._tracker.add(request.script, request.output, request.order, request.log, request.digest)
                 self._names[name] = info
         if twin:
             self.report_job_error(

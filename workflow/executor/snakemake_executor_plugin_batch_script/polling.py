@@ -15,6 +15,7 @@ from snakemake_executor_plugin_batch_script.submitting import CONFIRMATIONS, Sub
 from snakemake_executor_plugin_batch_script.task import Phase, Result, Task
 from snakemake_executor_plugin_batch_script.verdict import Verdicts
 
+UNWANTED = "the script is not the one that is wanted: a job that has ended by now kept it; start again"
 DETAILS = 50  # jobs that are asked about in one poll after they left the queue
 
 
@@ -115,6 +116,8 @@ class Polls:
                 # it had come through after all, and its job has run meanwhile
                 self._notes.event("ended", task, outcome=Outcome.DONE)
                 self._ledger.close(task, Result(task.script, Outcome.DONE, task.attempt))
+            elif task.is_unwanted():
+                self._submissions.refuse([task], UNWANTED)
             else:
                 ready.append(task)
         if ready and (other := self._scheduler.busy()):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
-SCRIPT, ORDER = "batch_script", "batch_order"  # resources of a rule
+SCRIPT, ORDER, DIGEST = "batch_script", "batch_order", "batch_digest"  # resources of a rule
 
 
 class RequestError(Exception):
@@ -18,12 +18,16 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """`order` is the script's place among those that are ready (None: after all others), `log` the rule's first log."""
+    """`order` is the script's place among those that are ready (None: after all others), `log` the rule's first log.
+
+    `digest` is what the script has to be (None: whatever it is), as `task.digest_of` has it.
+    """
 
     script: Path
     output: Path
     order: float | None
     log: Path | None
+    digest: str | None = None
 
     @classmethod
     def of(cls, job: JobExecutorInterface) -> Request:
@@ -41,7 +45,11 @@ class Request:
         if len(outputs) != 1:
             raise RequestError("a job that is submitted has exactly one output")
         log = next(iter(job.log), None)
-        return cls(_absolute(script), _absolute(outputs[0]), _order(job.resources.get(ORDER)), log and _absolute(log))
+        digest = job.resources.get(DIGEST)
+        if digest is not None and not isinstance(digest, str):
+            raise RequestError(f"resource {DIGEST}: {digest!r} is no text")
+        order = _order(job.resources.get(ORDER))
+        return cls(_absolute(script), _absolute(outputs[0]), order, log and _absolute(log), digest)
 
 
 def _order(value: object) -> float | None:

@@ -156,7 +156,7 @@ class Submissions:
             return
         self._silence.answer(self._contact, now)  # first: an end of silence counts in what the answer means
         if isinstance(answer, RefusedError):
-            self._refuse(tasks, str(answer))
+            self.refuse(tasks, str(answer))
         elif isinstance(answer, LimitError):
             self._limited(tasks, queue, answer, now)
         elif answer:
@@ -175,7 +175,8 @@ class Submissions:
             for name in self._gates.taken(queue, self._held(), now):
                 self._note_limit(name)
 
-    def _refuse(self, tasks: Iterable[Task], words: str) -> None:
+    def refuse(self, tasks: Iterable[Task], words: str) -> None:
+        """They end here, with these words."""
         for task in tasks:
             self._notes.event("refused", task, detail=words)
             self._ledger.close(task, Result(task.script, REFUSED, task.attempt, detail=words))
@@ -203,7 +204,7 @@ class Submissions:
             takes = f"at most {most} jobs{_waiting(error.waiting_only)} at once" if most else "no jobs at the moment"
             self._say(f"the scheduler takes {takes}{_in(name)} ({words}): what is left waits for room")
         if self._gates.hopeless(queue, self._alone, now):
-            self._refuse(tasks, f"{words} ({self._for_how_long()})")
+            self.refuse(tasks, f"{words} ({self._for_how_long()})")
 
     def _unclear(self, tasks: list[Task], queue: str, words: str, now: float) -> None:
         """Words that do not tell: others are tried before the same again, and the queue is given some rest."""
@@ -221,7 +222,7 @@ class Submissions:
         patience had ended already."""
         if not (task.turned_away and self._gates.hopeless(self.queue(task.script), self._alone, task.tried)):
             return False
-        self._refuse([task], f"{task.words} ({self._for_how_long()})")
+        self.refuse([task], f"{task.words} ({self._for_how_long()})")
         return True
 
     def _for_how_long(self) -> str:

@@ -106,6 +106,7 @@ class Task:
 
     Of all that is ready, what has the lowest `order` is submitted first; `ready` says since when nothing but room has
     been missing. `digest` is that of the script as it was submitted last, by this driver or an earlier one.
+    `wanted` is the digest that it has to have, None for any.
     `words` are the scheduler's when it did not take the script, and `turned_away` is how often they did not tell why,
     the last time at `tried`; `limited` is how often they told of a limit, the last one being `limit`.
     `before` is the output as it was when the current attempt began. `looks` is how many listings without a job of this
@@ -119,6 +120,7 @@ class Task:
     name: str
     order: float = math.inf
     log: Path | None = None
+    wanted: str | None = None
     digest: str | None = None
     phase: Phase = Phase.WAITING
     job: str | None = None
@@ -150,8 +152,13 @@ class Task:
         return now is not None and now != self.before
 
     def of_other_bytes(self) -> bool:
-        """Whether the script is known to have changed since it was submitted."""
-        return self.digest is not None and self.digest != digest_of(self.script)
+        """Whether the script is known to have changed since it was submitted, or not to be the one that is wanted."""
+        changed = self.digest is not None and self.digest != digest_of(self.script)
+        return changed or self.is_unwanted()
+
+    def is_unwanted(self) -> bool:
+        """Whether the script is another one than what is wanted."""
+        return self.wanted is not None and digest_of(self.script) not in (self.wanted, None)
 
     def in_doubt(self) -> bool:
         """Whether a submission that had no answer may still turn up as a job."""

@@ -79,13 +79,21 @@ class Tracker:
 
     # What the executor calls
 
-    def add(self, script: Path, output: Path, order: float | None = None, log: Path | None = None) -> str:
+    def add(
+        self,
+        script: Path,
+        output: Path,
+        order: float | None = None,
+        log: Path | None = None,
+        wanted: str | None = None,
+    ) -> str:
         """A script is to be run until `output` is there; returns its job's name, by which `step` reports it.
 
         Of those that are ready, the ones of the lowest `order` are submitted first, those without any last, in the
-        order in which they were added. `log` is where the output of a script goes that does not say so itself.
+        order in which they were added. `log` is where the output of a script goes that does not say so itself, `wanted`
+        the digest that it has to have: another one is what a job was submitted with that may still be there.
         """
-        task = Task(script, output, job_name(script), math.inf if order is None else order, log)
+        task = Task(script, output, job_name(script), math.inf if order is None else order, log, wanted)
         self._new.append(task)
         return task.name
 

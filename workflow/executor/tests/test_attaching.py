@@ -112,6 +112,32 @@ def test_a_job_of_another_content_of_its_script_is_waited_for(bench: Bench) -> N
     ]
 
 
+def test_a_script_that_is_kept_for_its_job_is_not_run_in_place_of_the_one_that_is_wanted(bench: Bench) -> None:
+    """Whoever writes scripts leaves that of a live job as it is: it is named and waited for, then the task ends."""
+    script, output = bench.world.script("a"), bench.world.output("a")
+    script.write_text("of old settings")
+    bench.world.seconds = 100
+    bench.add("a")
+    bench.run(20)
+    job = bench.events("submitted")[0]["job"]
+    bench.restart()
+    bench.tracker.add(script, output, wanted="0123456789abcdef")
+    bench.run(60)
+    assert (bench.started("a"), bench.events("attached"), bench.results) == (1, [], {})
+    bench.run(500, until=1)
+    assert (bench.started("a"), bench.results["a"].reason) == (1, "refused")
+    assert bench.results["a"].detail.endswith("start again")
+    assert [line for line in bench.said if f"job {job}" in line] == [
+        f"a: waits until job {job} is gone, which was submitted with another content of {script}"
+    ]
+    script.write_text("of new settings")  # the journal says that nothing is there any more
+    bench.restart()
+    bench.tracker.add(script, output, wanted=hashlib.sha256(b"of new settings").hexdigest()[:16])
+    bench.results.clear()
+    bench.run(500, until=1)
+    assert (bench.results["a"].reason, bench.started("a")) == ("done", 2)
+
+
 def test_ctrl_c_leaves_a_job_of_another_content_alone(bench: Bench) -> None:
     script = bench.world.script("a")
     script.write_text("old")

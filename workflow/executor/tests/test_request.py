@@ -44,6 +44,7 @@ def test_paths_are_absolute_and_links_stay(tmp_path: Path, monkeypatch: pytest.M
         (Job({"batch_script": "a.sh"}, output=[]), "exactly one output"),
         (Job({"batch_script": "a.sh", "batch_order": "1"}), "batch_order: '1' is no number"),
         (Job({"batch_script": "a.sh", "batch_order": True}), "batch_order: True is no number"),
+        (Job({"batch_script": "a.sh", "batch_digest": 7}), "batch_digest: 7 is no text"),
     ],
 )
 def test_what_cannot_be_done_is_refused(job: Job, words: str) -> None:
