@@ -140,7 +140,11 @@ def install(dev: bool, mpicc: str, lock: int, gpus: cuda.Request | None = None, 
     first = [package for package in BUILD_PACKAGES if package != "mpich" or not mpicc]
     with cuda.explained(LOG) if gpus else nullcontext():
         pip("installing build tools, torch and MPI", "install", "--no-compile", *lists[:2], "-c", pinned, *first)
-    toolkit = install_toolkit(pip, pinned, gpus, cuda_major) if gpus and cuda_major is not None else None
+    toolkit = None
+    if gpus and cuda_major is not None:
+        toolkit = install_toolkit(pip, pinned, gpus, cuda_major)
+    elif compiled:
+        toolkit = cuda.for_cpus(cuda.installed_torch(VENV))
     pip("installing everything else", "install", "--no-compile", *lists)
     with ThreadPoolExecutor(max_workers=1) as background:
         wheel = None

@@ -270,10 +270,23 @@ def _digest(facts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def for_cpus(torch: Torch) -> Toolkit | None:
+    """What Horovod's build is told in a set-up for CPUs: no CUDA, where torch has some (PyPI's for Linux does).
+
+    Else an nvcc that happens to be on the PATH, as on login nodes, would make the build one with CUDA, or end it.
+    """
+    return without_cuda() if torch.cuda else None
+
+
+def without_cuda() -> Toolkit:
+    """The build of Horovod does not look for CUDA."""
+    return Toolkit(f"nocuda-{_digest([astuple(edit) for edit in WITHOUT_CUDA])}", None, {}, (), WITHOUT_CUDA)
+
+
 def toolkit(venv: Path, request: Request, cuda: int, torch: Torch) -> Toolkit:
     """Everything that the build of Horovod needs to know, checked. Raises SetupError."""
     if request.home == NO_TOOLKIT:
-        return Toolkit(f"nocuda-{_digest([astuple(edit) for edit in WITHOUT_CUDA])}", None, {}, (), WITHOUT_CUDA)
+        return without_cuda()
     packages = next(venv.glob("lib/python3*/site-packages"))
     home = Path(request.home) if request.home else packages / "nvidia" / f"cu{cuda}"
     make_links(packages, cuda, with_toolkit=not request.home)

@@ -197,7 +197,7 @@ def _build(venv: Path, mpi: Mpi, scratch: Path, log: Path, toolkit: cuda.Toolkit
     apply_edits(source, (*EDITS, *(toolkit.edits if toolkit else ())))
     with cuda.explained(log) if toolkit else nullcontext():
         run(
-            f"building Horovod {VERSION} (about {7 if toolkit else 4} minutes on 2 cores, once)",
+            f"building Horovod {VERSION} (about {7 if toolkit and toolkit.home else 4} minutes on 2 cores, once)",
             [*pip, "wheel", "-v", "--no-deps", "--no-build-isolation", "-w", scratch / "wheel", source],
             log, env,
         )  # fmt: skip

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -138,6 +139,15 @@ def test_without_any_toolkit_torch_has_cuda_and_horovod_is_for_cpus(
     mpi = horovod.Mpi("/opt/m/bin/mpicxx", "mpi-1")
     assert horovod.wheel_key(venv, mpi, kit).startswith(horovod.wheel_key(venv, mpi) + "-nocuda-")
     assert {edit.file for edit in kit.edits} == {"CMakeLists.txt", "cmake/Modules/FindPytorch.cmake"}
+
+
+def test_a_set_up_for_cpus_is_kept_from_cuda_where_torch_has_some() -> None:
+    """PyPI's torch for Linux has: with an nvcc on the PATH Horovod would be built for GPUs, or not at all."""
+    kit = cuda.for_cpus(PYPI_TORCH)
+    assert kit == cuda.without_cuda()
+    assert kit.edits == cuda.WITHOUT_CUDA
+    assert kit.home is None
+    assert cuda.for_cpus(replace(PYPI_TORCH, cuda=None)) is None  # the recipe, and so the wheel, stays as it is
 
 
 def test_a_folder_without_nvcc_is_named(tmp_path: Path) -> None:
