@@ -211,8 +211,11 @@ def test_looking_writes_nothing(project):
     before = snapshot(project.layout.results)
     assert project.jobs("all_figures")["train"] == 2
     name = project.cells()[0].name
+    linted = project.snakemake(
+        "--lint"
+    )  # it wants a conda environment for each rule, which is no error of the workflow
+    assert "Lints for rule train" in linted.stdout + linted.stderr
     for done in (
-        project.snakemake("--lint"),
         project.snakemake("--list-rules"),
         project.campaign("why", name),
         project.campaign("status"),
