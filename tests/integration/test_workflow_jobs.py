@@ -211,9 +211,7 @@ def test_looking_writes_nothing(project):
     before = snapshot(project.layout.results)
     assert project.jobs("all_figures")["train"] == 2
     name = project.cells()[0].name
-    linted = project.snakemake(
-        "--lint"
-    )  # it wants a conda environment for each rule, which is no error of the workflow
+    linted = project.snakemake("--lint")  # wants a conda environment for each rule: no error here
     assert "Lints for rule train" in linted.stdout + linted.stderr
     for done in (
         project.snakemake("--list-rules"),
