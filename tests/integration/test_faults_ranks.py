@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bnn.records.heartbeat import HeartbeatRecord, read_heartbeats
-from campaign.plan.content import read_summary
+from campaign.jobs.train import read_summary
 from campaign.tell.status import FAILED
 from campaign.tell.why import why
 from tests.support.campaigns import changed
