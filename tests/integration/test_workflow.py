@@ -295,7 +295,7 @@ def test_the_peer_comparison_measures_draws_and_reports_and_is_done_then(project
     assert not {"bench", "train"} & set(project.dry_jobs("all_figures"))
     file.write_text(before)
     assert "bench" not in project.dry_jobs("peer_comparison")
-    record = layout.bench("fc", 8)
+    record = layout.root / "bench/step/fc/batch=8.parquet"
     header = header_path(record).read_text()
     header_path(record).write_text(header[:-30])
     assert project.dry_jobs("peer_comparison")["bench"] == 1, "it cannot be read: measured anew"

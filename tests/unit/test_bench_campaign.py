@@ -121,7 +121,8 @@ def test_the_script_measures_under_the_sites_measuring_lock(tmp_path: Path) -> N
     lock.release()
     assert running.wait(timeout=30) == 0
     running.stdout.close()
-    record = layout.bench("mine%3Anet", 32)
+    record = found.bench[0].record(layout)
+    assert record == layout.root / "bench/step/mine%3Anet/batch=32.parquet"
     words = ["8", "bench", "step", *found.bench[0].options, "--out", str(record)]
     assert (tmp_path / "words").read_text().splitlines() == words
     assert record.parent.is_dir()
@@ -153,8 +154,7 @@ def test_a_record_of_other_options_is_not_current(tmp_path: Path) -> None:
     write_bench(layout.results, entry, SECONDS)
     assert point.is_current(layout)
     assert again(tmp_path, WITH).current == {point.name}
-    record = layout.bench(point.word, point.batch)
-    assert point.record(layout) == record
+    record = point.record(layout)
     os.utime(record, (1, 1))
     os.utime(header_path(record), (1, 1))
     assert again(tmp_path, WITH).current == {point.name}, "times say nothing"
@@ -179,7 +179,7 @@ def test_a_label_says_how_a_record_was_launched(tmp_path: Path) -> None:
 def test_rows_that_are_cut_or_have_no_header_are_missing_from_then_on(tmp_path: Path) -> None:
     driver = prepared(tmp_path, WITH)
     layout = driver.layout
-    records = [layout.bench(point.word, point.batch) for point in driver.campaign.bench]
+    records = [point.record(layout) for point in driver.campaign.bench]
     for entry in plan_content(driver.campaign)["bench"]:
         write_bench(layout.results, entry, SECONDS)
     header_path(records[0]).write_text("{")

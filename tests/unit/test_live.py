@@ -102,12 +102,12 @@ def test_a_job_that_the_campaign_has_no_more_keeps_its_files_until_it_is_gone(tm
     job = next(planned for planned in driver.campaign.cells if planned.cell.nodes == 2)
     note(driver, job.name, {"event": "submitted", "job": "8"})
     fewer = changed(CAMPAIGN, "nodes", [1])
-    prepared(tmp_path, fewer)
+    assert prepared(tmp_path, fewer).lingering == {job.name: "job 8"}, "it still uses the machine"
     assert job.script(driver.layout).exists()
     assert driver.layout.settings(job.cell).exists()
     assert len(list(driver.layout.jobs.glob("*_n2_*"))) == 2
     note(driver, job.name, {"event": "cancelled", "job": "8"})
-    prepared(tmp_path, fewer)
+    assert not prepared(tmp_path, fewer).lingering
     assert not list(driver.layout.jobs.glob("*_n2_*"))
 
 

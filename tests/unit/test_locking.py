@@ -205,3 +205,20 @@ def test_a_command_shares_a_lock_until_it_ends(tmp_path):
     unlocked = [sys.executable, "-m", "campaign.io.sharing", "", "true"]
     assert subprocess.run(unlocked).returncode == 0
     assert not lock.exists()
+
+
+def test_a_full_disk_is_one_line_that_names_the_lock(tmp_path, monkeypatch):
+    def full(fd, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("campaign.io.locking.os.write", full)
+    with pytest.raises(UserError, match=r"driver: No space left on device$"):
+        Lock(tmp_path / "driver", "a test")
+
+
+def test_a_command_that_is_not_there_is_one_line_with_code_2(tmp_path):
+    words = [sys.executable, "-m", "campaign.io.sharing", str(tmp_path / "lock"), "no-such-program"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == "error: no-such-program: No such file or directory"
+    assert "Traceback" not in done.stderr

@@ -15,7 +15,7 @@ from campaign.results.figures.sites import other_sites
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
 from campaign.run.entry import open_campaign
-from campaign.run.readiness import executor_refusal
+from campaign.run.readiness import executor_refusal, unusual
 from campaign.run.targets import PRUNING, Wanted
 
 
@@ -60,6 +60,10 @@ def start_driver():
         refuse(line)
     if targets() == {"plan"}:
         return
+    asked = workflow.dag_settings
+    forced = bool(asked.forceall or asked.forcetargets or asked.forcerun)
+    for line in unusual(forced, workflow.resource_settings.nodes or sys.maxsize, DRIVER.campaign):
+        print(line, file=sys.stderr)
     used = workflow.executor_plugin.name
     scheduler = getattr(workflow.executor_settings, "scheduler", "")
     try:

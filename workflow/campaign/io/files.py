@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bnn.errors import UserError
+
+
+@contextmanager
+def os_errors_named(place: Path) -> Iterator[None]:
+    """An OSError within becomes a UserError that names its file, or `place` where the error names none."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or place}: {error.strerror or error}") from None
 
 
 def write_if_changed(path: Path, text: str, mode: int = 0o644) -> bool:

@@ -39,11 +39,14 @@ def open_lock(path: Path) -> int:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
-def sign(fd: int, who: str) -> None:
-    """Say in the lock file who holds the lock, for those who wait."""
-    os.ftruncate(fd, 0)
+def sign(fd: int, path: Path, who: str) -> None:
+    """Say in the lock file who holds the lock, for those who wait. Raises UserError, as on a full disk."""
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    os.write(fd, f"{who}process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{who}process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
 
 
 class Lock:
@@ -72,7 +75,7 @@ class Lock:
             except OSError as error:
                 os.close(self._fd)
                 raise unlockable(path, error) from None
-        sign(self._fd, "")
+        sign(self._fd, path, "")
 
     def release(self) -> None:
         os.close(self._fd)
@@ -92,7 +95,7 @@ def shared(path: Path, who: str) -> Iterator[int]:
         except BlockingIOError:
             print(f"{who}: waits for a measurement: {_words(path)}", file=sys.stderr, flush=True)
             fcntl.flock(fd, fcntl.LOCK_SH)
-        sign(fd, f"{who}, ")
+        sign(fd, path, f"{who}, ")
     except OSError as error:
         raise unlockable(path, error) from None
     else:

@@ -18,8 +18,10 @@ def main(lock: str, *command: str) -> None:
             if fd is not None:
                 os.set_inheritable(fd, True)
             os.execvp(command[0], command)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    except (UserError, OSError) as error:
+        words = f"{command[0]}: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"error: {words}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

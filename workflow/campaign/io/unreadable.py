@@ -1,8 +1,4 @@
-"""Records that cannot be read: set aside, so that they are missing and made anew.
-
-A job whose record is missing runs. That its script or settings file is newer is not enough: Snakemake takes an input
-for unchanged as long as its checksum is the one that it remembers.
-"""
+"""Records that cannot be read: set aside when jobs start, so that they can be looked at while they are made anew."""
 
 from __future__ import annotations
 

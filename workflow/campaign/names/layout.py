@@ -91,12 +91,8 @@ class Layout:
         return self.results / cell.summary
 
     def finished(self, cell: Cell) -> Path:
-        """A second name of the summary: Snakemake deletes the first before it starts a job that it thinks outdated."""
+        """A second name of the summary, for where Snakemake deletes the first, as it does when a job fails."""
         return self.folder(cell) / FINISHED
-
-    def bench(self, model: str, batch: int) -> Path:
-        """Rows of the benchmark of one model's training steps; its header lies beside it (bnn.records.bench)."""
-        return self.root / "bench" / "step" / model / f"batch={batch}.parquet"
 
     def posterior(self, cell: Cell) -> Path:
         """Folder of the posteriors that the cell saved: step-N, one for each step that was kept."""
@@ -127,7 +123,7 @@ class Layout:
         return self.root / "logs"
 
     def log(self, name: str) -> Path:
-        """What a rule other than a job printed."""
+        """What a rule or a job printed."""
         return self.logs / f"{name}.log"
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from bnn.errors import UserError
 from bnn.records.summary import Summary
+from campaign.io.files import os_errors_named
 from campaign.io.locking import Lock, holder
 from campaign.io.unreadable import aside, is_damaged, set_aside
 from campaign.jobs.job import Job
-from campaign.jobs.train import TrainJob, read_summary
+from campaign.jobs.train import TrainJob
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign, load_campaign
 from campaign.plan.content import plan_content, plan_digest, write_plan
@@ -100,7 +101,8 @@ class Driver:
             raise UserError(f"{self._what} was being run by {self.busy} until now: start again")
         _write(self)
         if machine := self.campaign.site.machine:
-            keep(machine, self.layout.root)
+            with os_errors_named(self.layout.root):
+                keep(machine, self.layout.root)
 
     def make_ready(self) -> list[Path]:
         """Write scripts, the files that they read, and the plan, where they have changed; returns the former.
@@ -160,10 +162,17 @@ def site_here(site_file: Path, results: Path) -> tuple[Site, str]:
 
 def _write(driver: Driver) -> list[Path]:
     """`Driver.make_ready`, under the lock."""
-    campaign, layout, files = driver.campaign, driver.layout, driver.files
+    layout, files = driver.layout, driver.files
     site, _ = site_here(files.site, files.results)
     if plan_digest(load_campaign(files.campaign, site)) != driver.digest:
         raise UserError(f"{files.campaign} or {files.site} has changed since it was read: start again")
+    with os_errors_named(layout.root):
+        return _write_all(driver)
+
+
+def _write_all(driver: Driver) -> list[Path]:
+    """Scripts, files beside them, and the plan; records that cannot be read are set aside. Raises OSError."""
+    campaign, layout = driver.campaign, driver.layout
     going_on = live.may_live(campaign, layout)
     written = render_jobs(campaign, layout, driver.place, keep=going_on)
     write_plan(campaign, layout)
@@ -186,13 +195,8 @@ def _clear(job: Job, layout: Layout) -> None:
 
 
 def _clear_kept(job: TrainJob, layout: Layout, damaged: bool) -> None:
-    """Remove the second name of the cell's summary, by which the job's script, which looks for hashes only, would bring
-    it back: where it cannot be read, and where the summary is of other settings and so is this."""
+    """Remove the second name of the cell's summary where it cannot be read: the job's script, which looks for hashes
+    only, would bring it back."""
     kept = layout.finished(job.cell)
-    if damaged or not job.record(layout).exists():
-        if is_damaged(kept, Summary):
-            kept.unlink()
-    elif not job.is_current(layout):
-        summary = read_summary(kept)
-        if summary is None or not job.made(summary):
-            kept.unlink(missing_ok=True)
+    if (damaged or not job.record(layout).exists()) and is_damaged(kept, Summary):
+        kept.unlink()

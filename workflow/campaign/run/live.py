@@ -34,8 +34,15 @@ def of_other_settings(campaign: Campaign, layout: Layout, place: Place) -> dict[
         event = live[job.name] or {}
         started_with = event.get("digest") or file_digest(job.script(layout))
         if started_with not in (None, digest(script_text(job, campaign, layout, place))):
-            found[job.name] = f"job {event['job']}" if event.get("job") else "its end is not known"
+            found[job.name] = _known_of(event)
+    planned = {job.name for job in campaign.jobs}
+    if campaign.site.scheduler.kind != "none":  # what the campaign has no more still uses the machine's time
+        found |= {name: _known_of(event) for name, event in live_scripts(layout).items() if name not in planned}
     return found
+
+
+def _known_of(event: Event) -> str:
+    return f"job {event['job']}" if event.get("job") else "its end is not known"
 
 
 def told(found: dict[str, str]) -> str:

@@ -35,6 +35,19 @@ def executor_refusal(site: Site, executor: str, scheduler: str) -> str:
     )
 
 
+def unusual(forced: bool, jobs: float, campaign: Campaign) -> list[str]:
+    """Lines on options of Snakemake that do not do here what they do elsewhere; `jobs` is the value of --jobs."""
+    said = []
+    if forced:
+        said.append("--force, --forceall, --forcerun: no job runs again whose record is as the plan asks: delete that")
+    if jobs < sys.maxsize and campaign.site.scheduler.kind == "none":
+        said.append(
+            f"--jobs {jobs:g}: jobs that wait in Snakemake lose their order and cost time while others are measured: "
+            "leave jobs: unlimited, one runs at a time all the same"
+        )
+    return said
+
+
 def uncut(campaign: Campaign) -> str:
     """A line where the site's file cuts other campaigns but not this one; else empty."""
     site = campaign.site

@@ -20,7 +20,7 @@ from snakemake_executor_plugin_batch_script.closing import closing_table
 from snakemake_executor_plugin_batch_script.contact import SilenceError
 from snakemake_executor_plugin_batch_script.journal import Journals
 from snakemake_executor_plugin_batch_script.options import limits_of
-from snakemake_executor_plugin_batch_script.request import ORDER, SCRIPT, Request, RequestError
+from snakemake_executor_plugin_batch_script.request import ORDER, SCRIPT, Request, RequestError, place_of
 from snakemake_executor_plugin_batch_script.schedulers import NONE, SCHEDULERS
 from snakemake_executor_plugin_batch_script.task import Result
 from snakemake_executor_plugin_batch_script.tracking import Tracker
@@ -53,6 +53,10 @@ class Executor(RemoteExecutor):
         self._gave_up = self._closed = self._greeted = False
         self._woken = asyncio.Event()
         self._tracker = Tracker(scheduler, Journals(settings.journal), limits, self.logger.info, since=BEGAN)
+
+    def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
+        """Those that are ready, in their order: the first one may start before the others have been taken in."""
+        super().run_jobs(sorted(jobs, key=place_of))
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Accept a job; it is submitted by the polling thread."""

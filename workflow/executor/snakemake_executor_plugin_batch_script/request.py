@@ -52,6 +52,14 @@ class Request:
         return cls(_absolute(script), _absolute(outputs[0]), order, log and _absolute(log), digest)
 
 
+def place_of(job: JobExecutorInterface) -> float:
+    """Where a job stands among others; last of all without an order, or with one that is refused later."""
+    order = None if job.is_group() else job.resources.get(ORDER)
+    if isinstance(order, bool) or not isinstance(order, int | float) or math.isnan(order):
+        return math.inf
+    return float(order)
+
+
 def _order(value: object) -> float | None:
     if value is None:
         return None

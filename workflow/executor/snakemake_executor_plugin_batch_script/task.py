@@ -160,6 +160,10 @@ class Task:
         """Whether the script is another one than what is wanted."""
         return self.wanted is not None and digest_of(self.script) not in (self.wanted, None)
 
+    def is_waited_for(self) -> bool:
+        """Whether its earlier job, of another content, is there and has to end before there is anything to do."""
+        return self.phase is Phase.RECALLED and self.delayed
+
     def in_doubt(self) -> bool:
         """Whether a submission that had no answer may still turn up as a job."""
         return self.unsure and not self.job and self.looks > 1

@@ -200,6 +200,7 @@ class Tracker:
             return self._polled + min(poll, SOONEST_HERE if immediate else SOONEST)
         unsure = [task for task in self._ledger.of(Phase.WAITING) if task.unsure]
         urgent = any(task.in_doubt() for task in unsure) or self._submissions.with_room(unsure, now)
-        if urgent or self._ledger.of(Phase.RECALLED, Phase.LEFT):
+        left = [task for task in self._ledger.of(Phase.RECALLED, Phase.LEFT) if not task.is_waited_for()]
+        if urgent or left:
             return self._polled + min(poll, CONFIRM_INTERVAL_HERE if immediate else CONFIRM_INTERVAL)
         return self._polled + poll

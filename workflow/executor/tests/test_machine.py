@@ -16,7 +16,7 @@ import pytest
 from snakemake_executor_plugin_batch_script.contact import Limits
 from snakemake_executor_plugin_batch_script.journal import Journals
 from snakemake_executor_plugin_batch_script.schedulers import machine, processes
-from snakemake_executor_plugin_batch_script.schedulers.base import Ended, Outcome, State
+from snakemake_executor_plugin_batch_script.schedulers.base import Ended, Outcome, RefusedError, State
 from snakemake_executor_plugin_batch_script.schedulers.machine import Machine
 from snakemake_executor_plugin_batch_script.task import Result, digest_of, job_name
 from snakemake_executor_plugin_batch_script.tracking import Tracker
@@ -318,3 +318,13 @@ def test_scripts_run_in_turn_where_the_kernel_does_not_tell_of_ends(
     assert bench.finish(2) == {"a": "done", "b": "done"}
     assert bench.machine.watched() == []
     assert bench.runs() == ["start a", "end a", "start b", "end b"]
+
+
+def test_a_log_that_can_never_be_written_refuses_the_script_at_once(tmp_path: Path) -> None:
+    script = tmp_path / "a.sh"
+    script.write_text("true\n")
+    (tmp_path / "file").write_text("")
+    machine = Machine()
+    machine.know(script, tmp_path / "file" / "a.log")
+    with pytest.raises(RefusedError, match=r"file: (File exists|Not a directory)"):
+        machine.submit(script, "c-1")

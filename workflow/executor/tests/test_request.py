@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_plugin_batch_script.request import Request, RequestError
+from snakemake_executor_plugin_batch_script.request import Request, RequestError, place_of
 
 
 @dataclass
@@ -50,3 +50,10 @@ def test_paths_are_absolute_and_links_stay(tmp_path: Path, monkeypatch: pytest.M
 def test_what_cannot_be_done_is_refused(job: Job, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         Request.of(job)  # type: ignore[arg-type]
+
+
+def test_jobs_stand_in_their_order_those_without_one_last() -> None:
+    orders = [3, None, 1.5, "x", True, 0, float("nan")]
+    jobs = [Job({"batch_script": f"{number}.sh", "batch_order": order}) for number, order in enumerate(orders)]
+    ready = sorted(jobs, key=place_of)  # type: ignore[arg-type]
+    assert [job.resources["batch_script"] for job in ready] == [f"{at}.sh" for at in (5, 2, 0, 1, 3, 4, 6)]

@@ -6,6 +6,7 @@ which name, so that any driver finds it; when the script has ended it notes the 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from snakemake_executor_plugin_batch_script.schedulers.base import (
 
 RUNS = ".runs"  # folder beside the scripts: how each has ended last
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL
+PASSING = {errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EINTR}
 LOOK = 0.05  # seconds between two looks at whether what was cancelled has ended
 KEEPER_WORDS = 6  # bash, -c, KEEPER, and what it is told: the job's name, the script, the file for its note
 MARK = "# batch-script keeper"
@@ -86,7 +88,8 @@ class Machine:
                     stderr=output, start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
-            raise UnreachableError(f"{error.filename or script}: {error.strerror or error}") from None
+            words = f"{error.filename or script}: {error.strerror or error}"
+            raise (UnreachableError if error.errno in PASSING else RefusedError)(words) from None
         job = processes.job_of(process.pid)
         assert job is not None, "a child that was not waited for is in /proc"
         self._children[job], self._names[job] = process, name
