@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from bnn.bench.implementations import Implementation, implementation
@@ -21,8 +22,8 @@ from bnn.errors import UserError
 from bnn.metrics import disturbances
 from bnn.models.describe import MODELS
 from bnn.records.bench import BENCH, BenchHeader, header_path
-from bnn.records.columns import write_table
-from bnn.records.files import write_text
+from bnn.records.columns import is_whole, write_table
+from bnn.records.files import JOB_LABEL, write_text
 from bnn.settings import FOREIGN_LIMIT
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def run_bench(plan: Plan, out: Path) -> None:
         raise UserError(f"--out {out}: the record is a Parquet file; give it a name that ends in .parquet")
     make_folder(out)
     check_plan(plan)
+    if made_before(plan, out):
+        print(f"{out}: measured before, as its label {JOB_LABEL} says")
+        return
     if any(implementation(name).peer for name in plan.choice.names):
         prepare_peers()
     started, peak = time.time(), None
@@ -58,6 +62,16 @@ def run_bench(plan: Plan, out: Path) -> None:
 
     print_report(rows, header, wide_console())
     print(out)
+
+
+def made_before(plan: Plan, out: Path) -> bool:
+    """Whether the record that is there is whole and of this very job: one that is started again keeps what it has."""
+    job = (plan.labels or {}).get(JOB_LABEL)
+    try:
+        header = BenchHeader.model_validate_json(header_path(out).read_bytes())
+    except (OSError, ValidationError):
+        return False
+    return job is not None and (header.labels or {}).get(JOB_LABEL) == job and is_whole(out)
 
 
 def wide_console() -> Console:

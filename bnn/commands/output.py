@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from bnn.errors import UserError
-from bnn.records.files import PARTIAL
+from bnn.records.files import JOB_LABEL, PARTIAL
+from bnn.records.inference import InferenceSummary
+from bnn.records.pruning import PruningSummary
+
+Record = TypeVar("Record", InferenceSummary, PruningSummary)
 
 
 @contextmanager
@@ -19,6 +26,22 @@ def errors_named(out: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{out}: {error.strerror or 'cannot be written'}") from None
+
+
+def made_before(record: Path, schema: type[Record], labels: Mapping[str, Any], sha256: str) -> Record | None:
+    """The record that is there, if it says by its label `job` that it is of this very job, and is of this posterior.
+
+    Then nothing is left to do: a job that is started once more, by hand or after it was ended too late, keeps what it
+    has made. None without such a label: who starts a command by hand wants it to run.
+    """
+    job = labels.get(JOB_LABEL)
+    if job is None:
+        return None
+    try:
+        made = schema.model_validate_json(record.read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return made if made.labels.get(JOB_LABEL) == job and made.posterior.sha256 == sha256 else None
 
 
 def make_ready(out: Path, records: Sequence[str], work: Path, results: Iterable[Path] = ()) -> None:

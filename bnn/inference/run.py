@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from bnn import kernels
-from bnn.commands.output import errors_named, make_ready, staged
+from bnn.commands.output import errors_named, made_before, make_ready, staged
 from bnn.commands.progress import counted
 from bnn.device import peak_memory_bytes, prepare_device
 from bnn.engine import Engine
@@ -42,6 +42,8 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     folder = find_posterior(settings.posterior, settings.step)
     network = load_posterior(folder).to(settings.device)
     facts = posterior_facts(folder, network)
+    if made := made_before(out / records.INFERENCE, records.InferenceSummary, settings.labels, facts.sha256):
+        return made if engine.rank == 0 else None
     images = held_out(settings, network)
     predictor = Predictor(network, settings.mode)
     together = predictor.passes(len(images))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bnn.commands.output import errors_named, make_ready, staged
+from bnn.commands.output import errors_named, made_before, make_ready, staged
 from bnn.commands.progress import Advance, counted
 from bnn.device import prepare_device
 from bnn.engine import SingleEngine
@@ -55,6 +55,8 @@ def prune(settings: PruneSettings, out: Path, started_at: float) -> records.Prun
     folder = find_posterior(settings.posterior, settings.step)
     network = load_posterior(folder)
     facts = posterior_facts(folder, network)
+    if made := made_before(out / records.PRUNING_SUMMARY, records.PruningSummary, settings.labels, facts.sha256):
+        return made
     images = held_out(settings, network)
     work = out / WORK / settings.fingerprint(facts.sha256)
     with errors_named(out):

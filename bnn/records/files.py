@@ -13,6 +13,7 @@ PROVENANCE = "provenance.json"
 POSTERIOR = "posterior"
 SUMMARY = "summary.json"
 CHECKPOINT = ".checkpoint"
+JOB_LABEL = "job"  # the label by which a record says which job of a campaign it is of
 PARTIAL = ".partial-"
 # MPI profiles: what the ranks leave, or one line on why there is none; gathered aside while the job goes on.
 MPI = "mpi"

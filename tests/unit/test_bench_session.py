@@ -240,6 +240,15 @@ def test_the_record_is_written_whole_with_its_header(
     assert "round 3/3" in progress
 
 
+def test_a_job_that_is_started_again_keeps_its_record(
+    pretend: Pretend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "bench.parquet"
+    for labels, again in (({"job": "a"}, False), ({"job": "a"}, True), ({"job": "b"}, False), (None, False)):
+        run_bench(plan(["cnn"], labels=labels), out)
+        assert ("measured before" in capsys.readouterr().out) == again
+
+
 def test_a_failed_run_leaves_the_earlier_record_alone(pretend: Pretend, tmp_path: Path) -> None:
     out = tmp_path / "bench.parquet"
     out.write_text("earlier")

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bnn.cli import main
+from bnn.commands.output import made_before
 from bnn.engine import SingleEngine
 from bnn.errors import UserError
 from bnn.inference import chunks
@@ -215,6 +216,24 @@ def test_a_sweep_leaves_records_that_agree(posterior: Path, tmp_path: Path) -> N
     assert not list(out.glob(".*"))
     again = run_infer(out / "level-1" / "posterior", tmp_path / "inferred", draws=8)  # a posterior like any other
     assert again.accuracy == table["accuracy"][2]
+
+
+def test_a_job_that_is_started_again_keeps_what_it_has_made(posterior: Path, tmp_path: Path) -> None:
+    """Of the same label `job` and the same posterior; a command by hand, which has none, runs."""
+
+    def begun(out: Path, name: str) -> float:
+        return float(json.loads((out / name).read_text())["started_at"])
+
+    for moment, labels in ((1.0, {"job": "a"}), (2.0, {"job": "a"})):
+        infer(infer_settings(posterior, draws=2, labels=labels), tmp_path / "i", SingleEngine(), moment)
+        prune(prune_settings(posterior, draws=2, labels=labels), tmp_path / "p", moment)
+        assert begun(tmp_path / "i", records.INFERENCE) == begun(tmp_path / "p", "pruning.json") == 1.0
+    record = tmp_path / "i" / records.INFERENCE
+    assert made_before(record, records.InferenceSummary, {"job": "a"}, "0" * 64) is None, "of another posterior"
+    for moment, labels in ((4.0, {"job": "b"}), (5.0, {})):
+        infer(infer_settings(posterior, draws=2, labels=labels), tmp_path / "i", SingleEngine(), moment)
+        prune(prune_settings(posterior, draws=2, labels=labels), tmp_path / "p", moment)
+        assert begun(tmp_path / "i", records.INFERENCE) == begun(tmp_path / "p", "pruning.json") == moment
 
 
 @pytest.mark.parametrize("semantics", ["bprune", "mean-only"])

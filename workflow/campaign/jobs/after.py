@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from bnn.records.files import POSTERIOR
+from bnn.records.files import JOB_LABEL, POSTERIOR
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
 from bnn.records.summary import Summary
 from bnn.settings import FOREIGN_LIMIT
 from campaign.ask.sections import AfterSection, Sweep
 from campaign.io import unreadable
-from campaign.jobs.job import FINGERPRINT, Job, read_record
+from campaign.jobs.job import Job, read_record
 from campaign.jobs.train import read_summary, trained
 from campaign.names.cell import Cell
 from campaign.names.layout import Layout
@@ -107,7 +107,7 @@ class AfterJob(Job):
     @property
     def options(self) -> list[str]:
         """What the command is told, except where to read and to write."""
-        labels = self.cell.labels() | {FINGERPRINT: self.fingerprint}
+        labels = self.cell.labels() | {JOB_LABEL: self.fingerprint}
         limit = [] if self.foreign_limit == FOREIGN_LIMIT else ["--foreign-limit", f"{self.foreign_limit:g}"]
         return [*self.measures, *limit, "--labels", json.dumps(labels, sort_keys=True)]
 
@@ -149,7 +149,7 @@ class AfterJob(Job):
 
 def tells_of(record: AfterSummary, fingerprint: str) -> bool:
     """Whether a record is of the job with this fingerprint."""
-    return bool(record.labels.get(FINGERPRINT) == fingerprint)
+    return bool(record.labels.get(JOB_LABEL) == fingerprint)
 
 
 def is_of(record: AfterSummary, summary: Summary) -> bool:

@@ -15,10 +15,11 @@ from bnn.errors import UserError
 from bnn.models.describe import MODELS
 from bnn.records.bench import BenchHeader, header_path
 from bnn.records.columns import is_whole
+from bnn.records.files import JOB_LABEL
 from campaign.ask.validate import USER_MODEL
 from campaign.io import unreadable
 from campaign.io.schema import did_you_mean
-from campaign.jobs.job import FINGERPRINT, Job, read_record
+from campaign.jobs.job import Job, read_record
 from campaign.names.commands import BENCH
 from campaign.names.layout import Layout
 from campaign.site.allocation import Allocation
@@ -81,7 +82,7 @@ class BenchJob(Job):
     @property
     def options(self) -> list[str]:
         """What `bnn bench step` is told, except where to write."""
-        return [*self.measures, "--labels", json.dumps({FINGERPRINT: self.fingerprint})]
+        return [*self.measures, "--labels", json.dumps({JOB_LABEL: self.fingerprint})]
 
     @property
     def fingerprint(self) -> str:
@@ -163,7 +164,7 @@ def tells_of(header: BenchHeader, fingerprint: str, measures: Sequence[str]) -> 
     (BenchJob.measures): how it was launched it does not tell.
     """
     if header.labels is not None:
-        return bool(header.labels.get(FINGERPRINT) == fingerprint)
+        return bool(header.labels.get(JOB_LABEL) == fingerprint)
     if "step" not in header.command:
         return False
     given = header.command[header.command.index("step") + 1 :]

@@ -17,7 +17,6 @@ from campaign.site.allocation import Allocation
 from campaign.site.launchers import Placement
 from campaign.site.site import Site
 
-FINGERPRINT = "job"  # the label by which a record says which job of a plan it is of
 Record = TypeVar("Record", bound=BaseModel)
 
 
