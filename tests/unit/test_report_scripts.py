@@ -125,7 +125,7 @@ def test_nothing_heavy_is_loaded_before_the_lock_is_asked_for():
     """The module that a step runs is stood in for by one that says what has been loaded until then."""
     code = """
 import sys, types
-from campaign.results.script_support import run
+from campaign.results.steps.common import run
 heavy = {"matplotlib", "pandas", "numpy", "pyarrow", "torch", "scipy", "jinja2"}
 sys.modules["step"] = types.SimpleNamespace(main=lambda snakemake: print(heavy & set(sys.modules)))
 run("step", types.SimpleNamespace(params={}))

@@ -14,7 +14,7 @@ from campaign.results.figures.catalogue import FIGURES
 from campaign.results.sources import CATALOGUE, Sources
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = "campaign.results.figures.script"
+SCRIPT = "campaign.results.steps.figure"
 
 
 def copied(folder: Path) -> Path:
@@ -105,7 +105,7 @@ def imported(module: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", [SCRIPT, "campaign.results.tables.script", "campaign.results.report.script"])
+@pytest.mark.parametrize("module", [SCRIPT, "campaign.results.steps.tables", "campaign.results.steps.report"])
 def test_all_that_python_loads_is_in_the_closure_and_little_else(module):
     closure, loaded = sources.here().closure([module]), imported(module)
     assert loaded <= closure

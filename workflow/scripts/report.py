@@ -1,3 +1,3 @@
-from campaign.results.script_support import run
+from campaign.results.steps.common import run
 
-run("campaign.results.report.script", snakemake)  # noqa: F821  # Snakemake defines it
+run("campaign.results.steps.report", snakemake)  # noqa: F821  # Snakemake defines it

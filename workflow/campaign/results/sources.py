@@ -25,19 +25,19 @@ PAGE = ("report.html.j2", "report.css", "report.js")  # of the report, in templa
 def of_figure(name: str) -> str:
     """Of a figure: its function's module, the script, and its own entry of the catalogue (not the others')."""
     spec = FIGURES[name]
-    return here().digest(("campaign.results.figures.script", spec.module), without={CATALOGUE}, words=repr(spec))
+    return here().digest(("campaign.results.steps.figure", spec.module), without={CATALOGUE}, words=repr(spec))
 
 
 def of_tables() -> str:
     """Of all tables: they have one script."""
-    return here().digest(("campaign.results.tables.script",))
+    return here().digest(("campaign.results.steps.tables",))
 
 
 def of_report() -> str:
     """Of the report: also its page's templates and all captions."""
     workflow = here().packages["campaign"].parent
     files = [*(workflow / "templates" / name for name in PAGE), *sorted((workflow / "report").glob("*.rst"))]
-    return here().digest(("campaign.results.report.script",), files=files)
+    return here().digest(("campaign.results.steps.report",), files=files)
 
 
 @cache

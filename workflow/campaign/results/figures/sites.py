@@ -75,7 +75,7 @@ def devices_of(plan: dict[str, Any]) -> dict[Point, str]:
 
 def read_devices(path: Path) -> tuple[dict[str, Any], dict[Point, str]]:
     """Another site's plan with its `devices_of`. Raises UserError naming the file."""
-    from campaign.results.script_support import read_plan
+    from campaign.plan.read import read_plan
 
     try:
         plan = read_plan(path)

@@ -9,13 +9,14 @@ from typing import Any
 
 from bnn.errors import UserError
 from campaign.names.layout import Layout
+from campaign.plan.read import read_plan
 from campaign.results.figures.catalogue import FIGURES
 from campaign.results.figures.context import Context, SiteRecords
 from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.select import NothingToDrawError
 from campaign.results.figures.sites import COMPARED_TABLES, read_devices
 from campaign.results.figures.style import notice, save
-from campaign.results.script_support import read_plan, read_tables
+from campaign.results.steps.common import read_tables
 
 
 def main(snakemake: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bnn.records.columns import write_table
-from campaign.results.script_support import read_plan
+from campaign.plan.read import read_plan
 from campaign.results.tables.build import build_tables
 from campaign.results.tables.schemas import TABLES
 

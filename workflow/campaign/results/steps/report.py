@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from campaign.names.layout import Layout
+from campaign.plan.read import read_plan
 from campaign.results.figures.sites import other_sites
 from campaign.results.report.page import write_report
-from campaign.results.script_support import read_plan, read_tables
+from campaign.results.steps.common import read_tables
 
 
 def main(snakemake: Any) -> None:

@@ -1,11 +1,10 @@
-"""What the scripts of the workflow have in common: how they are run, and how they read a plan and tables.
+"""What the steps have in common: how scripts run them, and how they read tables.
 
 Light on purpose: nothing is computed, and no large library loaded, before the site's measuring lock is held.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -36,19 +35,6 @@ def run(module: str, snakemake: Any) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def read_plan(path: Path) -> dict[str, Any]:
-    """Content of plan.json. Raises UserError naming the file."""
-    try:
-        plan = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
-    if not isinstance(plan, dict) or not {"campaign", "site", "cells"} <= set(plan):
-        raise UserError(f"{path}: not a plan: it needs campaign, site and cells")
-    return plan
 
 
 def read_tables(paths: Iterable[str]) -> dict[str, pd.DataFrame]:

@@ -1,0 +1,1 @@
+"""The steps of the workflow that draw a figure, make tables and write the report: what its scripts run."""
