@@ -158,6 +158,12 @@ def measuring_lock(wildcards, output):
     return str(LAYOUT.measuring_lock) if PLAN["site"]["scheduler"] == "none" else ""
 
 
+def sharing_words(wildcards, output):
+    """Words before a command that shares this lock; none with a scheduler."""
+    lock = measuring_lock(wildcards, output)
+    return ["python", "-m", "campaign.io.sharing", lock] if lock else []
+
+
 def figure_files(names):
     return [LAYOUT.figure(name, suffix) for name in names for suffix in ("svg", "png")]
 

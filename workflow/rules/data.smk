@@ -9,8 +9,7 @@ rule data:
         name=data_name,
         options=data_options,
         folder=data_folder,
-        measuring=measuring_lock,
+        sharing=sharing_words,
     shell:
-        "python -m campaign.io.sharing {params.measuring:q}"
-        " bnn data prepare {params.name:q} --options {params.options:q} --data-dir {params.folder:q} --record {output:q}"
-        " > {log:q} 2>&1"
+        "{params.sharing:q} bnn data prepare {params.name:q} --options {params.options:q} --data-dir {params.folder:q}"
+        " --record {output:q} > {log:q} 2>&1"

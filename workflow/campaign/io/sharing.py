@@ -1,10 +1,9 @@
-"""Runs a command that shares a lock until it ends: `python -m campaign.io.sharing LOCK COMMAND...`; '' is no lock."""
+"""Runs a command that shares a lock until it ends: `python -m campaign.io.sharing LOCK COMMAND...`."""
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 from bnn.errors import UserError
@@ -14,9 +13,8 @@ from campaign.io.locking import shared
 def main(lock: str, *command: str) -> None:
     """Become the command, which inherits the lock: the kernel frees it when the last of its processes is gone."""
     try:
-        with shared(Path(lock), " ".join(command[:3])) if lock else nullcontext() as fd:
-            if fd is not None:
-                os.set_inheritable(fd, True)
+        with shared(Path(lock), " ".join(command[:3])) as fd:
+            os.set_inheritable(fd, True)
             os.execvp(command[0], command)
     except (UserError, OSError) as error:
         words = f"{command[0]}: {error.strerror}" if isinstance(error, OSError) else error
