@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bnn.errors import UserError
-from bnn.layers import BayesianLayer, mean_only
+from bnn.layers import BayesianLayer, mean_only, numbered_layers
 from bnn.posterior.functions import traced_call
 from bnn.posterior.layer_types import layer_arguments
 from bnn.posterior.network import GraphNetwork
@@ -29,8 +29,9 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
     model's own. Parameters, running statistics, noise and modes are left as they are.
 
     Raises UserError for a model that cannot be traced (control flow on data) or uses an operation that is not in the
-    whitelist, naming it.
+    whitelist, naming it, and for two layers that would draw the same noise.
     """
+    numbered_layers(model)
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()

@@ -146,6 +146,45 @@ class Deciding(nn.Module):
         return y if y.sum() > 0 else -y
 
 
+class Softened(nn.Module):
+    """Returns probabilities, through an operation that changes their shape alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(self.head(x), 1).flatten(1)
+
+
+def ending(last: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), last)
+
+
+def test_a_log_softmax_at_the_end_changes_nothing() -> None:
+    inputs = images(3, (4,))
+    logits, logs = (
+        bnn.predict(bnn.convert(ending(last)), inputs, draws=3).probability
+        for last in (nn.Identity(), nn.LogSoftmax(1))
+    )
+    torch.testing.assert_close(logs, logits, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: bnn.FlipoutConv2d(1, 2, 3, groups=0), "groups=0: must be a whole number from 1 on"),
+        (lambda: bnn.FlipoutConv2d(0, 2, 3), "in_channels=0: must be"),
+        (lambda: bnn.ReparameterizationLinear(-1, 2), "in_features=-1: must be"),
+        (lambda: bnn.FlipoutLinear(1, 2, layer_index="a"), "layer_index='a': must be a whole number, or None"),
+    ],
+)
+def test_layers_of_impossible_sizes_are_a_value_error(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -173,6 +212,13 @@ class Deciding(nn.Module):
         (lambda net: bnn.kl_divergence(images(2)), "kl_divergence: a Tensor is no torch module"),
         (lambda net: bnn.set_noise(net, 7), r"set_noise: 7 is no NoiseKey\(seed, step, rank\)"),
         (lambda net: bnn.NoiseKey(1, 0.5), "noise of step 0.5: must be a whole number"),
+        (lambda net: bnn.set_noise("x", bnn.NoiseKey(1)), "set_noise: a str is no torch module"),
+        (lambda net: bnn.mean_only("x").__enter__(), "mean_only: a str is no torch module"),
+        (lambda net: bnn.number_layers("x"), "number_layers: a str is no torch module"),
+        (lambda net: bnn.convert(nn.Linear(1, 1), init="x"), "init='x': must be a PosteriorInit"),
+        (lambda net: bnn.convert(nn.Linear(1, 1), estimator=["a"]), r"estimator \['a'\]: unknown; there are"),
+        (lambda net: bnn.predict(bnn.convert(ending(nn.Softmax(1))), images(2, (4,))), "layer 1: the model ends in a"),
+        (lambda net: bnn.predict(bnn.convert(Softened()), images(2, (4,))), "operation softmax: the model ends in a"),
         (lambda net: bnn.PosteriorInit(prior_scale=0.0), "prior_scale 0: must be above 0"),
         (lambda net: bnn.PosteriorInit(rho_init_std=-1.0), "rho_init_std -1: must be at least 0"),
         (lambda net: bnn.PosteriorInit(rho_init=math.nan), "rho_init nan: must be a finite number"),
