@@ -42,6 +42,16 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
             module.training = mode
 
 
+def trace_fitting(model: nn.Module, example: Tensor, step: int, extra: dict[str, Any]) -> tuple[Graph, GraphNetwork]:
+    """As `trace`; raises UserError also for an example that does not go through the model."""
+    try:
+        return trace(model, example, step, extra)
+    except (RuntimeError, ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        shape = ["N", *example.shape[1:]]
+        raise UserError(f"{type(model).__name__}: inputs of shape {shape} do not go through it: {text}") from error
+
+
 def traced(model: nn.Module, example: Tensor, step: int, extra: dict[str, Any]) -> tuple[Graph, GraphNetwork]:
     try:
         recorded = LeafTracer().trace(model)

@@ -162,6 +162,26 @@ def ending(last: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 3), last)
 
 
+def saved(net: nn.Module, **changed: Any) -> None:
+    given = {"model": net, "folder": "/nowhere/never", "example_input": images(2), "step": 1} | changed
+    bnn.save_posterior(given.pop("model"), given.pop("folder"), **given)
+
+
+def saved_small(**changed: Any) -> None:
+    saved(bnn.convert(ending(nn.ReLU())), **{"example_input": images(2, (4,))} | changed)
+
+
+def test_a_folder_of_other_files_is_not_replaced_and_a_posterior_is(tmp_path: Path) -> None:
+    model, mine = bnn.convert(ending(nn.ReLU())), tmp_path / "thesis.tex"
+    mine.write_text("mine")
+    with pytest.raises(bnn.UserError, match=r"not empty, and no posterior \(no graph\.json\)"):
+        bnn.save_posterior(model, tmp_path, example_input=images(2, (4,)), step=1)
+    assert mine.read_text() == "mine"
+    for step in (1, 2):
+        bnn.save_posterior(model, tmp_path / "new", example_input=images(2, (4,)), step=step)
+    assert bnn.load_posterior(tmp_path / "new").graph.step == 2
+
+
 def test_a_log_softmax_at_the_end_changes_nothing() -> None:
     inputs = images(3, (4,))
     logits, logs = (
@@ -222,6 +242,14 @@ def test_layers_of_impossible_sizes_are_a_value_error(make: Any, message: str) -
         (lambda net: bnn.PosteriorInit(prior_scale=0.0), "prior_scale 0: must be above 0"),
         (lambda net: bnn.PosteriorInit(rho_init_std=-1.0), "rho_init_std -1: must be at least 0"),
         (lambda net: bnn.PosteriorInit(rho_init=math.nan), "rho_init nan: must be a finite number"),
+        (lambda net: bnn.load_posterior(None), "load_posterior: a NoneType is no path"),
+        (lambda net: saved(net, model="x"), "save_posterior: a str is no torch module"),
+        (lambda net: saved(net, example_input=None), "save_posterior: example_input is a NoneType"),
+        (lambda net: saved(net, step="a"), "save_posterior: step='a': must be a whole number"),
+        (lambda net: saved(net, extra={"a": object()}), "save_posterior: extra: must be a mapping of JSON values"),
+        (lambda net: saved_small(example_input=images(2, (5,))), "do not go through it"),
+        (lambda net: saved_small(folder="/proc/nowhere/posterior"), "/proc/nowhere/posterior: "),
+        (lambda net: saved_small(folder=__file__), "test_library.py: Not a directory"),
         (lambda net: bnn.load_posterior("/nowhere"), "/nowhere/graph.json: No such file"),
     ],
 )
