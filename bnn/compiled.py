@@ -72,8 +72,8 @@ def install(made: Path, library: Path, key: str) -> None:
 
 @contextmanager
 def one_at_a_time(library: Path) -> Iterator[None]:
-    """Keep other processes from installing this library meanwhile, where the file system has locks. Raises OSError."""
-    descriptor = os.open(library.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    """Keep other processes from installing in the library's folder meanwhile, if it can be locked. Raises OSError."""
+    descriptor = os.open(library.parent, os.O_RDONLY)  # the folder's lock leaves no file
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)

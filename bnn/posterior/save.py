@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -58,7 +58,7 @@ def check_arguments(model: nn.Module, example_input: Tensor, step: int, extra: d
     if not isinstance(step, int) or step < 0:
         raise UserError(f"save_posterior: step={step!r}: must be a whole number from 0 on")
     try:
-        json.dumps({} if extra is None else dict(extra))
+        to_json({} if extra is None else dict(extra))
     except (TypeError, ValueError) as error:
         raise UserError(f"save_posterior: extra: must be a mapping of JSON values ({error})") from None
 
