@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ReparameterizationLinear,
         kl_divergence,
         mean_only,
+        number_layers,
         set_noise,
     )
     from bnn.layers.convert import convert
@@ -54,6 +55,7 @@ __all__ = [
     "kl_divergence",
     "load_posterior",
     "mean_only",
+    "number_layers",
     "predict",
     "save_posterior",
     "set_noise",

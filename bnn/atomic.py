@@ -1,7 +1,11 @@
-"""Files and folders that appear whole or not at all: they are written beside their place and then renamed into it."""
+"""Files and folders that appear whole or not at all: they are written beside their place and then renamed into it.
+
+That holds whenever the process dies. It is no promise about a power cut: nothing is forced to the disk.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,14 +13,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+def writer() -> str:
+    """Names this process among all that may write to a shared file system."""
+    return f"{os.uname().nodename[:64]}-{os.getpid()}"
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """The path to write a file to, which becomes `path` when the block ends; an older file there stays until then.
 
-    If the block raises, what it wrote is removed. The name carries the process's number, so that no two processes write
-    to the same one. Raises OSError as renaming does.
+    If the block raises, what it wrote is removed. The name carries the host and the process's number, so that no two
+    processes write to the same one. Raises OSError as renaming does.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{writer()}")
     try:
         yield aside
         os.replace(aside, path)
@@ -30,10 +39,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """A new folder to fill, which becomes `folder` when the block ends; an older folder there is then removed.
 
-    If the block raises, what it wrote is removed and the older folder stays. Raises OSError as renaming does.
+    Between the two renamings that this takes there is no folder of that name; a process that dies just there leaves the
+    older one as `.NAME.old-HOST-PID`. A symbolic link stays one: the folder it leads to is replaced. If the block
+    raises, what it wrote is removed and the older folder stays. Raises OSError as renaming does, for a file in its
+    place, and for the current folder or one that it lies in.
     """
-    aside = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    older = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    folder = replaceable(folder)
+    aside = folder.with_name(f".{folder.name}.partial-{writer()}")
+    older = folder.with_name(f".{folder.name}.old-{writer()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
@@ -50,3 +63,14 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     shutil.rmtree(older, ignore_errors=True)
+
+
+def replaceable(folder: Path) -> Path:
+    """Where `folder` really lies. Raises OSError if a new folder cannot take its place."""
+    real = Path(os.path.realpath(folder))
+    if os.path.lexists(real) and not real.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    here = Path.cwd()
+    if real == here or real in here.parents:
+        raise OSError(errno.EBUSY, "the current folder cannot be replaced, nor one that it lies in", str(folder))
+    return real

@@ -1,19 +1,22 @@
 """Libraries that the set-up compiles for one Python environment: where they lie, and whether they are up to date.
 
 A library is `<environment>/lib/bnn/<name>.so`; beside it `<name>.key` holds the hash of its source in the first line,
-then a hash of all else it depends on. Both are written aside and renamed: a process that has the old library loaded
+then a hash of all else it depends on. The old key goes before the library changes, so that a key never stands beside a
+library that it does not describe. Both are written aside and renamed: a process that has the old library loaded
 keeps it, and so does another environment whose file was a hard link to the same one.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bnn.atomic import atomic_file
@@ -60,9 +63,23 @@ def built(library: Path, source: str, package: str, words: tuple[str, str]) -> P
 def install(made: Path, library: Path, key: str) -> None:
     """Put the file `made` in the library's place, then its key. Raises OSError."""
     library.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(library) as aside:
-        shutil.copyfile(made, aside)
-    write_key(library, key)
+    with one_at_a_time(library):
+        library.with_suffix(".key").unlink(missing_ok=True)
+        with atomic_file(library) as aside:
+            shutil.copyfile(made, aside)
+        write_key(library, key)
+
+
+@contextmanager
+def one_at_a_time(library: Path) -> Iterator[None]:
+    """Keep other processes from installing in the library's folder meanwhile, if it can be locked. Raises OSError."""
+    descriptor = os.open(library.parent, os.O_RDONLY)  # the folder's lock leaves no file
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_key(library: Path, key: str) -> None:

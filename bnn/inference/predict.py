@@ -17,7 +17,7 @@ from bnn.inference.predictor import Predictor
 from bnn.layers import bayesian_layers
 from bnn.posterior import GraphNetwork, load_posterior
 from bnn.posterior.facts import find_posterior
-from bnn.posterior.trace import trace
+from bnn.posterior.trace import trace_fitting
 
 MOST_SEEDS = 2**63
 
@@ -28,7 +28,8 @@ class Prediction:
 
     `predictive_entropy` = `expected_entropy` + `mutual_information`: the whole uncertainty, the part that every network
     of the posterior has by itself (aleatoric), and the part by which they disagree (epistemic; Houlsby et al. 2011,
-    Depeweg et al. 2018).
+    Depeweg et al. 2018). That is so for mode="exact"; in the others no one network is behind a draw of all inputs, and
+    the parts are approximate where outputs' correlations are lost (see `bnn.inference.predictor`).
     """
 
     probability: Tensor  # (N, classes): mean of the softmax over the draws (the paper's eq. 4)
@@ -53,8 +54,9 @@ def predict(
     `model`: a posterior's folder (or a cell's, whose newest posterior is taken), what `load_posterior` returned, or any
     model with Bayesian layers that returns logits (N, classes); such a one is traced, and is as it was afterwards.
     `inputs`: floating-point (N, C, H, W), scaled as in training; they are moved to where the model lies, in its
-    precision. `seed` and its index name a draw: the same seed gives the same result, for `inputs` divided in any way up
-    to rounding. `mode`: exact, flipout or local-reparameterization (`bnn.inference.predictor` says what each is).
+    precision. `seed` and its index name a draw: the same seed gives the same result for the same inputs and draws; with
+    mode="exact" also for `inputs` divided in any way, up to
+    rounding. `mode`: exact, flipout or local-reparameterization (`bnn.inference.predictor` says what each is).
 
     Raises UserError for a model that has no Bayesian layer, cannot be traced or cannot be read; for inputs that do not
     fit it; for an impossible number of draws, seed or mode; for probabilities that are not finite.
@@ -71,7 +73,7 @@ def predict(
     like = next(given.parameters())
     inputs = inputs.detach().to(like.device, like.dtype)
     with modes_kept(given):
-        network = given if isinstance(given, GraphNetwork) else traced(given, inputs[:2])
+        network = given if isinstance(given, GraphNetwork) else trace_fitting(given, inputs[:2], 0, {})[1]
         statistics = PredictiveStatistics(len(inputs), check_fit(network, inputs), np.zeros(len(inputs), np.int64))
         predictor = Predictor(network, mode)
         blocks = [in_memory_order(block) for block in inputs.split(predictor.block)]
@@ -91,16 +93,6 @@ def check_arguments(inputs: Tensor, draws: int, seed: int) -> None:
         raise UserError(f"predict: draws={draws!r}: must be a whole number from 1 on")
     if not isinstance(seed, int) or not 0 <= seed < MOST_SEEDS:
         raise UserError(f"predict: seed={seed!r}: must be a whole number from 0 to 2^63 - 1")
-
-
-def traced(model: nn.Module, example: Tensor) -> GraphNetwork:
-    """The graph of a model, as a posterior has it. Raises UserError for a model, or inputs, that do not admit that."""
-    try:
-        return trace(model, example, 0, {})[1]
-    except (RuntimeError, ValueError, TypeError) as error:
-        text = " ".join(str(error).split())
-        shape = ["N", *example.shape[1:]]
-        raise UserError(f"{type(model).__name__}: inputs of shape {shape} do not go through it: {text}") from error
 
 
 def check_fit(network: GraphNetwork, inputs: Tensor) -> int:

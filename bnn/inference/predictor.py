@@ -22,7 +22,7 @@ from bnn.errors import UserError
 from bnn.inference.draw_layers import DrawLayer, DrawLinear, draw_layer
 from bnn.inference.fold import fold_batchnorm, fold_relu
 from bnn.inference.settings import MODES
-from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, NoiseKey, set_noise
+from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, NoiseKey, numbered_layers, set_noise
 from bnn.layers.noise import layer_seed
 from bnn.posterior import Graph, GraphNetwork, GraphNode
 from bnn.posterior.schema import node_references
@@ -34,6 +34,8 @@ INFERENCE_RANK = 1 << 21
 # libraries round differently for batches of different sizes: results must not depend on how work is divided.
 ACTIVATION_FLOATS = 1 << 23
 MOST_IMAGES = 1024
+# Operations that leave a row of probabilities what it is.
+SHAPE_ONLY = ("Identity", "Flatten", "Dropout", "flatten", "reshape", "dropout")
 
 
 def images_per_block(network: GraphNetwork) -> int:
@@ -53,18 +55,21 @@ class Predictor:
 
     It draws where the network lies, `device`, which is where its images must be.
 
-    The network itself is left as it is. Raises UserError for an unknown mode.
+    The network itself is left as it is. Raises UserError for an unknown mode, for a network that ends in a softmax and
+    for two layers that would draw the same noise.
     """
 
     def __init__(self, network: GraphNetwork, mode: str = "exact", form: str = "dense", fold: bool = True) -> None:
         if mode not in MODES:
             raise UserError(f"mode {mode}: unknown; there are {', '.join(MODES)}")
+        check_logits(network.graph)
+        numbered_layers(network)
         self.mode, self.form = mode, form
         self.device = next((tensor.device.type for tensor in network.parameters()), "cpu")
         self.block = images_per_block(network)
         layers = layers_of(network)
         if mode == "exact":
-            self.index = {name: layer.layer_index for name, layer in layers.items() if isinstance(layer, BayesianLayer)}
+            self.index = indices(layers)
             graph, folds = fold_batchnorm(network.graph, layers) if fold else (network.graph, {})
             graph, rectified = fold_relu(graph, layers) if fold else (graph, set())
             used = {str(node.layer) for node in graph.nodes if node.op == "layer"}
@@ -120,6 +125,17 @@ class Predictor:
             layer.key(layer_seed(noise, index), keep)
 
 
+def check_logits(graph: Graph) -> None:
+    """Raise UserError for a network that ends in a softmax: it would get another one (harmless for log_softmax)."""
+    nodes = {node.name: node for node in graph.nodes}
+    last = nodes[graph.nodes[-1].inputs[0]]
+    while last.type in SHAPE_ONLY and len(last.inputs) == 1:
+        last = nodes[last.inputs[0]]
+    if last.type in ("softmax", "Softmax"):
+        what = f"layer {last.layer}" if last.layer else f"operation {last.name}"
+        raise UserError(f"{what}: the model ends in a softmax; it must return logits, whose softmax is taken here")
+
+
 def softmax(logits: Tensor) -> Tensor:
     """Softmax of logits (N, classes), taken along columns: images fill a vector, few classes do not."""
     return torch.softmax(logits.t().contiguous(), 0).t()
@@ -154,6 +170,15 @@ def is_stem(graph: Graph, place: int, layers: dict[str, nn.Module]) -> bool:
         other for other in graph.nodes[place + 1 :] if before.name in {*other.inputs, *node_references(other.arguments)}
     ]
     return not drawn and node.op != "output" and node.output_shape is not None and reads == {before.name} and not later
+
+
+def indices(layers: dict[str, nn.Module]) -> dict[str, int]:
+    """Which noise each Bayesian layer draws, by name."""
+    return {
+        name: layer.layer_index
+        for name, layer in layers.items()
+        if isinstance(layer, BayesianLayer) and layer.layer_index is not None
+    }
 
 
 def used_by(graph: Graph, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:

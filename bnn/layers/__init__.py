@@ -11,6 +11,7 @@ from bnn.layers.base import (
     kl_divergence,
     mean_only,
     number_layers,
+    numbered_layers,
     sigma_median,
 )
 from bnn.layers.flipout import FlipoutConv2d, FlipoutLinear
@@ -30,7 +31,7 @@ ESTIMATORS: dict[str, tuple[type[BayesianConv2d], type[BayesianLinear]]] = {
 
 def estimator_layers(name: str) -> tuple[type[BayesianConv2d], type[BayesianLinear]]:
     """Convolution and dense class of an estimator. Raises UserError for an unknown name."""
-    if name not in ESTIMATORS:
+    if not isinstance(name, str) or name not in ESTIMATORS:
         raise UserError(f"estimator {name}: unknown; there are {', '.join(ESTIMATORS)}")
     return ESTIMATORS[name]
 
@@ -55,6 +56,7 @@ __all__ = [
     "kl_divergence",
     "mean_only",
     "number_layers",
+    "numbered_layers",
     "set_noise",
     "sigma_median",
 ]

@@ -69,10 +69,11 @@ class BayesianConv2d(BayesianLayer):
         bias: bool = True,
         *,
         init: PosteriorInit | None = None,
-        layer_index: int = 0,
+        layer_index: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        sizes(in_channels=in_channels, out_channels=out_channels, groups=groups)
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"{groups} groups do not divide {in_channels} and {out_channels} channels")
         kernel = pair(kernel_size)
@@ -99,7 +100,7 @@ class BayesianLinear(BayesianLayer):
     """Dense layer. Input (N, *, in_features), output (N, *, out_features); arguments as in `torch.nn.Linear`.
 
     The kernel is (out_features, in_features), the bias (out_features,). How weights are sampled is left to subclasses.
-    Raises ValueError in the forward pass for an input of one dimension.
+    Raises ValueError for sizes below 1, and in the forward pass for an input of one dimension.
     """
 
     channel_dim = -1
@@ -111,10 +112,11 @@ class BayesianLinear(BayesianLayer):
         bias: bool = True,
         *,
         init: PosteriorInit | None = None,
-        layer_index: int = 0,
+        layer_index: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        sizes(in_features=in_features, out_features=out_features)
         super().__init__((out_features, in_features), bias, init, layer_index, device, dtype)
         self.in_features, self.out_features = in_features, out_features
 
@@ -127,6 +129,13 @@ class BayesianLinear(BayesianLayer):
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+
+
+def sizes(**values: int) -> None:
+    """Raise ValueError, by name, for a size that is no whole number from 1 on."""
+    for name, value in values.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}={value!r}: must be a whole number from 1 on")
 
 
 def pair(value: Size2) -> Pair:

@@ -36,6 +36,20 @@ class PosteriorInit:
                 raise UserError(f"{name} {value:g}: must be {'above 0' if name == 'prior_scale' else 'at least 0'}")
 
 
+def checked_init(init: PosteriorInit | None) -> PosteriorInit:
+    """`init`, by default the paper's. Raises UserError for what is no PosteriorInit."""
+    if not isinstance(init, PosteriorInit | None):
+        raise UserError(f"init={init!r}: must be a PosteriorInit, or None")
+    return init or PosteriorInit()
+
+
+def checked_module(model: nn.Module, function: str) -> nn.Module:
+    """`model`. Raises UserError, naming the function that was called, for what is no module."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{function}: a {type(model).__name__} is no torch module")
+    return model
+
+
 class BayesianLayer(nn.Module):
     """A layer y = f(x; w) + bias whose kernel w has the posterior N(mu, sigma^2), independent element by element.
 
@@ -43,6 +57,8 @@ class BayesianLayer(nn.Module):
     kernel's shape. The bias, if any, is an ordinary parameter without prior and KL term. A subclass says what f is
     (`affine`) and how w is sampled (`sample`). Layers sample in training and evaluation alike, as Monte-Carlo inference
     needs; inside `mean_only(model)` they use w = mu.
+
+    `layer_index` names the layer's noise within its model, see `number_layers`.
 
     Raises ValueError for sizes of kernel or input that do not fit, UserError for an impossible `init`.
     """
@@ -54,14 +70,16 @@ class BayesianLayer(nn.Module):
         kernel_shape: Sequence[int],
         bias: bool,
         init: PosteriorInit | None,
-        layer_index: int,
+        layer_index: int | None,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        init = init or PosteriorInit()
+        if layer_index is not None and not isinstance(layer_index, int):
+            raise ValueError(f"layer_index={layer_index!r}: must be a whole number, or None")
+        init = checked_init(init)
         self.prior_scale = init.prior_scale
-        self.layer_index = layer_index
+        self.layer_index = layer_index  # names its noise; None: given when the model first needs it
         self.mean_only = False
         self.generator: torch.Generator | None = None  # None: torch's default generator; see bnn.layers.noise.set_noise
         self.mu = nn.Parameter(torch.empty(*kernel_shape, device=device, dtype=dtype))
@@ -85,9 +103,11 @@ class BayesianLayer(nn.Module):
         """KL(posterior || prior) in nats, summed over the kernel: a 0-dim tensor.
 
         That is the closed form for two Gaussians (Kingma and Welling 2014, appendix B, for a prior of any width).
+        Of half-precision parameters it is computed, and given, in float32: their squares and sums leave float16.
         """
-        sigma = self.sigma
-        ratio = (sigma.square() + self.mu.square()) / (2 * self.prior_scale**2)
+        half = self.mu.dtype in (torch.float16, torch.bfloat16)
+        mu, sigma = (self.mu.float(), functional.softplus(self.rho.float())) if half else (self.mu, self.sigma)
+        ratio = (sigma.square() + mu.square()) / (2 * self.prior_scale**2)
         return (ratio - sigma.log() + (math.log(self.prior_scale) - 0.5)).sum()
 
     def affine(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
@@ -131,23 +151,59 @@ def bayesian_layers(model: nn.Module) -> Iterator[BayesianLayer]:
 
 
 def number_layers(model: nn.Module) -> None:
-    """Give the Bayesian layers of `model` their `layer_index`, 0, 1, 2, ... in module order."""
-    for index, layer in enumerate(bayesian_layers(model)):
+    """Give the Bayesian layers of `model` their `layer_index`, 0, 1, 2, ... in module order.
+
+    The index names a layer's noise: no two layers of a model may share one. `convert` numbers what it makes; layers
+    made by hand are numbered when the model first needs it. To be called where models that are numbered already are put
+    together to one. Raises UserError for what is no module.
+    """
+    for index, layer in enumerate(bayesian_layers(checked_module(model, "number_layers"))):
         layer.layer_index = index
+
+
+def numbered_layers(model: nn.Module) -> list[BayesianLayer]:
+    """The Bayesian layers of `model` in module order, each with an index of its own.
+
+    Layers without one get the next free ones. Raises UserError for two layers that share an index: they would draw the
+    same noise.
+    """
+    layers = list(bayesian_layers(model))
+    indices = {layer.layer_index for layer in layers}
+    if None in indices or len(indices) < len(layers):
+        complete_indices(model, layers)
+    return layers
+
+
+def complete_indices(model: nn.Module, layers: list[BayesianLayer]) -> None:
+    names = {id(module): name for name, module in model.named_modules()}
+    owners: dict[int, BayesianLayer] = {}
+    for layer in layers:
+        if layer.layer_index is None:
+            continue
+        if layer.layer_index in owners:
+            pair = " and ".join(names[id(one)] or type(one).__name__ for one in (owners[layer.layer_index], layer))
+            raise UserError(
+                f"layers {pair}: both have layer_index {layer.layer_index} and would draw the same noise; "
+                "call bnn.number_layers(model)"
+            )
+        owners[layer.layer_index] = layer
+    following = max(owners, default=-1) + 1
+    for layer in layers:
+        if layer.layer_index is None:
+            layer.layer_index, following = following, following + 1
 
 
 def kl_divergence(model: nn.Module) -> Tensor:
     """KL(posterior || prior) of all kernels of `model`, the second term of the paper's loss (eq. 2).
 
-    A 0-dim tensor in nats that can be differentiated, on the model's device and in its precision; zero for a model
-    without Bayesian layers. A loss that is a mean over a batch adds it divided by the number of training examples.
-    After a forward pass of layers by this project's kernels it costs nothing: they compute it with the noise.
+    A 0-dim tensor in nats that can be differentiated, on the model's device and in its precision (in float32 for half
+    precision); zero for a model without Bayesian layers. A loss that is a mean over a batch adds it divided by the
+    number of training examples. After a forward pass of layers by this project's kernels it costs nothing: they compute
+    it with the noise.
 
     Raises UserError for what is no module.
     """
-    if not isinstance(model, nn.Module):
-        raise UserError(f"kl_divergence: a {type(model).__name__} is no torch module")
-    terms = [layer.kl() for layer in bayesian_layers(model)]
+    terms = [layer.kl() for layer in bayesian_layers(checked_module(model, "kl_divergence"))]
     if terms:
         return torch.stack(terms).sum()
     first = next(model.parameters(), None)
@@ -166,8 +222,9 @@ def mean_only(model: nn.Module) -> Iterator[None]:
     """Within this context the Bayesian layers of `model` use their posterior mean: no noise, one network.
 
     The logits are then those of the mean weights, which is not the mean of the draws' predictions.
+    Raises UserError for what is no module.
     """
-    layers = list(bayesian_layers(model))
+    layers = list(bayesian_layers(checked_module(model, "mean_only")))
     before = [layer.mean_only for layer in layers]
     try:
         for layer in layers:

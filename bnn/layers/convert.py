@@ -11,6 +11,7 @@ from torch import nn
 
 from bnn.errors import UserError
 from bnn.layers import BayesianLayer, PosteriorInit, estimator_layers, number_layers
+from bnn.layers.base import checked_init
 
 
 def convert(
@@ -38,6 +39,8 @@ def convert(
     estimator_layers(estimator)
     if mean_from not in ("module", "random"):
         raise UserError(f"mean_from {mean_from!r}: must be 'module' or 'random'")
+    checked_init(init)
+    check_hooks(module)
     twin = copy.deepcopy(module)
     found = {name: layer for name, layer in twin.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
     if not found:
@@ -62,6 +65,8 @@ def bayesian_twin(
         raise UserError(f"layer {name}: a {type(layer).__name__} cannot be converted, only Conv2d and Linear")
     if layer._forward_hooks or layer._forward_pre_hooks:
         raise UserError(f"layer {name}: it has forward hooks (weight or spectral normalisation?), which would be lost")
+    if layer._backward_hooks or layer._backward_pre_hooks:
+        raise UserError(f"layer {name}: it has backward hooks, which would be lost")
     bias, weight = layer.bias is not None, layer.weight
     if isinstance(layer, nn.Linear):
         twin: BayesianLayer = linear_class(
@@ -99,8 +104,16 @@ def bayesian_twin(
 
 
 def check_tied(model: nn.Module, found: dict[str, nn.Conv2d | nn.Linear]) -> None:
-    """Raise UserError if a weight to convert is also a parameter of another module."""
+    """Raise UserError if a weight to convert, or its bias, is also a parameter of another module."""
     owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
     for name, layer in found.items():
-        if owners[id(layer.weight)] > 1:
-            raise UserError(f"layer {name}: its weight is tied to another layer's, which a conversion would undo")
+        for kind, parameter in layer.named_parameters(recurse=False):
+            if owners[id(parameter)] > 1:
+                raise UserError(f"layer {name}: its {kind} is tied to another layer's, which a conversion would undo")
+
+
+def check_hooks(module: nn.Module) -> None:
+    """Raise UserError if a parameter has hooks on its gradient: a copy of a parameter has none."""
+    for name, parameter in module.named_parameters():
+        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+            raise UserError(f"parameter {name}: it has hooks on its gradient, which would be lost")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from bnn.errors import UserError
-from bnn.layers.base import bayesian_layers
+from bnn.layers.base import checked_module, numbered_layers
 
 MASK = 2**64 - 1
 
@@ -42,10 +42,17 @@ def splitmix64(state: int) -> int:
 
 def layer_seed(key: NoiseKey, layer_index: int) -> int:
     """64-bit seed of one layer's generator. (torch's CPU generator uses the low 32 bits, which are as well mixed.)"""
-    state = 0
-    for part in (key.seed, key.step, layer_index, key.rank):
-        state = splitmix64(state ^ (part & MASK))
-    return state
+    return seed_from(step_state(key), layer_index, key.rank)
+
+
+def step_state(key: NoiseKey) -> int:
+    """What the seeds of all layers start from: seed and step, mixed."""
+    return splitmix64(splitmix64(key.seed & MASK) ^ (key.step & MASK))
+
+
+def seed_from(state: int, layer_index: int, rank: int) -> int:
+    """One layer's seed from its step's state."""
+    return splitmix64(splitmix64(state ^ (layer_index & MASK)) ^ (rank & MASK))
 
 
 def set_noise(model: nn.Module, key: NoiseKey) -> None:
@@ -56,9 +63,11 @@ def set_noise(model: nn.Module, key: NoiseKey) -> None:
     goes on from where the first stopped. Layers that never got a key draw from torch's default generator, which
     `torch.manual_seed` seeds. Noise is the same for the same key on one kind of device and with the same kernels.
 
-    Raises UserError for anything but a NoiseKey.
+    Raises UserError for anything but a module and a NoiseKey, and for two layers of the same index (`number_layers`).
     """
     if not isinstance(key, NoiseKey):
         raise UserError(f"set_noise: {key!r} is no NoiseKey(seed, step, rank)")
-    for layer in bayesian_layers(model):
-        layer.seed_noise(layer_seed(key, layer.layer_index))
+    state = step_state(key)
+    for layer in numbered_layers(checked_module(model, "set_noise")):
+        assert layer.layer_index is not None
+        layer.seed_noise(seed_from(state, layer.layer_index, key.rank))

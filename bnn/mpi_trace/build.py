@@ -82,8 +82,11 @@ def build() -> Path:
     if compiled.is_current(path, key):
         return path
     try:
-        compile_c(mpicc, FILES, FLAGS, path)
-        compiled.write_key(path, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with compiled.one_at_a_time(path):
+            path.with_suffix(".key").unlink(missing_ok=True)
+            compile_c(mpicc, FILES, FLAGS, path)
+            compiled.write_key(path, key)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     return path

@@ -23,6 +23,8 @@ def load_posterior(folder: Path | str) -> GraphNetwork:
     Raises UserError naming the file if one is missing, damaged or of another version, if an operation is not in the
     whitelist, or if the tensors are not those of the graph's layers (missing, left over, of another shape, NaN).
     """
+    if not isinstance(folder, Path | str):
+        raise UserError(f"load_posterior: a {type(folder).__name__} is no path of a folder")
     folder = Path(folder)
     graph = read_graph(folder)
     try:

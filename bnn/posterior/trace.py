@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bnn.errors import UserError
-from bnn.layers import BayesianLayer, mean_only
+from bnn.layers import BayesianLayer, mean_only, numbered_layers
 from bnn.posterior.functions import traced_call
 from bnn.posterior.layer_types import layer_arguments
 from bnn.posterior.network import GraphNetwork
@@ -29,8 +29,9 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
     model's own. Parameters, running statistics, noise and modes are left as they are.
 
     Raises UserError for a model that cannot be traced (control flow on data) or uses an operation that is not in the
-    whitelist, naming it.
+    whitelist, naming it, and for two layers that would draw the same noise.
     """
+    numbered_layers(model)
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -39,6 +40,16 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def trace_fitting(model: nn.Module, example: Tensor, step: int, extra: dict[str, Any]) -> tuple[Graph, GraphNetwork]:
+    """As `trace`; raises UserError also for an example that does not go through the model."""
+    try:
+        return trace(model, example, step, extra)
+    except (RuntimeError, ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        shape = ["N", *example.shape[1:]]
+        raise UserError(f"{type(model).__name__}: inputs of shape {shape} do not go through it: {text}") from error
 
 
 def traced(model: nn.Module, example: Tensor, step: int, extra: dict[str, Any]) -> tuple[Graph, GraphNetwork]:

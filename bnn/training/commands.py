@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bnn.commands.options import dataset_names, model_names, setting_options
+from bnn.commands.options import dataset_names, model_names, option_name, setting_options
 from bnn.commands.ranks import process_start, with_engine
 from bnn.commands.saying import say_result
 from bnn.commands.settings import given
@@ -14,7 +14,7 @@ from bnn.commands.threads import MACHINE, limit_threads, threads_given, threads_
 from bnn.errors import UserError
 from bnn.heartbeat import Heartbeat
 from bnn.ranks import early_rank
-from bnn.settings import TrainSettings, parse_settings, read_settings
+from bnn.settings import SettingsError, TrainSettings, parse_settings, read_settings
 
 
 @click.command()
@@ -26,7 +26,12 @@ def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
     chosen = given(TrainSettings, options)
     base = read_settings(settings_file).model_dump(exclude_unset=True) if settings_file else {}
     values, room = threads_given({**base, **chosen})
-    settings = parse_settings(values, "command line" if chosen or room else str(settings_file))
+    try:
+        settings = parse_settings(values, "command line" if chosen or room else str(settings_file))
+    except SettingsError as error:
+        if error.key not in chosen:
+            raise
+        raise UserError(f"{option_name(error.key)}: {error.what}") from None
     if room and (threads := threads_of_checkpoint(settings, out)):  # other cores today are no reason to start anew
         settings, room = settings.model_copy(update={"threads": threads}), None
         if not early_rank():

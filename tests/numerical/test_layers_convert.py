@@ -124,3 +124,38 @@ def test_wrong_options_are_refused() -> None:
         convert(nn.Linear(2, 2), mean_from="zero")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="estimator magic"):
         convert(nn.Linear(2, 2), "magic")
+
+
+def hooked(kind: str) -> nn.Module:
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    match kind:
+        case "backward":
+            model[0].register_full_backward_hook(lambda *_: None)
+        case "backward-pre":
+            model[0].register_full_backward_pre_hook(lambda *_: None)
+        case "weight":
+            model[0].weight.register_hook(lambda gradient: gradient)
+        case "norm":
+            model[1].weight.register_post_accumulate_grad_hook(lambda _: None)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("backward", "layer 0: it has backward hooks"),
+        ("backward-pre", "layer 0: it has backward hooks"),
+        ("weight", r"parameter 0\.weight: it has hooks on its gradient"),
+        ("norm", r"parameter 1\.weight: it has hooks on its gradient"),
+    ],
+)
+def test_hooks_that_a_copy_would_lose_are_refused(kind: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        convert(hooked(kind))
+
+
+def test_a_tied_bias_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].bias = model[0].bias
+    with pytest.raises(UserError, match="layer 0: its bias is tied"):
+        convert(model)

@@ -12,8 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bnn.layers import FlipoutConv2d, FlipoutLinear, NoiseKey, PosteriorInit, bayesian_layers, number_layers, set_noise
+from bnn.errors import UserError
+from bnn.inference.predict import predict
+from bnn.layers import (
+    FlipoutConv2d,
+    FlipoutLinear,
+    NoiseKey,
+    PosteriorInit,
+    bayesian_layers,
+    kl_divergence,
+    number_layers,
+    set_noise,
+)
 from bnn.layers.noise import layer_seed, splitmix64
+from bnn.posterior.trace import trace
 
 WIDE = PosteriorInit(rho_init=0.0)
 KEY = NoiseKey(seed=7, step=3, rank=1)
@@ -119,3 +131,72 @@ def test_any_key_is_a_valid_seed(seed: int, step: int, layer: int, rank: int) ->
 def test_keys_are_immutable(field: str) -> None:
     with pytest.raises(AttributeError):
         setattr(KEY, field, 0)
+
+
+def by_hand(layer: type[nn.Module] = FlipoutLinear) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(layer(6, 6, init=WIDE), nn.ReLU(), layer(6, 6, init=WIDE))
+
+
+def test_layers_made_by_hand_draw_independently_and_as_numbered_ones_do() -> None:
+    model, numbered = by_hand(), by_hand()
+    number_layers(numbered)
+    for one in (model, numbered):
+        set_noise(one, KEY)
+    (first, second), expected = (
+        [layer.standard_normal() for layer in bayesian_layers(one)] for one in (model, numbered)
+    )
+    assert not torch.equal(first, second)
+    assert torch.equal(first, expected[0])
+    assert torch.equal(second, expected[1])
+
+
+def test_a_layer_added_by_hand_gets_the_next_free_noise_and_the_others_keep_theirs() -> None:
+    body = by_hand()
+    number_layers(body)
+    set_noise(nn.Sequential(FlipoutLinear(6, 6), body), KEY)
+    assert [layer.layer_index for layer in bayesian_layers(body)] == [0, 1]
+    model = nn.Sequential(FlipoutLinear(6, 6), body)
+    set_noise(model, KEY)
+    assert [layer.layer_index for layer in bayesian_layers(model)] == [2, 0, 1]
+
+
+def test_layers_that_would_draw_the_same_noise_are_refused_by_name() -> None:
+    model = nn.Sequential(by_hand(), by_hand())
+    number_layers(model[0])
+    number_layers(model[1])
+    x = torch.ones(2, 6)
+    for draw in (
+        lambda: set_noise(model, KEY),
+        lambda: predict(model, x, draws=2),
+        lambda: predict(model, x, draws=2, mode="flipout"),
+        lambda: trace(model, x, 0, {}),
+    ):
+        with pytest.raises(UserError, match=r"layers 0\.0 and 1\.0: both have layer_index 0 .* bnn\.number_layers"):
+            draw()
+    number_layers(model)
+    set_noise(model, KEY)
+    shared = FlipoutLinear(6, 6)
+    set_noise(nn.Sequential(shared, shared), KEY)
+
+
+def test_seeds_are_those_of_the_key_s_parts_in_turn() -> None:
+    state = 0
+    for part in (KEY.seed, KEY.step, 5, KEY.rank):
+        state = splitmix64(state ^ part)
+    assert layer_seed(KEY, 5) == state
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("prior", [1.0, 0.002])
+def test_the_kl_of_half_precision_is_that_of_its_values(dtype: torch.dtype, prior: float) -> None:
+    layer = FlipoutLinear(300, 300, init=PosteriorInit(prior_scale=prior), dtype=dtype)
+    with torch.no_grad():
+        layer.mu.mul_(10)
+        layer.rho[0] = -20.0  # below float16's smallest number
+    wide = copy.deepcopy(layer).double()
+    torch.testing.assert_close(layer.kl().double(), wide.kl(), rtol=1e-5, atol=0.0)
+    assert kl_divergence(layer).dtype == torch.float32
+    layer.kl().backward()
+    assert layer.rho.grad is not None
+    assert bool(layer.rho.grad.isfinite().all())

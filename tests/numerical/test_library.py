@@ -146,6 +146,65 @@ class Deciding(nn.Module):
         return y if y.sum() > 0 else -y
 
 
+class Softened(nn.Module):
+    """Returns probabilities, through an operation that changes their shape alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(self.head(x), 1).flatten(1)
+
+
+def ending(last: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), last)
+
+
+def saved(net: nn.Module, **changed: Any) -> None:
+    given = {"model": net, "folder": "/nowhere/never", "example_input": images(2), "step": 1} | changed
+    bnn.save_posterior(given.pop("model"), given.pop("folder"), **given)
+
+
+def saved_small(**changed: Any) -> None:
+    saved(bnn.convert(ending(nn.ReLU())), **{"example_input": images(2, (4,))} | changed)
+
+
+def test_a_folder_of_other_files_is_not_replaced_and_a_posterior_is(tmp_path: Path) -> None:
+    model, mine = bnn.convert(ending(nn.ReLU())), tmp_path / "thesis.tex"
+    mine.write_text("mine")
+    with pytest.raises(bnn.UserError, match=r"not empty, and no posterior \(no graph\.json\)"):
+        bnn.save_posterior(model, tmp_path, example_input=images(2, (4,)), step=1)
+    assert mine.read_text() == "mine"
+    for step in (1, 2):
+        bnn.save_posterior(model, tmp_path / "new", example_input=images(2, (4,)), step=step)
+    assert bnn.load_posterior(tmp_path / "new").graph.step == 2
+
+
+def test_a_log_softmax_at_the_end_changes_nothing() -> None:
+    inputs = images(3, (4,))
+    logits, logs = (
+        bnn.predict(bnn.convert(ending(last)), inputs, draws=3).probability
+        for last in (nn.Identity(), nn.LogSoftmax(1))
+    )
+    torch.testing.assert_close(logs, logits, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: bnn.FlipoutConv2d(1, 2, 3, groups=0), "groups=0: must be a whole number from 1 on"),
+        (lambda: bnn.FlipoutConv2d(0, 2, 3), "in_channels=0: must be"),
+        (lambda: bnn.ReparameterizationLinear(-1, 2), "in_features=-1: must be"),
+        (lambda: bnn.FlipoutLinear(1, 2, layer_index="a"), "layer_index='a': must be a whole number, or None"),
+    ],
+)
+def test_layers_of_impossible_sizes_are_a_value_error(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -173,9 +232,24 @@ class Deciding(nn.Module):
         (lambda net: bnn.kl_divergence(images(2)), "kl_divergence: a Tensor is no torch module"),
         (lambda net: bnn.set_noise(net, 7), r"set_noise: 7 is no NoiseKey\(seed, step, rank\)"),
         (lambda net: bnn.NoiseKey(1, 0.5), "noise of step 0.5: must be a whole number"),
+        (lambda net: bnn.set_noise("x", bnn.NoiseKey(1)), "set_noise: a str is no torch module"),
+        (lambda net: bnn.mean_only("x").__enter__(), "mean_only: a str is no torch module"),
+        (lambda net: bnn.number_layers("x"), "number_layers: a str is no torch module"),
+        (lambda net: bnn.convert(nn.Linear(1, 1), init="x"), "init='x': must be a PosteriorInit"),
+        (lambda net: bnn.convert(nn.Linear(1, 1), estimator=["a"]), r"estimator \['a'\]: unknown; there are"),
+        (lambda net: bnn.predict(bnn.convert(ending(nn.Softmax(1))), images(2, (4,))), "layer 1: the model ends in a"),
+        (lambda net: bnn.predict(bnn.convert(Softened()), images(2, (4,))), "operation softmax: the model ends in a"),
         (lambda net: bnn.PosteriorInit(prior_scale=0.0), "prior_scale 0: must be above 0"),
         (lambda net: bnn.PosteriorInit(rho_init_std=-1.0), "rho_init_std -1: must be at least 0"),
         (lambda net: bnn.PosteriorInit(rho_init=math.nan), "rho_init nan: must be a finite number"),
+        (lambda net: bnn.load_posterior(None), "load_posterior: a NoneType is no path"),
+        (lambda net: saved(net, model="x"), "save_posterior: a str is no torch module"),
+        (lambda net: saved(net, example_input=None), "save_posterior: example_input is a NoneType"),
+        (lambda net: saved(net, step="a"), "save_posterior: step='a': must be a whole number"),
+        (lambda net: saved(net, extra={"a": object()}), "save_posterior: extra: must be a mapping of JSON values"),
+        (lambda net: saved_small(example_input=images(2, (5,))), "do not go through it"),
+        (lambda net: saved_small(folder="/proc/nowhere/posterior"), "/proc/nowhere/posterior: "),
+        (lambda net: saved_small(folder=__file__), "test_library.py: Not a directory"),
         (lambda net: bnn.load_posterior("/nowhere"), "/nowhere/graph.json: No such file"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,3 +92,47 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_older_one(
         (aside / "new").write_text("")
     assert names(target) == ["older"]
     assert names(tmp_path) == ["made"]
+
+
+def test_a_link_stays_one_and_the_folder_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    (real / "older").write_text("")
+    link.symlink_to(real)
+    with atomic_folder(link) as aside:
+        (aside / "new").write_text("")
+    assert link.is_symlink()
+    assert names(real) == ["new"]
+    assert names(tmp_path) == ["link", "real"]
+
+
+@pytest.mark.parametrize("target", ["file", ".", "..", "link-to-file", "loop"])
+def test_what_no_folder_can_replace_is_refused_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    inner = tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "file").write_text("kept")
+    (inner / "link-to-file").symlink_to("file")
+    (inner / "loop").symlink_to("loop")
+    monkeypatch.chdir(inner)
+    filled = []
+    with pytest.raises(OSError, match=r"Not a directory|current folder"), atomic_folder(Path(target)) as aside:
+        filled.append(aside)
+    assert not filled
+    assert names(inner) == ["file", "link-to-file", "loop"]
+    assert (inner / "file").read_text() == "kept"
+    assert names(tmp_path) == ["outer"]
+    assert names(tmp_path / "outer") == ["inner"]
+
+
+def test_processes_of_two_hosts_write_to_files_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    for host in ("node-1", "node-2"):
+        monkeypatch.setattr("os.uname", lambda host=host: SimpleNamespace(nodename=host))
+        with atomic_file(tmp_path / "made") as aside:
+            seen.add(aside)
+            aside.write_text("")
+        with atomic_folder(tmp_path / "folder") as aside:
+            seen.add(aside)
+    assert len(seen) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,41 @@ def test_what_a_failed_compiler_left_goes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot build toy: no reason given"), compiled.scratch_beside(tmp_path / "toy"):
         compiled.compile_with(["false"], "toy")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_build_that_is_stopped_halfway_leaves_no_key_of_another_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, library = tmp_path / "made.so", tmp_path / "here.so"
+    made.write_text("old")
+    compiled.install(made, library, "old key")
+    made.write_text("new")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compiled, "write_key", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compiled.install(made, library, "new key")
+    assert library.read_text() == "new"
+    assert not compiled.is_current(library, "old key")
+    assert not compiled.is_current(library, "new key")
+
+
+def test_two_builds_install_one_after_the_other(tmp_path: Path) -> None:
+    made, library, order = tmp_path / "made.so", tmp_path / "here.so", []
+    made.write_text("new")
+
+    def install() -> None:
+        compiled.install(made, library, "key")
+        order.append("second")
+
+    with compiled.one_at_a_time(library):
+        other = threading.Thread(target=install)
+        other.start()
+        other.join(0.3)
+        assert not library.exists()
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+    assert compiled.is_current(library, "key")

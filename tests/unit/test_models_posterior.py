@@ -160,12 +160,15 @@ def test_text_files_list_variables_and_operations(folder: Path) -> None:
     assert sum(line[1:3] == ["function", "add"] for line in operations) == 4
 
 
-def test_saving_again_replaces_and_a_failure_leaves_the_old(folder: Path) -> None:
+def test_saving_again_replaces_and_a_failure_leaves_the_old(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_model("fc", "bnn", input_shape=(1, 4, 4), classes=3, width=0.02)
     save_posterior(network, folder, example_input=torch.zeros(1, 1, 4, 4), step=10)
     assert read_graph(folder).step == 10
-    with pytest.raises(ValueError, match="serialize"):
+    with pytest.raises(UserError, match=r"extra: must be a mapping of JSON values .*serialize"):
         save_posterior(network, folder, example_input=torch.zeros(1, 1, 4, 4), step=11, extra={"object": object()})
+    monkeypatch.setattr("bnn.posterior.save.ops_names", lambda *_: 1 / 0)  # the last file to be written
+    with pytest.raises(ZeroDivisionError):
+        save_posterior(network, folder, example_input=torch.zeros(1, 1, 4, 4), step=11)
     assert read_graph(folder).step == 10
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 

@@ -300,3 +300,8 @@ def test_a_run_by_hand_goes_on_with_the_threads_of_its_checkpoint(tmp_path):
         file.write_text(CheckpointMarker(step=4, ranks=1, hash=settings.fingerprint(), baseline="").model_dump_json())
     assert threads_of_checkpoint(mine, tmp_path / "run-0") == 8
     assert threads_of_checkpoint(mine, tmp_path / "run-1") is None
+
+
+def test_training_names_the_option_that_is_wrong_as_the_other_commands_do(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["train", "--epochs", "x", "--out", str(tmp_path / "cell")])
+    assert str(done.exception).startswith("--epochs: Input should be a valid integer")
