@@ -89,9 +89,11 @@ def check_arguments(inputs: Tensor, draws: int, seed: int) -> None:
         raise UserError(f"predict: inputs are {what}; give a floating-point tensor, scaled as in training")
     if inputs.dim() < 2 or len(inputs) == 0:
         raise UserError(f"predict: inputs of shape {list(inputs.shape)}; give at least one, as (N, ...)")
-    if not isinstance(draws, int) or draws < 1:
+    if not inputs.isfinite().all():
+        raise UserError("predict: inputs hold values that are not finite")
+    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
         raise UserError(f"predict: draws={draws!r}: must be a whole number from 1 on")
-    if not isinstance(seed, int) or not 0 <= seed < MOST_SEEDS:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < MOST_SEEDS:
         raise UserError(f"predict: seed={seed!r}: must be a whole number from 0 to 2^63 - 1")
 
 
