@@ -177,6 +177,7 @@ def test_horovod_is_built_when_no_installation_goes_on(monkeypatch: pytest.Monke
     monkeypatch.setattr(setup, "prepare", lambda *_: None)
     monkeypatch.setattr(setup, "VENV", tmp_path)
     monkeypatch.setattr(setup.horovod, "bundled_mpi", lambda _: None)
+    monkeypatch.setattr(setup.cuda, "installed_torch", lambda venv: setup.cuda.Torch("2.13.0", None, (), ()))
     monkeypatch.setattr(setup.horovod, "ensure_wheel", build)
     setup.install(dev=True, mpicc="", lock=0)
     assert seen
@@ -195,6 +196,7 @@ def titles_of_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: s
     monkeypatch.setattr(setup, "prepare", lambda venv, log: None)
     monkeypatch.setattr(setup, "VENV", tmp_path)
     monkeypatch.setattr(setup.horovod, "bundled_mpi", lambda venv: None)
+    monkeypatch.setattr(setup.cuda, "installed_torch", lambda venv: setup.cuda.Torch("2.13.0", None, (), ()))
     monkeypatch.setattr(setup.horovod, "ensure_wheel", wheel)
     setup.install(dev=False, mpicc="", lock=0, engine=engine)
     return titles
