@@ -127,7 +127,8 @@ def test_a_shared_layer_counts_once_and_gets_both_gradients() -> None:
     fast = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     # the same by two layers, each with the noise of one of the two uses
     first, second, dense = copy.deepcopy(model[0]), copy.deepcopy(model[0]), copy.deepcopy(model[4])
-    set_noise(nn.ModuleList([first, second, dense]), KEY)
+    for layer in (first, second, dense):  # the first two have one index, as the layer that they stand for
+        set_noise(layer, KEY)
     assert isinstance(second, FastFlipout)
     second.next_seed()
     parts = nn.Sequential(first, nn.Tanh(), second, nn.Flatten(), dense)

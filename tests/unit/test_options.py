@@ -72,7 +72,7 @@ def test_bounds_are_those_that_pydantic_checks(low, high):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("train --out x --batch-size none", "batch_size: "),
+        ("train --out x --batch-size none", "--batch-size: "),
         ("train --out x --kind dnn", "kind: Input should be 'bnn' or 'cnn'"),
         ("train --out x --compile maybe", "compile: "),
         ("train --out x --threads 0", "threads: "),
