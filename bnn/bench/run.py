@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from bnn.bench.implementations import Implementation, implementation
@@ -24,6 +23,7 @@ from bnn.models.describe import MODELS
 from bnn.records.bench import BENCH, BenchHeader, header_path
 from bnn.records.columns import is_whole, write_table
 from bnn.records.files import JOB_LABEL, write_text
+from bnn.records.reading import read_record
 from bnn.settings import FOREIGN_LIMIT
 
 if TYPE_CHECKING:
@@ -67,11 +67,8 @@ def run_bench(plan: Plan, out: Path) -> None:
 def made_before(plan: Plan, out: Path) -> bool:
     """Whether the record that is there is whole and of this very job: one that is started again keeps what it has."""
     job = (plan.labels or {}).get(JOB_LABEL)
-    try:
-        header = BenchHeader.model_validate_json(header_path(out).read_bytes())
-    except (OSError, ValidationError):
-        return False
-    return job is not None and (header.labels or {}).get(JOB_LABEL) == job and is_whole(out)
+    header = read_record(header_path(out), BenchHeader)
+    return header is not None and job is not None and (header.labels or {}).get(JOB_LABEL) == job and is_whole(out)
 
 
 def wide_console() -> Console:

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from bnn.errors import UserError
 from bnn.records.files import JOB_LABEL, PARTIAL
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
+from bnn.records.reading import read_record
 
 Record = TypeVar("Record", InferenceSummary, PruningSummary)
 
@@ -35,13 +34,8 @@ def made_before(record: Path, schema: type[Record], labels: Mapping[str, Any], s
     has made. None without such a label: who starts a command by hand wants it to run.
     """
     job = labels.get(JOB_LABEL)
-    if job is None:
-        return None
-    try:
-        made = schema.model_validate_json(record.read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return made if made.labels.get(JOB_LABEL) == job and made.posterior.sha256 == sha256 else None
+    made = read_record(record, schema) if job is not None else None
+    return made if made and made.labels.get(JOB_LABEL) == job and made.posterior.sha256 == sha256 else None
 
 
 def make_ready(out: Path, records: Sequence[str], work: Path, results: Iterable[Path] = ()) -> None:

@@ -10,9 +10,10 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bnn.records.files import HEARTBEAT, heartbeat_name
+from bnn.records.reading import read_record
 
 SIZE = 768  # bytes of every file: room for the longest host name, and still one write
 ABOUT_NOW = 90.0  # seconds between what two live ranks have written last, as it is seen through caches
@@ -53,10 +54,7 @@ class HeartbeatRecord(BaseModel):
 
 def read_heartbeat(path: Path) -> HeartbeatRecord | None:
     """One rank's sign of life; None where there is none, or none that can be read (at this very moment)."""
-    try:
-        return HeartbeatRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
+    return read_record(path, HeartbeatRecord)
 
 
 def read_heartbeats(folder: Path, attempt: int | None = None) -> list[HeartbeatRecord]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bnn.records.files import HEARTBEAT, WATCHDOG
+from bnn.records.reading import read_record
 
 
 class WatchdogRecord(BaseModel):
@@ -25,7 +26,4 @@ def watchdog_path(folder: Path) -> Path:
 
 def read_watchdog(folder: Path) -> WatchdogRecord | None:
     """Of a run's folder; None where the last attempt was not ended by the watchdog."""
-    try:
-        return WatchdogRecord.model_validate_json(watchdog_path(folder).read_bytes())
-    except (OSError, ValidationError):
-        return None
+    return read_record(watchdog_path(folder), WatchdogRecord)

@@ -8,7 +8,6 @@ from bnn.errors import UserError
 from campaign.jobs.kinds import KINDS
 from campaign.names.commands import BENCH, INFER, PRUNE, TRAIN
 from campaign.names.layout import data_key
-from campaign.render.scripts import Place
 from campaign.results import sources
 from campaign.results.figures import catalogue
 from campaign.results.figures.sites import other_sites
@@ -110,7 +109,7 @@ def data_options(wildcards):
 
 
 def data_folder(wildcards):
-    return Place.here(LAYOUT).data_dir
+    return DRIVER.place.data_dir
 
 
 def served(files):

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 from bnn.records.files import JOB_LABEL, POSTERIOR
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
+from bnn.records.reading import read_record
 from bnn.records.summary import Summary
 from bnn.settings import FOREIGN_LIMIT
 from campaign.ask.sections import AfterSection, Sweep
 from campaign.io import unreadable
-from campaign.jobs.job import Job, read_record
+from campaign.jobs.job import Job
 from campaign.jobs.train import read_summary, trained
 from campaign.names.cell import Cell
 from campaign.names.layout import Layout

@@ -16,10 +16,11 @@ from bnn.models.describe import MODELS
 from bnn.records.bench import BenchHeader, header_path
 from bnn.records.columns import is_whole
 from bnn.records.files import JOB_LABEL
+from bnn.records.reading import read_record
 from campaign.ask.validate import USER_MODEL
 from campaign.io import unreadable
 from campaign.io.schema import did_you_mean
-from campaign.jobs.job import Job, read_record
+from campaign.jobs.job import Job
 from campaign.names.commands import BENCH
 from campaign.names.layout import Layout
 from campaign.site.allocation import Allocation

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any, ClassVar
 
 from campaign.names.cell import Cell
 from campaign.names.layout import Layout
 from campaign.site.allocation import Allocation
 from campaign.site.launchers import Placement
 from campaign.site.site import Site
-
-Record = TypeVar("Record", bound=BaseModel)
 
 
 class Job(ABC):
@@ -114,11 +110,3 @@ class Job(ABC):
     def log(self, layout: Layout) -> Path:
         """What it prints."""
         return layout.log(self.LOG.format(**self.words))
-
-
-def read_record(path: Path, schema: type[Record]) -> Record | None:
-    """A record of JSON; None when there is none, or it is no such record."""
-    try:
-        return schema.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None

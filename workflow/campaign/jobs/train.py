@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from bnn.records.files import CELL, JOB_LOG, MPI, MPI_ASIDE, SUMMARY, TIMELINE
+from bnn.records.reading import read_record
 from bnn.records.summary import Summary
 from bnn.settings import FOREIGN_LIMIT, TrainSettings
 from campaign.io import unreadable
-from campaign.jobs.job import Job, read_record
+from campaign.jobs.job import Job
 from campaign.names.cell import NAME, PLACE, Cell
 from campaign.names.commands import TRAIN
 from campaign.names.layout import FINISHED, Layout
