@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import yaml
@@ -143,10 +144,13 @@ class Faulty:
         (self.folder / "behave").mkdir()
 
     def _write_records(self) -> None:
-        """What the stand-in for bnn puts into the cells' folders."""
+        """What the stand-in for bnn puts into the cells' folders; runs that were started before keep what they had."""
+        records = Path(mkdtemp(prefix="records-", dir=self.folder))
         labels = {planned.cell.name: planned.settings.labels for planned in self.campaign.cells}
         for entry in plan_content(self.campaign)["cells"]:
-            write_cell(self.folder / "records", entry, profiled=False, labels=labels[entry["name"]])
+            write_cell(records, entry, profiled=False, labels=labels[entry["name"]])
+        (self.folder / "records").unlink(missing_ok=True)
+        (self.folder / "records").symlink_to(records)
 
     # Cells
 

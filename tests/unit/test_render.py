@@ -328,8 +328,9 @@ def test_a_terminated_script_ends_its_launcher(layout, here, tmp_path):
     (here.programs / "mpiexec").write_text('#!/usr/bin/env bash\nshift 3\ntrap "kill %1" TERM\n"$@" &\nwait\n')
     script = jobs(found, layout, here)[0]
     first = subprocess.Popen(["bash", str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_until((tmp_path / "runs").exists)
-    pid = int((tmp_path / "runs").read_text().split()[1])
+    runs = tmp_path / "runs"
+    wait_until(lambda: runs.exists() and runs.read_text().endswith("\n"))  # a file is there before its line is
+    pid = int(runs.read_text().split()[1])
     first.terminate()
     assert first.wait(timeout=30) != 0
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
