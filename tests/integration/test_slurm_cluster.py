@@ -142,14 +142,28 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return source.with_suffix("")
 
 
+# What Slurm 22.05 says where a long request of MPICH's reaches it in two pieces, which it takes for two requests: ranks
+# that srun starts then fail or hang, now and then on a busy machine. (mpiexec does not go through it.)
+PMI_IN_PIECES = "mpi/pmi2: value not properly terminated in client request"
+
+
 def complete(cluster: Cluster, file: Path, nodes: int, timeout: float) -> None:
-    """Run a job. AssertionError with its output when it does not complete."""
+    """Run a job, a second time after PMI_IN_PIECES. AssertionError with its output when it does not complete."""
+    state = ended(cluster, file, nodes, timeout)
+    if state != "COMPLETED" and PMI_IN_PIECES in output(file):
+        state = ended(cluster, file, nodes, timeout)
+    assert state == "COMPLETED", f"{state}: {output(file)}"
+
+
+def ended(cluster: Cluster, file: Path, nodes: int, timeout: float) -> str:
+    """Run a job and return its state when it ends; a job that does not end is cancelled."""
     job = cluster.submit(file, f"--nodes={nodes}", "--ntasks-per-node=1")
     try:
-        state = cluster.wait(job, timeout=timeout)["JobState"]
+        return cluster.wait(job, timeout=timeout)["JobState"]
     except TimeoutError:
-        state = "still running"
-    assert state == "COMPLETED", f"{state}: {output(file)}"
+        run("scancel", job)
+        cluster.wait(job)
+        return "still running"
 
 
 @pytest.mark.mpi
@@ -176,7 +190,7 @@ def test_training_on_two_nodes(cluster: Cluster, tmp_path: Path, launcher: str) 
     settings.write_text(json.dumps({**SMALL, "engine": "horovod", "max_steps": 4}))
     start = LAUNCHERS[launcher].format(ranks=2)
     file = script(tmp_path / "job", f"{start} {BIN / 'bnn'} train --settings {settings} --out {folder}")
-    complete(cluster, file, nodes=2, timeout=135)
+    complete(cluster, file, nodes=2, timeout=100)
     summary = Summary.model_validate_json((folder / SUMMARY).read_text())
     assert (summary.ranks, summary.steps) == (2, 4)
     provenance = json.loads((folder / PROVENANCE).read_text())
