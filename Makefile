@@ -19,7 +19,7 @@ export BNN_MPICC BNN_CUDA BNN_CUDA_HOME BNN_ENGINE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full report plan test lint clean
+.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full report plan test lint clean architectures
 MAKEFLAGS += --no-print-directory
 
 help: ## explain the targets
@@ -69,9 +69,14 @@ lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 	lint-imports
 
 test: lint ## the linters, then the whole test suite (set up from nothing too)
+	python envs/architectures.py
 	python -m pytest
 
+architectures: setup-dev ## all published architectures through every command (ten minutes on two cores)
+	python envs/architectures.py
+	ARCHITECTURES=all python -m pytest tests/architectures
+
 clean: ## remove .venv and what tools left; keeps results/ and the cached Horovod wheel
-	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock .setup*.log build *.egg-info \
-		.mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock .venv-architectures .venv-architectures.lock .setup*.log \
+		build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find bnn workflow envs tests -name __pycache__ -type d -prune -exec rm -rf {} +

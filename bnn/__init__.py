@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         set_noise,
     )
     from bnn.layers.convert import convert
+    from bnn.layers.report import conversion_report
     from bnn.posterior import load_posterior, save_posterior
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ __all__ = [
     "ReparameterizationLinear",
     "UserError",
     "__version__",
+    "conversion_report",
     "convert",
     "kl_divergence",
     "load_posterior",
@@ -65,6 +67,7 @@ __all__ = [
 _ELSEWHERE = {
     "Prediction": "bnn.inference.predict",
     "UserError": "bnn.errors",
+    "conversion_report": "bnn.layers.report",
     "convert": "bnn.layers.convert",
     "load_posterior": "bnn.posterior",
     "predict": "bnn.inference.predict",

@@ -22,6 +22,8 @@ FOREIGN_LIMIT = 0.05
 BEST, BEST_OF = "cnn-best", ("cnn-compiled", "cnn-kernels")
 # Fields that say where and how a run is kept, not what it computes: they do not change a run's hash.
 NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
+# Fields that came later: left out while they have their default, so that the hash of older runs stays.
+LATER = frozenset({"output", "task", "observation_std"})
 
 
 class SettingsError(UserError):
@@ -51,6 +53,17 @@ class TrainSettings(BaseModel):
     )
     model: str = Field("vgg16", description="vgg16, resnet18, conv, fc or package.module:function")
     width: float = Field(1.0, gt=0, description="factor on every hidden layer's channels; 1 is the paper's model")
+    output: str | None = Field(
+        None, description="which output counts of a model of one's own that returns several: its name or its index"
+    )
+    task: Literal["classification", "segmentation", "regression"] = Field(
+        "classification",
+        description="classification (a label per image), segmentation (a label per pixel; NLL summed over pixels) or "
+        "regression (values; outputs are means, or means and logarithms of variances)",
+    )
+    observation_std: float = Field(
+        1.0, gt=0, description="standard deviation of a regression's targets where the model gives means alone"
+    )
     kind: Literal["bnn", "cnn"] = Field("bnn", description="bnn (Bayesian layers) or cnn (conventional layers)")
     estimator: Literal["flipout", "flipout-reference", "reparameterization", "local-reparameterization"] = Field(
         "flipout", description="how a bnn's gradient is estimated; flipout uses this project's kernels where it can"
@@ -121,6 +134,10 @@ class TrainSettings(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Refuse what no run could do; settings of the other kind are not looked at."""
+        if self.output is not None and ":" not in self.model:
+            raise _unfit("output", f"model {self.model} has one output; only package.module:function may have several")
+        if self.task != "classification" and ":" not in self.model:
+            raise _unfit("task", f"{self.task} needs a model of one's own; {self.model} classifies")
         if self.mixed_precision != "none" and self.precision != "float32":
             raise _unfit("mixed_precision", f"{self.mixed_precision} needs precision float32, not {self.precision}")
         if self.kind == "cnn" and self.compile and self.baseline in ("cnn-kernels", "cnn-best"):
@@ -163,6 +180,7 @@ class TrainSettings(BaseModel):
         """The settings that change the result; those that do not apply to this kind are left out."""
         idle = {"cnn": {"estimator", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs"}}
         skip = NOT_SCIENCE | idle.get(self.kind, {"baseline"})
+        skip |= {key for key in LATER if getattr(self, key) == type(self).model_fields[key].default}
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in skip}
 
     def fingerprint(self) -> str:

@@ -33,8 +33,9 @@ class Worker:
     def __init__(self, python: Path | str, made_of: Implementation, spec: Spec, log: Path) -> None:
         self.name, self._log = spec.implementation, log
         threads = {name: str(spec.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        # another Python's packages must not come before those of the worker's environment
-        inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+        # another Python's packages must not come before those of the peers' environment; ours is this Python
+        foreign = ("PYTHONPATH", "PYTHONHOME") if made_of.peer else ()
+        inherited = {k: v for k, v in os.environ.items() if k not in foreign}
         # its own process group: an interrupt from the keyboard reaches the parent alone, which ends them all
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(

@@ -6,7 +6,7 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from bnn.errors import UserError
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+Targets = NDArray[Any]
+TaskName = Literal["classification", "segmentation", "regression"]
 
 DATA_DIR_VARIABLE = "BNN_DATA_DIR"
 DEFAULT_DATA_DIR = Path("results/data")
@@ -23,20 +25,33 @@ DEFAULT_DATA_DIR = Path("results/data")
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their classes, in a fixed order.
+    """Images and their targets, in a fixed order.
 
     `images`: uint8, shape (N, C, H, W), values 0..255; a memory map or a read-only view where that saves memory.
-    `labels`: int64, shape (N,), values 0..classes-1.
+    `labels`: the targets. Classes 0..classes-1 as int64, of shape (N,), or (N, H, W) for a class of every pixel; or the
+    values of a regression as float32, (N, D).
     """
 
     images: Images
-    labels: Labels
+    labels: Targets
+
+    @property
+    def task(self) -> TaskName:
+        """What there is to learn, as the targets' type and shape tell."""
+        if self.labels.dtype == np.float32:
+            return "regression"
+        return "classification" if self.labels.ndim == 1 else "segmentation"
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise ValueError(f"images must be uint8 (N, C, H, W), not {self.images.dtype} {self.images.shape}")
-        if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"labels must be int64 ({len(self.images)},), not {self.labels.dtype} {self.labels.shape}")
+        n, _, height, width = self.images.shape
+        labels = self.labels
+        classes = labels.dtype == np.int64 and labels.shape in ((n,), (n, height, width))
+        values = labels.dtype == np.float32 and labels.ndim == 2 and len(labels) == n
+        if not (classes or values):
+            kinds = f"int64 ({n},) or ({n}, {height}, {width}), or float32 ({n}, D)"
+            raise ValueError(f"labels must be {kinds}, not {labels.dtype} {labels.shape}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,7 +62,8 @@ class Dataset:
     """A loaded data set.
 
     `source` says where the images came from, in words for a report; `checksum` ("md5:..." or "sha256:...") identifies
-    the training images and labels; `synthetic` marks data without meaning, fit to measure throughput only.
+    the training images and labels; `classes` is the number of classes, or of a regression's values;
+    `synthetic` marks data without meaning, fit to measure throughput only.
     """
 
     name: str
@@ -57,6 +73,11 @@ class Dataset:
     source: str
     checksum: str | None
     synthetic: bool = False
+
+    @property
+    def task(self) -> TaskName:
+        """What there is to learn."""
+        return self.train.task
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from bnn.data.base import Dataset, DatasetFacts, Options, Split
+from bnn.data.base import Dataset, DatasetFacts, Options, Split, TaskName
 from bnn.data.recipe import Recipe
 
 NAME = "synthetic"
@@ -24,12 +24,16 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class SyntheticOptions(Options):
-    """`shape` is (C, H, W); `size` counts training images, as many as CIFAR-10's unless told otherwise."""
+    """`shape` is (C, H, W); `size` counts training images, as many as CIFAR-10's unless told otherwise.
+
+    `task`: classification, segmentation (a class per pixel) or regression (`classes` values per image).
+    """
 
     shape: tuple[Positive, Positive, Positive] = (3, 32, 32)
     classes: int = Field(10, ge=2)
     size: int = Field(50_000, gt=0)
     test_size: int = Field(1_000, gt=0)
+    task: TaskName = "classification"
 
     @field_validator("shape", mode="before")
     @classmethod
@@ -37,13 +41,18 @@ class SyntheticOptions(Options):
         return value.split(",") if isinstance(value, str) else value
 
 
-def make_split(size: int, shape: tuple[int, int, int], classes: int, key: int) -> Split:
-    """`size` images and labels, the same for the same arguments; the images are a read-only view."""
+def make_split(
+    size: int, shape: tuple[int, int, int], classes: int, key: int, task: TaskName = "classification"
+) -> Split:
+    """`size` images and targets, the same for the same arguments; the images are a read-only view."""
     random = np.random.Generator(np.random.Philox(key=key))
     pixels = math.prod(shape)
     tape = random.integers(0, 256, size=(size - 1) * STEP + pixels, dtype=np.uint8)
     images = np.lib.stride_tricks.sliding_window_view(tape, pixels)[::STEP].reshape(size, *shape)
-    return Split(images, random.integers(0, classes, size=size, dtype=np.int64))
+    if task == "regression":
+        return Split(images, random.standard_normal((size, classes), dtype=np.float32))
+    labels = size if task == "classification" else (size, *shape[1:])
+    return Split(images, random.integers(0, classes, size=labels, dtype=np.int64))
 
 
 def _facts(options: SyntheticOptions) -> DatasetFacts:
@@ -51,8 +60,8 @@ def _facts(options: SyntheticOptions) -> DatasetFacts:
 
 
 def _load(_data_dir: Path, options: SyntheticOptions) -> Dataset:
-    train = make_split(options.size, options.shape, options.classes, TRAIN_KEY)
-    test = make_split(options.test_size, options.shape, options.classes, TEST_KEY)
+    train = make_split(options.size, options.shape, options.classes, TRAIN_KEY, options.task)
+    test = make_split(options.test_size, options.shape, options.classes, TEST_KEY, options.task)
     shape = "x".join(map(str, options.shape))
     source = f"{NAME}: {options.size:,} images of random pixels, {shape}, for throughput only"
     return Dataset(NAME, train, test, options.classes, source, checksum=None, synthetic=True)

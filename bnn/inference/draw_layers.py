@@ -1,8 +1,9 @@
 """Layers for exact Monte-Carlo draws: one sample of the kernel per draw, mu + scale * eps, which all images share.
 
-The noise of a draw belongs to the weights that are left (mu or scale not zero), in the order (out, kh, kw, in) or (out,
-in): a pruned network makes the same draws whether its zeros are stored, skipped or removed. `scale` is sigma, or sigma
-times a factor of either sign where a BatchNorm has been folded in.
+The noise of a draw belongs to the weights that are left (mu or scale not zero), in the order (out, kh, kw, in) for
+kernels of four dimensions and in their own for all others: a pruned network makes the same draws whether its zeros are
+stored, skipped or removed. `scale` is sigma, or sigma times a factor of either sign where a BatchNorm has been folded
+in.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ class Draw:
 
 
 class DrawLayer(nn.Module):
-    """The weights of a layer and their samples, which convolutions and dense layers use in the same way.
+    """The weights of a layer and their samples, which all layers use in the same way.
 
-    `mu` is (out, in / groups, kh, kw) or (out, in); so is `scale`, which is None for a conventional layer. `key(seed)`
+    `mu` is (out, in / groups, kh, kw), (out, in) or of any other shape; so is `scale`, which is None for a conventional
+    layer. `weight` is the sample in that shape. `key(seed)`
     names the draw; with `keep` its sample is kept for further blocks of images, otherwise it is made as it is used.
     Form `csr` stores and multiplies only the weights that are left; a convolution then unfolds its input.
     """
@@ -113,6 +115,12 @@ class DrawLayer(nn.Module):
             draw.kernel = made
         return made
 
+    @property
+    def weight(self) -> Tensor:
+        """The kernel of this draw, of the shape of the layer's own; not where BatchNorm has been folded in."""
+        kernel = self.values().view(self.stored_shape())
+        return kernel.permute(0, 3, 1, 2) if len(self.shape) == 4 else kernel
+
     def mean_and_scale(self) -> tuple[Tensor, Tensor | None]:
         """(mu, scale), from which the kernels sample as they go; (sample, None) where that does not work.
 
@@ -122,8 +130,8 @@ class DrawLayer(nn.Module):
         return (self.mu, self.scale) if whole else (self.values(), None)
 
     def stored_shape(self) -> list[int]:
-        """Shape of the kernel as it is stored: (out, kh, kw, in) or (out, in)."""
-        return [self.shape[0], *self.shape[2:], self.shape[1]]
+        """Shape of the kernel as it is stored: (out, kh, kw, in) for (out, in, kh, kw), any other as it is."""
+        return [self.shape[0], *self.shape[2:], self.shape[1]] if len(self.shape) == 4 else list(self.shape)
 
     def sparse(self, source: Tensor) -> Tensor:
         """The sparse kernel times `source` (inputs, columns), plus the bias: (outputs, columns)."""
@@ -201,20 +209,64 @@ class DrawLinear(DrawLayer):
         return padded[:, : len(x)].t()
 
 
+class DrawAffine(DrawLayer):
+    """Any other Bayesian layer: its own function of an input and a sample of its kernel. Or a parameter, without input.
+
+    Inputs and outputs are the layer's own. `layer` is a copy without parameters, which only knows the function.
+    """
+
+    def __init__(self, layer: BayesianLayer) -> None:
+        super().__init__(layer.mu, layer.sigma.detach(), layer.bias)
+        self.affine = without_parameters(layer).affine
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.affine(x, self.weight, self.bias)
+
+
+def without_parameters(layer: BayesianLayer) -> BayesianLayer:
+    """A layer of the same type and settings without tensors."""
+    copy: BayesianLayer = object.__new__(type(layer))
+    copy.__dict__ = dict(layer.__dict__) | {"_parameters": dict.fromkeys(layer._parameters), "generator": None}
+    return copy
+
+
 def stored(kernel: Tensor) -> Tensor:
-    """A kernel as it is stored: (out, kh, kw, in), or (out, in)."""
+    """A kernel as it is stored: (out, kh, kw, in) for one of four dimensions, any other as it is."""
     kernel = kernel.detach()
     kernel = kernel.permute(0, 2, 3, 1) if kernel.dim() == 4 else kernel
     return torch.empty(kernel.shape, dtype=kernel.dtype, device=kernel.device).copy_(kernel)  # no odd strides
 
 
+def is_dense(layer: nn.Module) -> bool:
+    """Whether a layer is a matrix product over the last axis, ours or torch's, and nothing else."""
+    if isinstance(layer, BayesianLinear):
+        return type(layer).affine is BayesianLinear.affine
+    return type(layer) is nn.Linear
+
+
+def is_convolution(layer: nn.Module) -> bool:
+    """Whether a layer is a 2-d convolution, ours or torch's, that pads zeros, as many on both sides."""
+    if isinstance(layer, BayesianConv2d):
+        known = type(layer).affine is BayesianConv2d.affine
+    else:
+        known = type(layer) is nn.Conv2d
+    return known and getattr(layer, "padding_mode", "zeros") == "zeros" and not isinstance(layer.padding, str)
+
+
 def draw_layer(layer: nn.Module, form: str = "dense", fold: Fold | None = None) -> DrawLayer | None:
-    """The layer for draws of a Bayesian or conventional convolution or dense layer; None for any other."""
+    """The layer for draws of a Bayesian layer, or of a conventional convolution or dense layer; None for any other.
+
+    A BatchNorm can be folded in where `is_dense` or `is_convolution`.
+    """
     scale = layer.sigma.detach() if isinstance(layer, BayesianLayer) else None
-    if isinstance(layer, BayesianLinear | nn.Linear):
-        return DrawLinear(layer.mu if isinstance(layer, BayesianLayer) else layer.weight, scale, layer.bias, form, fold)
-    plain = isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    if isinstance(layer, BayesianConv2d) or (plain and isinstance(layer, nn.Conv2d)):
+    dense, convolution = is_dense(layer), is_convolution(layer)
+    if dense or convolution:
         kernel = layer.mu if isinstance(layer, BayesianLayer) else layer.weight
-        return DrawConv2d(kernel, scale, layer.bias, form, fold, geometry=ConvGeometry.of(layer))
-    return None
+        assert isinstance(kernel, Tensor)
+        bias = layer.bias
+        assert bias is None or isinstance(bias, Tensor)
+        if dense:
+            return DrawLinear(kernel, scale, bias, form, fold)
+        return DrawConv2d(kernel, scale, bias, form, fold, geometry=ConvGeometry.of(layer))
+    assert fold is None
+    return DrawAffine(layer) if isinstance(layer, BayesianLayer) else None

@@ -1,39 +1,91 @@
 """Folds BatchNorm, and a ReLU, into the convolution or dense layer before it, where that is exact for every draw.
 
 In evaluation mode BatchNorm is y * factor + shift, channel by channel. Behind a layer it scales mu and sigma of its
-rows; behind an addition it goes into both branches, the shift into one of them. It is folded only where no other node
-reads the layer's (or the addition's) output, and where the layer is used once.
+rows; behind an addition of tensors of equal shape it goes into both branches, the shift into one of them. It is folded
+only where the layer's units are the channels that it normalises, where no other node reads the layer's (or the
+addition's) output, and where the layer is used once and its tensors by nobody else.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bnn.inference.draw_layers import Fold
-from bnn.layers import BayesianLayer
+from bnn.inference.draw_layers import Fold, is_convolution, is_dense
 from bnn.posterior.schema import Graph, GraphNode, node_references
 
-FOLDABLE = (BayesianLayer, nn.Conv2d, nn.Linear)
+BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+ADDITIONS = {"add": ("x", "y"), "aten.add.Tensor": ("self", "other")}
+RELUS = ("relu", "aten.relu.default")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What folding asks of a graph: its nodes by name, how many read each, which layers are used but once."""
+
+    nodes: dict[str, GraphNode]
+    readers: Counter[str]
+    layers: dict[str, nn.Module]
+    once: set[str]
+
+    @classmethod
+    def of(cls, graph: Graph, layers: dict[str, nn.Module]) -> Survey:
+        readers: Counter[str] = Counter()
+        for node in graph.nodes:
+            readers.update({*node.inputs, *node_references(node.arguments)})
+        uses = Counter(str(node.layer) for node in graph.nodes if node.op == "layer")
+        # A layer whose weight or bias is also read as a tensor must keep it as it is.
+        uses.update(str(node.tensor).rpartition(".")[0] for node in graph.nodes if node.op == "tensor")
+        once = {name for name, count in uses.items() if count == 1}
+        return cls({node.name: node for node in graph.nodes}, readers, layers, once)
+
+    def is_foldable(self, node: GraphNode) -> bool:
+        """Whether a node is a layer, used once and read by one node, into which something can be folded."""
+        if node.op != "layer" or not node.inputs or self.readers[node.name] != 1 or str(node.layer) not in self.once:
+            return False
+        layer = self.layers[str(node.layer)]
+        return is_dense(layer) or (is_convolution(layer) and len(node.output_shape or []) == 4)
+
+    def producers(self, node: GraphNode) -> list[str]:
+        """Names of the layers whose sum `node` is, units on axis 1, each with one reader; empty where there are none.
+
+        A layer comes up once at most: it is used once, and has one reader.
+        """
+        if self.is_foldable(node):
+            on_axis_1 = len(node.output_shape or []) == (2 if is_dense(self.layers[str(node.layer)]) else 4)
+            return [str(node.layer)] if on_axis_1 else []
+        terms = self.terms(node)
+        if not terms or self.readers[node.name] != 1:
+            return []
+        sums = [self.producers(term) for term in terms]
+        return sums[0] + sums[1] if all(sums) else []
+
+    def terms(self, node: GraphNode) -> list[GraphNode]:
+        """The two terms of an addition of tensors of equal shape; empty for any other node."""
+        if node.op != "function" or node.type not in ADDITIONS or set(node.arguments) != set(ADDITIONS[node.type]):
+            return []
+        names = list(node_references([node.arguments[side] for side in ADDITIONS[node.type]]))
+        terms = [self.nodes[name] for name in dict.fromkeys(names)]
+        equal = all(term.output_shape is not None and term.output_shape == node.output_shape for term in terms)
+        return terms if len(terms) == 2 and equal else []
 
 
 def fold_batchnorm(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, dict[str, Fold]]:
     """The graph without the BatchNorms that can be folded, and what to fold into which layer (by name)."""
-    nodes, readers, uses = surveyed(graph)
+    survey = Survey.of(graph, layers)
     folds: dict[str, Fold] = {}
     replaced: dict[str, str] = {}
     for node in graph.nodes:
         norm = layers.get(node.layer or "")
-        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_var is None:
+        if not node.inputs or not isinstance(norm, BATCHNORMS) or norm.running_var is None:
             continue
-        source = nodes[node.inputs[0]]
-        behind = producers(source, nodes, readers, layers, uses)
-        if not behind or len(source.output_shape or []) == 3:  # BatchNorm1d on (N, C, L) has its channels elsewhere
-            continue
-        if any(name in folds for name in behind):
+        source = survey.nodes[node.inputs[0]]
+        behind = survey.producers(source)
+        if not behind or any(name in folds for name in behind):
             continue
         fold = as_affine(norm)
         for place, name in enumerate(behind):
@@ -44,25 +96,18 @@ def fold_batchnorm(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, d
 
 def fold_relu(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, set[str]]:
     """The graph without each ReLU that is the only reader of a layer, and the names of those layers."""
-    nodes, readers, uses = surveyed(graph)
+    survey = Survey.of(graph, layers)
     replaced: dict[str, str] = {}
     rectified: set[str] = set()
     for node in graph.nodes:
-        is_relu = isinstance(layers.get(node.layer or ""), nn.ReLU) or (node.op, node.type) == ("function", "relu")
-        source = nodes[node.inputs[0]] if is_relu else node
-        if is_relu and source.op == "layer" and producers(source, nodes, readers, layers, uses):
+        of_layer = node.op == "layer" and bool(node.inputs) and isinstance(layers[str(node.layer)], nn.ReLU)
+        if not of_layer and not (node.op == "function" and node.type in RELUS):
+            continue
+        source = survey.nodes[node.inputs[0]]
+        if survey.is_foldable(source):
             rectified.add(str(source.layer))
             replaced[node.name] = source.name
     return without(graph, replaced), rectified
-
-
-def surveyed(graph: Graph) -> tuple[dict[str, GraphNode], Counter[str], Counter[str | None]]:
-    """The nodes by name, how many nodes read each, and how often each layer is used."""
-    readers: Counter[str] = Counter()
-    for node in graph.nodes:
-        readers.update({*node.inputs, *node_references(node.arguments)})
-    uses = Counter(node.layer for node in graph.nodes if node.op == "layer")
-    return {node.name: node for node in graph.nodes}, readers, uses
 
 
 def without(graph: Graph, replaced: dict[str, str]) -> Graph:
@@ -71,28 +116,7 @@ def without(graph: Graph, replaced: dict[str, str]) -> Graph:
     return graph.model_copy(update={"nodes": kept})
 
 
-def producers(
-    node: GraphNode,
-    nodes: dict[str, GraphNode],
-    readers: Counter[str],
-    layers: dict[str, nn.Module],
-    uses: Counter[Any],
-) -> list[str]:
-    """Names of the layers whose sum `node` is, if `node` and each of them has one reader; else an empty list."""
-    if readers[node.name] != 1:
-        return []
-    if node.op == "layer" and isinstance(layers.get(str(node.layer)), FOLDABLE) and uses[node.layer] == 1:
-        return [str(node.layer)]
-    if node.op == "function" and node.type == "add":
-        terms = [node.arguments.get(side) for side in ("x", "y")]
-        if not all(isinstance(term, dict) for term in terms) or terms[0] == terms[1]:
-            return []
-        sums = [producers(nodes[str(term["node"])], nodes, readers, layers, uses) for term in terms if term]
-        return sums[0] + sums[1] if all(sums) else []
-    return []
-
-
-def as_affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Fold:
+def as_affine(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> Fold:
     """A BatchNorm in evaluation mode as factor and shift per channel, computed in double precision."""
     assert norm.running_var is not None
     assert norm.running_mean is not None

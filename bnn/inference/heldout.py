@@ -57,7 +57,7 @@ def held_out(settings: HeldOutSettings, network: GraphNetwork) -> HeldOut:
     if shape != wanted:
         raise UserError(f"{settings.dataset}: images of shape {shape}; this posterior takes {wanted}")
     output = network.graph.nodes[-1].output_shape or []
-    if len(output) != 2 or output[1] is None:
+    if len(output) != 2 or output[0] is not None or not isinstance(output[1], int):
         raise UserError(f"posterior: its output has shape {output}, not (N, classes)")
     indices = np.arange(count, dtype=np.int64) * len(split) // count  # evenly spread: a split may be sorted by class
     labels = np.asarray(split.labels)[indices]

@@ -17,7 +17,7 @@ from bnn.inference.predictor import Predictor
 from bnn.layers import bayesian_layers
 from bnn.posterior import GraphNetwork, load_posterior
 from bnn.posterior.facts import find_posterior
-from bnn.posterior.trace import trace_fitting
+from bnn.posterior.trace import trace
 
 MOST_SEEDS = 2**63
 
@@ -73,7 +73,7 @@ def predict(
     like = next(given.parameters())
     inputs = inputs.detach().to(like.device, like.dtype)
     with modes_kept(given):
-        network = given if isinstance(given, GraphNetwork) else trace_fitting(given, inputs[:2], 0, {})[1]
+        network = given if isinstance(given, GraphNetwork) else trace(given, inputs[:2], 0, {})[1]
         statistics = PredictiveStatistics(len(inputs), check_fit(network, inputs), np.zeros(len(inputs), np.int64))
         predictor = Predictor(network, mode)
         blocks = [in_memory_order(block) for block in inputs.split(predictor.block)]
@@ -103,8 +103,8 @@ def check_fit(network: GraphNetwork, inputs: Tensor) -> int:
     if shape != wanted:
         raise UserError(f"predict: inputs of shape {['N', *shape]}; this posterior takes {['N', *wanted]}")
     output = network.graph.nodes[-1].output_shape or []
-    classes = output[1] if len(output) == 2 else None
-    if classes is None or classes < 2:
+    classes = output[1] if len(output) == 2 and output[0] is None else None
+    if not isinstance(classes, int) or classes < 2:
         raise UserError(f"predict: the model's output has shape {output}, not (N, classes) with two classes or more")
     return classes
 

@@ -8,24 +8,29 @@ flipout                images are repeated and share one |perturbation| per pass
 local-reparameterization  outputs are sampled instead of weights: each output's mean and variance are right; exact for
                        dense layers, image by image, but no one network is behind a draw; convolutions lose the
                        correlation between the pixels of a channel
+
+Layers of which a mode has no form (other convolutions than those of two dimensions, for instance), weights that are
+read as a tensor and Bayesian parameters are sampled in the last two modes as in training, or once per pass. A network
+with such a layer makes one draw per pass there, so that draws never share a sample.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.inference.draw_layers import DrawLayer, DrawLinear, draw_layer
+from bnn.inference.draw_layers import DrawLayer, DrawLinear, draw_layer, is_convolution, is_dense
 from bnn.inference.fold import fold_batchnorm, fold_relu
+from bnn.inference.refusals import check_logits, check_noise
 from bnn.inference.settings import MODES
-from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, NoiseKey, numbered_layers, set_noise
+from bnn.inference.stem import divided
+from bnn.layers import ESTIMATORS, BayesianLayer, NoiseKey, numbered_layers, set_noise
 from bnn.layers.noise import layer_seed
 from bnn.posterior import Graph, GraphNetwork, GraphNode
-from bnn.posterior.schema import node_references
+from bnn.posterior.sizes import elements
 
 # In a noise key this takes the rank's place, so that inference never draws the noise of a training step (ranks 0, 1,
 # ...) or of an evaluation (1 << 20).
@@ -34,14 +39,13 @@ INFERENCE_RANK = 1 << 21
 # libraries round differently for batches of different sizes: results must not depend on how work is divided.
 ACTIVATION_FLOATS = 1 << 23
 MOST_IMAGES = 1024
-# Operations that leave a row of probabilities what it is.
-SHAPE_ONLY = ("Identity", "Flatten", "Dropout", "flatten", "reshape", "dropout")
 
 
 def images_per_block(network: GraphNetwork) -> int:
     """Images that are predicted at once: a power of two."""
-    sizes = [math.prod(size or 1 for size in node.output_shape or [1]) for node in network.graph.nodes]
-    return 1 << (max(1, min(MOST_IMAGES, ACTIVATION_FLOATS // max(sizes))).bit_length() - 1)
+    shapes = [node.output_shape or [] for node in network.graph.nodes]
+    of_images = [elements(shape) for shape in shapes if not all(isinstance(size, int) for size in shape)]
+    return 1 << (max(1, min(MOST_IMAGES, ACTIVATION_FLOATS // max([1, *of_images]))).bit_length() - 1)
 
 
 def layers_of(network: GraphNetwork) -> dict[str, nn.Module]:
@@ -55,65 +59,92 @@ class Predictor:
 
     It draws where the network lies, `device`, which is where its images must be.
 
-    The network itself is left as it is. Raises UserError for an unknown mode, for a network that ends in a softmax and
-    for two layers that would draw the same noise.
+    The network itself is left as it is. Raises UserError for an unknown mode, for a network that ends in a softmax or
+    drops values in evaluation, and for two layers that would draw the same noise.
     """
 
     def __init__(self, network: GraphNetwork, mode: str = "exact", form: str = "dense", fold: bool = True) -> None:
         if mode not in MODES:
             raise UserError(f"mode {mode}: unknown; there are {', '.join(MODES)}")
         check_logits(network.graph)
+        check_noise(network.graph)
         numbered_layers(network)
         self.mode, self.form = mode, form
         self.device = next((tensor.device.type for tensor in network.parameters()), "cpu")
+        self.dtype = network.dtype
         self.block = images_per_block(network)
+        self.single = False  # whether a pass makes one draw only
         layers = layers_of(network)
+        graph, tensors = network.graph, network.tensors
         if mode == "exact":
             self.index = indices(layers)
-            graph, folds = fold_batchnorm(network.graph, layers) if fold else (network.graph, {})
+            graph, folds = fold_batchnorm(graph, layers) if fold else (graph, {})
             graph, rectified = fold_relu(graph, layers) if fold else (graph, set())
+            graph, tensors = apart(graph, tensors)
+            unusual = {str(node.layer) for node in graph.nodes if node.op == "layer" and is_unbatched(node, layers)}
             used = {str(node.layer) for node in graph.nodes if node.op == "layer"}
-            made = {name: draw_layer(layers[name], form, folds.get(name)) or layers[name] for name in used}
+            made = {
+                name: (None if name in unusual else draw_layer(layers[name], form, folds.get(name))) or layers[name]
+                for name in used
+            }
             for name in rectified:
                 layer = made[name]
                 assert isinstance(layer, DrawLayer)
                 layer.relu = True
         else:
-            graph, made = network.graph, {name: estimated(layer, mode) for name, layer in layers.items()}
+            made = {name: estimated(layer, mode) for name, layer in layers.items()}
+            read = {str(node.layer) for node in graph.nodes if node.op == "layer" and not node.inputs}
+            self.single = any(
+                isinstance(layer, BayesianLayer) and (name in read or estimator(layer, mode) is None)
+                for name, layer in layers.items()
+            )
         self.layers = made
-        self.stem, self.network = divided(graph, made)
+        self.stem, self.network = divided(graph, made, tensors)
 
     def passes(self, images: int) -> int:
         """Draws that are made in one pass over a block: chunks of draws must be multiples of it."""
-        return 1 if self.mode == "exact" else max(1, self.block // min(self.block, images))
+        return 1 if self.mode == "exact" or self.single else max(1, self.block // min(self.block, images))
 
-    @torch.inference_mode()
     def probabilities(self, seed: int, first: int, last: int, blocks: list[Tensor]) -> Iterator[Tensor]:
         """Softmax values (images, classes) of the draws first, ..., last - 1, float32.
 
         `blocks` are images (N, C, H, W) in [0, 1], at most `block` each. A draw depends on seed and index alone.
         """
+        return self.drawn(seed, first, last, blocks, softmax)
+
+    def logits(self, seed: int, first: int, last: int, blocks: list[Tensor]) -> Iterator[Tensor]:
+        """What the network gives, (images, ...), in its own precision; otherwise as `probabilities`."""
+        return self.drawn(seed, first, last, blocks, lambda values: values)
+
+    @torch.inference_mode()
+    def drawn(
+        self, seed: int, first: int, last: int, blocks: list[Tensor], end: Callable[[Tensor], Tensor]
+    ) -> Iterator[Tensor]:
+        """Of each draw the output of the network for all images, after `end`."""
         blocks = [self.prepared(block) for block in blocks]
         if self.mode == "exact":
             for draw in range(first, last):
                 self.key(seed, draw, keep=len(blocks) > 1)
-                yield torch.cat([softmax(self.network(block)) for block in blocks])
+                yield torch.cat([end(self.network(block)) for block in blocks])
             return
         together = self.passes(sum(len(block) for block in blocks))
         for group in range(first // together, -(-last // together)):
             set_noise(self.network, NoiseKey(seed, group, INFERENCE_RANK))
             parts = [
-                softmax(self.network(block.repeat(together, *[1] * (block.dim() - 1)))).view(together, len(block), -1)
+                end(self.network(block.repeat(together, *[1] * (block.dim() - 1)))).unflatten(0, (together, len(block)))
                 for block in blocks
             ]
             yield from torch.cat(parts, 1)[max(0, first - group * together) : last - group * together]
 
     def prepared(self, block: Tensor) -> Tensor:
         """A block of images after what is the same in all draws."""
+        block = block.to(self.dtype)
         x = block if self.stem is None else self.stem(block)
-        first = self.layers.get(str(self.network.graph.nodes[1].layer))
-        if isinstance(first, DrawLinear) and first.form == "csr" and x.dim() == 2:
-            return first.laid_out(x)
+        entry, *others = self.network.graph.nodes
+        for node in others:
+            first = self.layers.get(str(node.layer))
+            if node.inputs == [entry.name] and isinstance(first, DrawLinear) and first.form == "csr" and x.dim() == 2:
+                return first.laid_out(x)
         return x
 
     def key(self, seed: int, draw: int, keep: bool) -> None:
@@ -125,51 +156,31 @@ class Predictor:
             layer.key(layer_seed(noise, index), keep)
 
 
-def check_logits(graph: Graph) -> None:
-    """Raise UserError for a network that ends in a softmax: it would get another one (harmless for log_softmax)."""
-    nodes = {node.name: node for node in graph.nodes}
-    last = nodes[graph.nodes[-1].inputs[0]]
-    while last.type in SHAPE_ONLY and len(last.inputs) == 1:
-        last = nodes[last.inputs[0]]
-    if last.type in ("softmax", "Softmax"):
-        what = f"layer {last.layer}" if last.layer else f"operation {last.name}"
-        raise UserError(f"{what}: the model ends in a softmax; it must return logits, whose softmax is taken here")
-
-
 def softmax(logits: Tensor) -> Tensor:
-    """Softmax of logits (N, classes), taken along columns: images fill a vector, few classes do not."""
-    return torch.softmax(logits.t().contiguous(), 0).t()
+    """Softmax of logits (N, classes), float32, taken along columns: images fill a vector, few classes do not."""
+    return torch.softmax(logits.t().contiguous(), 0).t().float()
 
 
-def divided(graph: Graph, layers: dict[str, nn.Module]) -> tuple[GraphNetwork | None, GraphNetwork]:
-    """The network in two: what comes before the first draw, computed once for all of them, and the rest.
+def apart(graph: Graph, tensors: dict[str, Tensor]) -> tuple[Graph, dict[str, Tensor]]:
+    """The graph with new names for its tensors, such that no layer holds them, and the tensors under these names.
 
-    The first part is None if it is nothing, or no plain chain of operations.
+    A tensor may be a layer's own, which the layer for draws that takes its place keeps in another form.
     """
-    length = 1
-    while length < len(graph.nodes) and is_stem(graph, length, layers):
-        length += 1
-    if length == 1:
-        return None, GraphNetwork(graph, used_by(graph, layers)).eval()
-    last = graph.nodes[length - 1]
-    output = GraphNode(name="output", op="output", inputs=[last.name], output_shape=last.output_shape)
-    before = graph.model_copy(update={"nodes": [*graph.nodes[:length], output]})
-    entry = GraphNode(name=last.name, op="input", output_shape=last.output_shape)
-    shape = [size or 1 for size in (last.output_shape or [])[1:]]
-    after = graph.model_copy(update={"nodes": [entry, *graph.nodes[length:]], "input_shape": shape})
-    return tuple(GraphNetwork(part, used_by(part, layers)).eval() for part in (before, after))  # type: ignore[return-value]
-
-
-def is_stem(graph: Graph, place: int, layers: dict[str, nn.Module]) -> bool:
-    """Whether a node reads the one before it, is read by the next alone, and is the same in all draws."""
-    node, before = graph.nodes[place], graph.nodes[place - 1]
-    layer = layers.get(str(node.layer))
-    drawn = isinstance(layer, BayesianLayer) or (isinstance(layer, DrawLayer) and layer.scale is not None)
-    reads = {*node.inputs, *node_references(node.arguments)}
-    later = [
-        other for other in graph.nodes[place + 1 :] if before.name in {*other.inputs, *node_references(other.arguments)}
+    names = {name: f"tensor_{number}" for number, name in enumerate(tensors)}
+    taken = {str(node.layer).partition(".")[0] for node in graph.nodes if node.op == "layer"}
+    while taken & set(names.values()):
+        names = {name: new + "_" for name, new in names.items()}
+    nodes = [
+        node.model_copy(update={"tensor": names[str(node.tensor)]}) if node.op == "tensor" else node
+        for node in graph.nodes
     ]
-    return not drawn and node.op != "output" and node.output_shape is not None and reads == {before.name} and not later
+    return graph.model_copy(update={"nodes": nodes}), {names[name]: tensors[name].detach() for name in tensors}
+
+
+def is_unbatched(node: GraphNode, layers: dict[str, nn.Module]) -> bool:
+    """Whether a node is a conventional convolution over an input that torch takes for one image without a batch."""
+    layer = layers[str(node.layer)]
+    return is_convolution(layer) and not isinstance(layer, BayesianLayer) and len(node.output_shape or []) != 4
 
 
 def indices(layers: dict[str, nn.Module]) -> dict[str, int]:
@@ -181,16 +192,20 @@ def indices(layers: dict[str, nn.Module]) -> dict[str, int]:
     }
 
 
-def used_by(graph: Graph, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    return {str(node.layer): layers[str(node.layer)] for node in graph.nodes if node.op == "layer"}
+def estimator(layer: BayesianLayer, mode: str) -> type[BayesianLayer] | None:
+    """The class that samples a layer in this way; None where there is none."""
+    conv, linear = ESTIMATORS[mode]
+    return conv if is_convolution(layer) else linear if is_dense(layer) else None
 
 
 def estimated(layer: nn.Module, mode: str) -> nn.Module:
-    """A Bayesian layer as that estimator samples it, with the same parameters; any other as it is."""
+    """A Bayesian layer as that estimator samples it, with the same parameters, or where there is none as it is itself.
+
+    A copy either way; any other layer as it is.
+    """
     if not isinstance(layer, BayesianLayer):
         return layer
-    conv, linear = ESTIMATORS[mode]
-    twin: BayesianLayer = object.__new__(conv if isinstance(layer, BayesianConv2d) else linear)
+    twin: BayesianLayer = object.__new__(estimator(layer, mode) or type(layer))
     twin.__dict__ = dict(layer.__dict__)
     twin._parameters, twin.generator = dict(layer._parameters), None
     return twin

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from bnn.atomic import atomic_file
 from bnn.commands.output import errors_named
 from bnn.errors import UserError
-from bnn.interop.place import conventional
 from bnn.layers import BayesianLayer
 from bnn.posterior import GraphNetwork, load_posterior
 
@@ -69,17 +68,26 @@ def mean_network(network: GraphNetwork) -> GraphNetwork:
     layers = {node.layer: network.get_submodule(node.layer) for node in network.graph.nodes if node.layer is not None}
     for name, layer in layers.items():
         if isinstance(layer, BayesianLayer):
-            plain = conventional(layer, layer.bias is not None)
-            plain.weight = nn.Parameter(layer.mu.detach())
-            plain.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach())
-            layers[name] = plain
-    return GraphNetwork(network.graph, layers).eval()
+            layers[name] = MeanLayer(layer)
+    return GraphNetwork(network.graph, layers, network.tensors).eval()
+
+
+class MeanLayer(nn.Module):
+    """A Bayesian layer of any kind at its posterior mean: a conventional layer whose weight is mu."""
+
+    def __init__(self, layer: BayesianLayer) -> None:
+        super().__init__()
+        self.affine = layer.affine
+        self.weight = nn.Parameter(layer.mu.detach())
+        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.affine(x, self.weight, self.bias)
 
 
 def traced_program(network: GraphNetwork) -> torch.export.ExportedProgram:
     """`network` as torch.export records it, for any batch size and without the paths of our source files."""
-    dtype = next((value.dtype for value in network.parameters()), torch.float32)
-    example = torch.zeros(2, *network.graph.input_shape, dtype=dtype)
+    example = torch.zeros(2, *network.graph.input_shape, dtype=network.dtype)
     program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     for module in program.graph_module.modules():
         if isinstance(module, fx.GraphModule):

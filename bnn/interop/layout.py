@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from bnn.errors import UserError
 from bnn.posterior import Graph, GraphNode
+from bnn.posterior.operations import Role, role_of
 
 TO_NHWC = [0, 2, 3, 1]
-MOVING = ("permute", "transpose", "reshape", "flatten", "Flatten")  # operations that change the order of values
+MOVING = (Role.RESHAPE, Role.PERMUTE, Role.SELECT, Role.OTHER)  # operations that may change the order of values
 
 
 class FeatureOrder:
@@ -23,7 +24,7 @@ class FeatureOrder:
     def __init__(self, graph: Graph) -> None:
         self.nodes = {node.name: node for node in graph.nodes}
         for node in graph.nodes:
-            if node.type in MOVING and not self.is_understood(node):
+            if (role_of(node) in MOVING or node.type == "Flatten") and not self.is_understood(node):
                 raise UserError(f"operation {node.name} ({node.type}): cannot tell TensorFlow's order of what it moves")
 
     def __call__(self, name: str) -> NDArray[np.int64]:
@@ -36,15 +37,15 @@ class FeatureOrder:
         plain = np.arange(shape[1], dtype=np.int64)
         if self.is_flattening(node):
             source = inputs[0]
-            if source.type == "permute":  # the model flattens as TensorFlow does
+            if role_of(source) is Role.PERMUTE:  # the model flattens as TensorFlow does
                 return plain
             _, channels, height, width = sizes(source)
             return plain.reshape(height, width, channels).transpose(2, 0, 1).ravel()
-        if node.type == "cat" and all(len(sizes(source)) == 2 for source in inputs):
+        if role_of(node) is Role.CAT and all(len(sizes(source)) == 2 for source in inputs):
             parts = [self(source.name) for source in inputs]
             starts = np.cumsum([0, *(len(part) for part in parts)])
             return np.concatenate([part + start for part, start in zip(parts, starts[:-1], strict=True)])
-        if node.op == "input" or node.type == "mean" or node.type.endswith("Linear"):
+        if node.op == "input" or role_of(node) is Role.MEAN or node.type.endswith("Linear"):
             return plain
         orders = [self(source.name) for source in inputs]
         if not orders or any(not np.array_equal(order, orders[0]) for order in orders) or len(orders[0]) != len(plain):
@@ -57,19 +58,20 @@ class FeatureOrder:
 
     def is_flattening(self, node: GraphNode) -> bool:
         """Whether it makes vectors (N, C*H*W) of maps (N, C, H, W)."""
-        if node.type not in ("reshape", "flatten", "Flatten"):
+        if role_of(node) is not Role.RESHAPE and node.type != "Flatten":
             return False
         before, after = sizes(self.inputs(node)[0]), sizes(node)
         return len(before) == 4 and len(after) == 2 and after[1] == prod(before[1:])
 
     def is_understood(self, node: GraphNode) -> bool:
-        if node.type == "permute":
+        if role_of(node) is Role.PERMUTE and "dims" in node.arguments:
             users = [user for user in self.nodes.values() if node.name in user.inputs]
             return list(node.arguments["dims"]) == TO_NHWC and all(self.is_flattening(user) for user in users)
-        unchanged = node.type != "transpose" and self.inputs(node)[0].output_shape == node.output_shape
-        return unchanged or self.is_flattening(node)
+        if role_of(node) is not Role.RESHAPE and node.type != "Flatten":
+            return False
+        return self.inputs(node)[0].output_shape == node.output_shape or self.is_flattening(node)
 
 
 def sizes(node: GraphNode) -> list[int]:
     """Its output shape, the batch size 0; empty if the output is no tensor."""
-    return [size or 0 for size in node.output_shape or []]
+    return [size if isinstance(size, int) else 0 for size in node.output_shape or []]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from torch import nn
 
 from bnn.layers import BayesianConv2d
 from bnn.posterior import GraphNetwork, GraphNode
+from bnn.posterior.schema import Size
 
 Sides = tuple[int, int]  # pixels before (above, left) and after (below, right)
 Pads = tuple[Sides, Sides]  # of rows and of columns
@@ -35,7 +36,7 @@ def pad_as_tensorflow(network: GraphNetwork) -> tuple[GraphNetwork, list[str]]:
     for node in network.graph.nodes:
         layer = network.get_submodule(node.layer) if node.layer is not None else None
         if isinstance(layer, BayesianConv2d | nn.Conv2d) and max(layer.stride) > 1 and isinstance(layer.padding, tuple):
-            before, after = ([int(size or 0) for size in shapes[name][2:]] for name in (node.inputs[0], node.name))
+            before, after = (numbers(shapes[name][2:]) for name in (node.inputs[0], node.name))
             ours = [(pixels, pixels) for pixels in layer.padding]
             theirs = [
                 same_sides(before[axis], layer.kernel_size[axis], layer.stride[axis], layer.dilation[axis])
@@ -56,7 +57,7 @@ def insert_pads(network: GraphNetwork, pads: dict[str, Pads]) -> tuple[GraphNetw
     """`network` with a ZeroPad2d before these nodes, convolutions whose own padding becomes 0, and what was done."""
     layers = {node.layer: network.get_submodule(node.layer) for node in network.graph.nodes if node.layer is not None}
     names = {node.name for node in network.graph.nodes}
-    shapes: dict[str, list[int | None]] = {}
+    shapes: dict[str, list[Size]] = {}
     nodes: list[GraphNode] = []
     said = []
     for node in network.graph.nodes:
@@ -64,7 +65,8 @@ def insert_pads(network: GraphNetwork, pads: dict[str, Pads]) -> tuple[GraphNetw
         if node.name in pads and node.layer is not None:
             (top, bottom), (left, right) = pads[node.name]
             sides = [left, right, top, bottom]
-            examples, channels, height, width = shapes[node.inputs[0]]
+            examples, channels, *sizes = shapes[node.inputs[0]]
+            pixels = numbers(sizes)
             layer, name = pad_name(node.layer, layers), pad_name(node.name, names)
             layers[layer] = nn.ZeroPad2d((left, right, top, bottom))
             convolution = layers[node.layer]
@@ -78,7 +80,7 @@ def insert_pads(network: GraphNetwork, pads: dict[str, Pads]) -> tuple[GraphNetw
                 layer=layer,
                 arguments={"padding": sides},
                 inputs=node.inputs,
-                output_shape=[examples, channels, int(height or 0) + top + bottom, int(width or 0) + left + right],
+                output_shape=[examples, channels, pixels[0] + top + bottom, pixels[1] + left + right],
             )
             arguments = node.arguments | {"padding": [0, 0]}
             nodes += [pad, node.model_copy(update={"inputs": [name], "arguments": arguments})]
@@ -88,7 +90,8 @@ def insert_pads(network: GraphNetwork, pads: dict[str, Pads]) -> tuple[GraphNetw
             )
         else:
             nodes.append(node)
-    return GraphNetwork(network.graph.model_copy(update={"nodes": nodes}), layers).eval(), said
+    graph = network.graph.model_copy(update={"nodes": nodes})
+    return GraphNetwork(graph, layers, network.tensors).eval(), said
 
 
 def pad_name(name: str, taken: Container[str]) -> str:
@@ -97,3 +100,8 @@ def pad_name(name: str, taken: Container[str]) -> str:
     while name in taken:
         name += "_"
     return name
+
+
+def numbers(shape: Sequence[Size]) -> list[int]:
+    """The sizes of a map of pixels, which do not depend on the batch."""
+    return [size for size in shape if isinstance(size, int)]

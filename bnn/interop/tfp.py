@@ -90,6 +90,8 @@ def fill(
 ) -> tuple[GraphNetwork, list[tuple[str, str, str]], list[str]]:
     """`network` with the arrays of `source`; the pairs of layers (see ImportReport) and what is to be said."""
     layers = {node.layer: network.get_submodule(node.layer) for node in network.graph.nodes if node.layer is not None}
+    if network.tensors:
+        raise UserError(f"tensor {min(network.tensors)}: used outside of a layer; it cannot be imported")
     for name, layer in layers.items():
         if list(layer.parameters()) and not isinstance(layer, (*KERNEL_LAYERS, *NORM_LAYERS)):
             raise UserError(f"layer {name}: a {type(layer).__name__} cannot be imported")
@@ -104,7 +106,7 @@ def fill(
             said[name] = place_norm(name, layers[name], from_file, orders.get(name))
         else:
             layers[name], said[name] = place_kernel(name, layers[name], from_file, orders.get(name))
-    filled = GraphNetwork(network.graph, layers).eval()
+    filled = GraphNetwork(network.graph, layers, network.tensors).eval()
     number_layers(filled)
     filled.graph = described(network.graph, layers)
     sequence = sorted(matched, key=lambda pair: list(layers).index(pair[1].layer))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bnn.errors import UserError
+
+WEIGHT_NOISE = 0x9E6C63D0876A9A47  # tells the noise of a weight that is read from that of the layer's forward pass
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class BayesianLayer(nn.Module):
     """
 
     channel_dim: int  # which dimension of inputs and outputs counts the channels
+    recorded: Callable[[], Tensor] | None = None  # what stands for the weight while a graph is recorded
+    _weight_seed: int | None = None  # of the noise of `weight`; None: torch's default generator
+    _calls = 0  # forward passes since the last key
 
     def __init__(
         self,
@@ -99,6 +104,29 @@ class BayesianLayer(nn.Module):
         """Standard deviation of the posterior, of the kernel's shape."""
         return functional.softplus(self.rho)
 
+    @property
+    def mean(self) -> Tensor:
+        """The posterior mean of the kernel, mu."""
+        return self.mu
+
+    @property
+    def weight(self) -> Tensor:
+        """The kernel as code that reads it finds it: the mean inside `mean_only`, else a sample mu + sigma * eps.
+
+        All reads between two calls of `set_noise` give the same sample, with noise apart from that of the layer's own
+        forward pass; without a key every read is a new sample.
+        """
+        if self.recorded is not None:
+            return self.recorded()
+        if self.mean_only:
+            return self.mu
+        like = self.mu
+        generator = None
+        if self._weight_seed is not None:
+            generator = torch.Generator(device=like.device).manual_seed(self._weight_seed)
+        eps = torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+        return torch.addcmul(like, self.sigma, eps)
+
     def kl(self) -> Tensor:
         """KL(posterior || prior) in nats, summed over the kernel: a 0-dim tensor.
 
@@ -120,7 +148,30 @@ class BayesianLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.check_input(x)
-        return self.affine(x, self.mu, self.bias) if self.mean_only else self.sample(x)
+        if self.mean_only:
+            return self.affine(x, self.mu, self.bias)
+        if not torch.compiler.is_compiling():
+            self.count_call()
+        return self.sample(x)
+
+    def count_call(self) -> None:
+        """Note a forward pass; one that checkpointing of activations repeats, in a backward pass, repeats its noise.
+
+        (Without a key, noise comes from torch's default generator, whose state torch.utils.checkpoint restores.)
+        Raises UserError for a layer that was called several times since `set_noise`: which call is repeated is unknown.
+        """
+        if self._weight_seed is None:
+            return
+        if torch._C._current_graph_task_id() == -1:  # not within a backward pass
+            self._calls += 1
+        elif self._calls == 1:
+            self.seed_noise(self._weight_seed ^ WEIGHT_NOISE)
+            self._calls = 1
+        else:
+            raise UserError(
+                f"activation checkpointing of a {type(self).__name__} (layer_index {self.layer_index}) that was called "
+                f"{self._calls} times since set_noise: which noise to repeat is unknown"
+            )
 
     def check_input(self, x: Tensor) -> None:
         """Raise ValueError unless the first dimension of `x` can be that of the examples."""
@@ -131,6 +182,7 @@ class BayesianLayer(nn.Module):
         if self.generator is None or self.generator.device != device:
             self.generator = torch.Generator(device=device)
         self.generator.manual_seed(seed)
+        self._weight_seed, self._calls = seed ^ WEIGHT_NOISE, 0
 
     def standard_normal(self) -> Tensor:
         """N(0, 1) noise of the kernel's shape from this layer's generator."""

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 
 from bnn.errors import UserError
 from bnn.layers import BayesianLayer, PosteriorInit, estimator_layers, number_layers
 from bnn.layers.base import checked_init
+from bnn.layers.parameter import make_sampled
+
+# Weights of torch's modules that are matrices or kernels, and so become Bayesian parameters.
+SAMPLED: tuple[type[nn.Module], ...] = (
+    nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding,
+    nn.EmbeddingBag, nn.Bilinear,
+)  # fmt: skip
 
 
 def convert(
@@ -20,19 +30,24 @@ def convert(
     init: PosteriorInit | None = None,
     mean_from: Literal["module", "random"] = "module",
 ) -> nn.Module:
-    """A deep copy of `module` in which every `nn.Conv2d` and `nn.Linear` is a Bayesian layer of that estimator.
+    """A deep copy of `module` in which the weights of all its linear maps have a posterior.
 
-    With mean_from="module" a layer's weight becomes its posterior mean and its bias is kept (so pretrained weights
-    are); with "random" both start as in `init`. rho always starts as in `init`, drawn from torch's default generator.
-    A module used in several places stays shared. Layers are numbered in module order. Inputs and outputs keep their
-    shapes; devices, precisions, modes and frozen parameters stay. `estimator`: flipout (Wen et al. 2018),
+    Every `nn.Conv2d` and `nn.Linear`, and subclasses that compute the same, is a Bayesian layer of that estimator. The
+    weights of other convolutions, recurrent layers, attention, embeddings and bilinear maps are Bayesian parameters:
+    one sample per forward pass, whatever the estimator. Norms' scales, biases, and parameters of modules of your own
+    stay conventional; `bnn.conversion_report` has a row for each parameter.
+
+    With mean_from="module" a weight becomes its posterior mean and its bias is kept (so pretrained weights are); with
+    "random" the Bayesian layers' both start as in `init`. rho always starts as in `init`, drawn from torch's default
+    generator. A module used in several places stays shared. Layers are numbered in module order. Inputs and outputs
+    keep their shapes; devices, precisions, modes and frozen parameters stay. `estimator`: flipout (Wen et al. 2018),
     flipout-reference (the same in plain torch), reparameterization (Kingma and Welling 2014; Blundell et al. 2015) or
     local-reparameterization (Kingma, Salimans, Welling 2015). `init`: the prior and the posterior's start, by default
     the paper's (appendix A).
 
-    Raises UserError, naming the layer, where a silent conversion would change or lose something: no layer to convert,
-    subclasses (parametrized, lazy, quantized layers), hooks, padding other than with zeros, tied weights. Raises it too
-    for an unknown estimator, and for what is no module.
+    Raises UserError, naming the layer, where a silent conversion would change or lose something: nothing to convert,
+    parametrized and lazy layers, hooks on what is replaced, tied weights, layers that the module tree
+    does not know. Raises it too for an unknown estimator, and for what is no module.
     """
     if not isinstance(module, nn.Module):
         raise UserError(f"convert: a {type(module).__name__} is no torch module")
@@ -41,19 +56,102 @@ def convert(
         raise UserError(f"mean_from {mean_from!r}: must be 'module' or 'random'")
     checked_init(init)
     check_hooks(module)
+    check_hidden(module)
+    for name, layer in module.named_modules():  # (what computes its weight in a hook cannot even be copied)
+        if isinstance(layer, SAMPLED) and not any(is_lazy(p) for p in layer.parameters(recurse=False)):
+            check_replaceable(name, layer)
     twin = copy.deepcopy(module)
-    found = {name: layer for name, layer in twin.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
-    if not found:
-        raise UserError(f"{type(module).__name__} has no Conv2d or Linear layer to convert")
-    check_tied(twin, found)
+    linear = {name: layer for name, layer in twin.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    found = {name: layer for name, layer in linear.items() if is_plain(name, layer)}
+    sampled = {name: layer for name, layer in twin.named_modules() if isinstance(layer, SAMPLED) and name not in found}
+    if not found and not sampled:
+        raise UserError(f"{type(module).__name__} has no weights of linear maps to convert")
+    check_tied(twin, found | sampled)
     replaced = {id(layer): bayesian_twin(name, layer, estimator, init, mean_from) for name, layer in found.items()}
+    for name, layer in sampled.items():
+        sample_weights(name, layer, init)
     for parent in list(twin.modules()):
         for name, child in parent._modules.items():  # (named_children would list a child with two names only once)
             if child is not None and id(child) in replaced:
                 parent._modules[name] = replaced[id(child)]
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            parent.activation_relu_or_gelu = 0  # torch's fast path would read weights where the layer is to be called
     twin = replaced.get(id(twin), twin)
     number_layers(twin)
     return twin
+
+
+def is_plain(name: str, layer: nn.Conv2d | nn.Linear) -> bool:
+    """Whether a layer is the convolution or matrix product that its arguments describe, with zeros around.
+
+    A subclass with a forward pass of its own is tried on random inputs. Raises UserError for a layer whose weight is no
+    parameter.
+    """
+    if is_lazy(layer.weight):
+        raise UserError(f"layer {name}: a {type(layer).__name__} has no weight yet; run the model once before")
+    if not isinstance(layer._parameters.get("weight"), nn.Parameter):
+        raise UserError(f"layer {name}: the weight of a {type(layer).__name__} is no parameter; it cannot be converted")
+    if isinstance(layer, nn.Conv2d):
+        even = layer.padding == "same" and any(
+            d * (k - 1) % 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)
+        )
+        if layer.padding_mode != "zeros" or even:
+            return False
+    standard = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
+    return type(layer).forward is standard.forward or computes(layer, standard)
+
+
+@torch.no_grad()
+def computes(layer: nn.Conv2d | nn.Linear, standard: type[nn.Module]) -> bool:
+    """Whether a subclass computes what `standard` does with its tensors, on three random inputs."""
+    trial = copy.deepcopy(layer).eval()
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(3):
+        if isinstance(layer, nn.Conv2d):
+            sizes = [d * (k - 1) + 4 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+            shape = [2, layer.in_channels, *sizes]
+        else:
+            shape = [2, layer.in_features]
+        x = torch.rand(shape, generator=generator).to(layer.weight)
+        try:
+            ours, theirs = trial(x), standard.forward(trial, x)
+        except Exception:  # whatever the subclass's code does with such an input: it is not the standard's
+            return False
+        if not isinstance(ours, Tensor) or ours.shape != theirs.shape or not torch.allclose(ours, theirs):
+            return False
+    return True
+
+
+def sample_weights(name: str, layer: nn.Module, init: PosteriorInit | None) -> None:
+    """Make the matrices and kernels of a layer Bayesian parameters."""
+    for key, parameter in list(layer.named_parameters(recurse=False)):
+        if parameter.dim() > 1 and "bias" not in key:
+            make_sampled(layer, key, init)
+
+
+def check_replaceable(name: str, layer: nn.Module) -> None:
+    """Raise UserError for hooks that a conversion would lose, and for weights that are computed from others."""
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        raise UserError(f"layer {name}: it has forward hooks (weight or spectral normalisation?), which would be lost")
+    if layer._backward_hooks or layer._backward_pre_hooks:
+        raise UserError(f"layer {name}: it has backward hooks, which would be lost")
+    if is_parametrized(layer):
+        raise UserError(f"layer {name}: its weight is parametrized, computed from others; it cannot be converted")
+
+
+def check_hidden(module: nn.Module) -> None:
+    """Raise UserError for layers in a list or dict of Python's: torch does not see them, and nothing trains them."""
+    for name, parent in module.named_modules():
+        for key, value in vars(parent).items():
+            if key.startswith("_") or not isinstance(value, list | tuple | dict):
+                continue
+            known = {id(child) for child in module.modules()}
+            for item in value.values() if isinstance(value, dict) else value:
+                if isinstance(item, nn.Module) and id(item) not in known and next(item.parameters(), None) is not None:
+                    where = f"{name}.{key}" if name else key
+                    raise UserError(
+                        f"{where}: layers in a {type(value).__name__}; use torch's ModuleList or ModuleDict"
+                    )
 
 
 def bayesian_twin(
@@ -61,20 +159,12 @@ def bayesian_twin(
 ) -> BayesianLayer:
     """The Bayesian layer that takes the place of one conventional layer."""
     conv_class, linear_class = estimator_layers(estimator)
-    if type(layer) not in (nn.Conv2d, nn.Linear):
-        raise UserError(f"layer {name}: a {type(layer).__name__} cannot be converted, only Conv2d and Linear")
-    if layer._forward_hooks or layer._forward_pre_hooks:
-        raise UserError(f"layer {name}: it has forward hooks (weight or spectral normalisation?), which would be lost")
-    if layer._backward_hooks or layer._backward_pre_hooks:
-        raise UserError(f"layer {name}: it has backward hooks, which would be lost")
     bias, weight = layer.bias is not None, layer.weight
     if isinstance(layer, nn.Linear):
         twin: BayesianLayer = linear_class(
             layer.in_features, layer.out_features, bias, init=init, device=weight.device, dtype=weight.dtype
         )
     else:
-        if layer.padding_mode != "zeros":
-            raise UserError(f"layer {name}: padding_mode {layer.padding_mode!r} is not supported, only 'zeros'")
         try:
             twin = conv_class(
                 layer.in_channels,
@@ -103,7 +193,7 @@ def bayesian_twin(
     return twin.train(layer.training)
 
 
-def check_tied(model: nn.Module, found: dict[str, nn.Conv2d | nn.Linear]) -> None:
+def check_tied(model: nn.Module, found: Mapping[str, nn.Module]) -> None:
     """Raise UserError if a weight to convert, or its bias, is also a parameter of another module."""
     owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
     for name, layer in found.items():

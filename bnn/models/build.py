@@ -17,6 +17,7 @@ from bnn.layers.convert import convert
 from bnn.models.architectures import Node, resolve
 from bnn.models.describe import KINDS
 from bnn.models.ops import Add, BatchNorm, Conv, Dense, Flatten, GlobalAveragePool, MaxPool, Relu, Shape
+from bnn.models.own import line_of, told, user_code
 
 # Keras' values, which the paper used. A momentum of 0.99 there is 0.01 in torch: running statistics need some hundred
 # steps to settle, so very short runs should not be evaluated with them.
@@ -126,20 +127,19 @@ def build_model(
     module = call_user_model(name, input_shape, classes)
     if kind == "cnn":
         return module
-    try:
+    with user_code(name):
         return convert(module, estimator, init)
-    except UserError as error:
-        raise UserError(f"model {name}: {error}") from None
 
 
 def call_user_model(name: str, input_shape: Shape, classes: int) -> nn.Module:
-    """Import `package.module:function` and call it. What the function itself raises is not caught."""
+    """Import `package.module:function` and call it. Raises UserError for whatever it raises, naming the place."""
     function = import_function(name)
     try:
         inspect.signature(function).bind(input_shape, classes)
     except TypeError as error:
         raise UserError(f"model {name}: cannot be called as function(input_shape, classes): {error}") from None
-    module = function(input_shape, classes)
+    with user_code(name):
+        module = function(input_shape, classes)
     if not isinstance(module, nn.Module):
         raise UserError(f"model {name}: returned a {type(module).__name__}, not a torch.nn.Module")
     return module
@@ -157,8 +157,12 @@ def import_function(name: str) -> Callable[..., Any]:
         if module_name == missing or module_name.startswith(f"{missing}."):
             raise UserError(f"model {name}: no module {missing}") from None
         raise UserError(f"model {name}: module {module_name} needs {missing}, which is not installed") from None
-    except (ValueError, TypeError):  # an empty or relative module name
+    except (ValueError, TypeError) as error:
+        if error.__traceback__ and line_of(error):  # the module's own
+            raise UserError(f"model {name}: {told(error)}") from error
         raise UserError(f"model {name}: {module_name!r} is not the name of a module") from None
+    except Exception as error:  # whatever the module does when it is imported
+        raise UserError(f"model {name}: {told(error)}") from error
     function = getattr(module, function_name, None)
     if function is None:
         raise UserError(f"model {name}: module {module_name} has no {function_name!r}")

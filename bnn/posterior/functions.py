@@ -1,10 +1,8 @@
-"""The whitelist of functions a posterior's graph may consist of, and what torch.fx records them as."""
+"""The functions of graphs of schema 1, which are still read: their signatures are what graph.json has as arguments."""
 
 from __future__ import annotations
 
-import builtins
 import inspect
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +13,6 @@ from torch.nn import functional
 from bnn.errors import UserError
 
 
-# Functions. Their signatures are what graph.json holds as arguments; each accepts just what is named here.
 def add(x: Any, y: Any) -> Any:
     return x + y
 
@@ -133,47 +130,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         *(max_pool2d, avg_pool2d, adaptive_avg_pool2d),
     )
 }
-
-# What torch.fx records -> the function it stands for.
-TRACED: dict[Any, str] = {
-    **{getattr(operator, name): name for name in ("add", "sub", "mul", "truediv", "floordiv")},
-    **{getattr(torch, name): name for name in ("add", "sub", "mul", "flatten", "reshape", "permute", "transpose")},
-    **{getattr(torch, name): name for name in ("cat", "mean", "relu", "tanh", "sigmoid", "softmax", "log_softmax")},
-    **{getattr(functional, name): name for name in ("relu", "gelu", "silu", "leaky_relu", "softmax", "log_softmax")},
-    **{getattr(functional, name): name for name in ("dropout", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")},
-    **{getattr(functional, name): name for name in ("tanh", "sigmoid")},
-    operator.getitem: "item",
-    torch.div: "truediv",
-    torch.max_pool2d: "max_pool2d",
-}
-METHODS = {
-    **{name: name for name in ("add", "sub", "mul", "flatten", "reshape", "permute", "transpose", "size", "mean")},
-    **{name: name for name in ("relu", "tanh", "sigmoid", "softmax", "log_softmax")},
-    "view": "reshape",
-    "div": "truediv",
-}
-
-
-def traced_call(target: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The whitelist's name of a function or method that torch.fx recorded, and its arguments by name.
-
-    Raises UserError for a function or an argument that is not in the whitelist.
-    """
-    if target is builtins.getattr and tuple(args[1:]) == ("shape",):
-        name, args = "size", args[:1]
-    elif isinstance(target, str) and target in METHODS:
-        name = METHODS[target]
-    elif not isinstance(target, str) and target in TRACED:
-        name = TRACED[target]
-    else:
-        shown = target if isinstance(target, str) else getattr(target, "__name__", str(target))
-        raise UserError(f"operation {shown}: a posterior cannot hold it")
-    if name in ("reshape", "permute") and len(args) > 2:  # x.view(n, -1) for x.view((n, -1))
-        args = (args[0], tuple(args[1:]))
-    # What torch's own functions pass on with no effect.
-    idle = {"_stacklevel": 3, "return_indices": False}
-    kwargs = {key: value for key, value in kwargs.items() if value is not None and (key, value) not in idle.items()}
-    return name, bind(name, args, kwargs)
 
 
 def bind(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from torch import nn
 from bnn.errors import UserError
 from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, PosteriorInit
 from bnn.layers.kept_features import Select
-from bnn.posterior.schema import plain
+from bnn.layers.parameter import BayesianParameter
+from bnn.posterior.arguments import plain
 
 CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")
 LINEAR = ("in_features", "out_features", "bias")
 NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
-BAYESIAN: dict[str, type[BayesianLayer]] = {layer.__name__: layer for pair in ESTIMATORS.values() for layer in pair}
+BAYESIAN: dict[str, type[BayesianLayer]] = {
+    layer.__name__: layer for layer in (*(layer for pair in ESTIMATORS.values() for layer in pair), BayesianParameter)
+}
 
 # Conventional layers: class and the constructor's arguments, which the layer keeps as attributes.
 STANDARD: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
@@ -49,11 +52,37 @@ STANDARD: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
 }
 
 
+def is_leaf(layer: nn.Module) -> bool:
+    """Whether a graph holds this layer whole: a Bayesian one, or one that is wholly described by its type's arguments.
+
+    A conventional one is not where it is of a subclass, changes its input in place, or has a setting that the arguments
+    leave out; a graph then holds the operations that it consists of.
+    """
+    if isinstance(layer, BayesianLayer):
+        return True
+    kind = type(layer).__name__
+    if STANDARD.get(kind, (None,))[0] is not type(layer) or getattr(layer, "inplace", False):
+        return False
+    try:
+        made = make_layer(*layer_arguments("", layer))
+    except UserError:
+        return False
+    shapes = {name: tensor.shape for name, tensor in layer.state_dict().items()}
+    if {name: tensor.shape for name, tensor in made.state_dict().items()} != shapes:
+        return False
+    return all(layer.__dict__.get(name) == value for name, value in vars(made).items() if is_setting(name))
+
+
+def is_setting(name: str) -> bool:
+    """Whether an attribute of a layer may change what it computes: not its mode, nor what torch keeps of a module."""
+    return not name.startswith("_") and name != "training"
+
+
 def layer_arguments(name: str, layer: nn.Module) -> tuple[str, dict[str, Any]]:
     """A layer's type and arguments as they are written. Raises UserError for a type that is not in the whitelist."""
     kind = type(layer).__name__
     if isinstance(layer, BayesianLayer) and BAYESIAN.get(kind) is type(layer):
-        names = (*(CONV if isinstance(layer, BayesianConv2d) else LINEAR), "prior_scale", "layer_index")
+        names = (*bayesian_arguments(layer), "prior_scale", "layer_index")
     elif STANDARD.get(kind, (None,))[0] is type(layer):
         names = STANDARD[kind][1]
     else:
@@ -62,6 +91,13 @@ def layer_arguments(name: str, layer: nn.Module) -> tuple[str, dict[str, Any]]:
     if "bias" in values:
         values["bias"] = values["bias"] is not None
     return kind, {key: plain(value) for key, value in values.items()}
+
+
+def bayesian_arguments(layer: BayesianLayer) -> tuple[str, ...]:
+    """The arguments that describe a Bayesian layer's linear map."""
+    if isinstance(layer, BayesianParameter):
+        return ("shape",)
+    return CONV if isinstance(layer, BayesianConv2d) else LINEAR
 
 
 def make_layer(kind: str, arguments: dict[str, Any]) -> nn.Module:
@@ -79,6 +115,6 @@ def make_layer(kind: str, arguments: dict[str, Any]) -> nn.Module:
         if kind in STANDARD and set(values) <= set(STANDARD[kind][1]):
             with torch.device("meta"):
                 return STANDARD[kind][0](**values)
-    except (TypeError, ValueError, KeyError, RuntimeError, ZeroDivisionError, OverflowError) as error:
-        raise UserError(f"operation {kind}: arguments do not fit: {' '.join(str(error).split())}") from None
+    except (TypeError, ValueError, LookupError, RuntimeError, ArithmeticError, AttributeError, AssertionError) as error:
+        raise UserError(f"operation {kind}: arguments do not fit: {' '.join(str(error).split())[:300]}") from None
     raise UserError(f"operation {kind}: unknown, or with unknown arguments {sorted(arguments)}")

@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.layers import mean_only
 from bnn.layers.kept_features import Select
+from bnn.posterior.arguments import filled
 from bnn.posterior.layer_types import make_layer
 from bnn.posterior.network import GraphNetwork
-from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE, Graph, GraphNode, read_graph
+from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE, Graph, read_graph
+from bnn.posterior.sizes import sizes
 
 
 def load_posterior(folder: Path | str) -> GraphNetwork:
@@ -28,8 +29,7 @@ def load_posterior(folder: Path | str) -> GraphNetwork:
     folder = Path(folder)
     graph = read_graph(folder)
     try:
-        network = GraphNetwork(graph, make_layers(graph)).eval()
-        check_shapes(network)
+        network = GraphNetwork(graph, make_layers(graph), make_tensors(graph)).eval()
     except UserError as error:
         raise UserError(f"{folder / GRAPH_FILE}: {error}") from None
     path = folder / TENSORS_FILE
@@ -44,6 +44,10 @@ def load_posterior(folder: Path | str) -> GraphNetwork:
     for name, layer in network.named_modules():
         if isinstance(layer, Select) and not bool(((layer.index >= 0) & (layer.index < layer.features)).all()):
             raise UserError(f"{path}: {name}.index: not among {layer.features} features")
+    try:
+        check_shapes(network)
+    except UserError as error:
+        raise UserError(f"{folder / GRAPH_FILE}: {error}") from None
     return network
 
 
@@ -64,19 +68,37 @@ def make_layers(graph: Graph) -> dict[str, nn.Module]:
     return layers
 
 
-def check_shapes(network: GraphNetwork) -> None:
-    """Run the graph on shapes alone. Raises UserError if its operations do not fit together as it says."""
+def make_tensors(graph: Graph) -> dict[str, Tensor]:
+    """The graph's tensors outside of layers by name, without memory. Raises UserError for an impossible description."""
+    tensors: dict[str, Tensor] = {}
+    for node in graph.nodes:
+        if node.op != "tensor":
+            continue
+        shape = node.output_shape
+        if shape is None or not all(isinstance(size, int) and size >= 0 for size in shape):
+            raise UserError(f"node {node.name}: a tensor's shape must be numbers, not {shape}")
+        try:
+            dtype = filled(node.arguments.get("dtype"), {})
+            tensors[str(node.tensor)] = torch.empty(shape, dtype=dtype, device="meta")  # type: ignore[arg-type]
+        except (RuntimeError, TypeError, KeyError) as error:
+            raise UserError(f"node {node.name}: {' '.join(str(error).split())}") from None
+    return tensors
 
-    def observe(node: GraphNode, value: object) -> None:
-        shape = [None, *value.shape[1:]] if isinstance(value, Tensor) else None
+
+def check_shapes(network: GraphNetwork) -> None:
+    """Run the graph on shapes alone. Raises UserError if its operations do not fit together as it says.
+
+    A graph of schema 1, which took the first axis of everything for that of the batch, is one of schema 2 afterwards.
+    """
+    graph, found = network.graph, sizes(network)
+    for node in graph.nodes:
+        shape = found[node.name]
+        if shape and graph.schema_version == 1:
+            shape = [None, *shape[1:]]
         if shape != node.output_shape:
             raise UserError(f"node {node.name}: output shape {shape}, recorded as {node.output_shape}")
-
-    try:
-        with torch.no_grad(), mean_only(network):
-            network(torch.empty(2, *network.graph.input_shape, device="meta"), observe)
-    except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        raise UserError(f"the operations do not fit together: {' '.join(str(error).split())}") from None
+    nodes = [node.model_copy(update={"output_shape": found[node.name]}) for node in graph.nodes]
+    network.graph = graph.model_copy(update={"schema_version": 2, "nodes": nodes})
 
 
 def check_tensors(path: Path, expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:

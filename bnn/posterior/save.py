@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from bnn.layers.base import checked_module
 from bnn.posterior.names import layer_names, ops_names
 from bnn.posterior.network import GraphNetwork
 from bnn.posterior.schema import GRAPH_FILE, LAYER_NAMES_FILE, OPS_NAMES_FILE, TENSORS_FILE
-from bnn.posterior.trace import trace_fitting
+from bnn.posterior.trace import trace
 
 
 def save_posterior(
@@ -26,12 +27,17 @@ def save_posterior(
     `example_input` (N, C, H, W), on the model's device, gives the shapes. `step` counts the training steps done,
     `extra` (JSON values) is kept in graph.json. The model itself is left as it is.
 
-    Raises UserError for a model that cannot be traced or uses an operation that is not in the whitelist, naming it; for
-    a `folder` that holds something else than a posterior, or cannot be written; and for arguments of another kind.
+    Raises UserError for a model that cannot be recorded, or uses an operation that is not in the whitelist, naming it
+    and its line; where the recorded graph computes something else than the model (`bnn.posterior.trace`); for a
+    `folder` that holds something else than a posterior, or cannot be written; and for arguments of another kind.
     """
     check_arguments(model, example_input, step, extra)
     check_target(Path(folder))
-    _, network = trace_fitting(model, example_input, step, extra or {})
+    if isinstance(model, GraphNetwork):  # loaded, and perhaps changed
+        network = copy.copy(model)
+        network.graph = model.graph.model_copy(update={"step": step, "extra": dict(extra or {})})
+    else:
+        _, network = trace(model, example_input, step, dict(extra or {}))
     try:
         save_network(network, folder)
     except OSError as error:

@@ -16,30 +16,40 @@ LAYER_NAMES_FILE = "LayerNames.txt"
 OPS_NAMES_FILE = "OpsNames.txt"
 
 
+# How long an axis is: a number, None for the size of the batch, or [a, b] for a + b * batch.
+Size = int | None | tuple[int, int]
+
+
 class GraphNode(BaseModel):
     """One operation. An argument is a JSON value in which {"node": NAME} stands for another node's output.
 
     op: input (the images), layer (`type` from the whitelist of layers, `layer` the name its tensors are saved under,
-    `arguments` its constructor's), function (`type` from the whitelist of functions) or output (the logits).
+    `arguments` its constructor's), function (`type` from `operations.OPERATIONS`), tensor (a parameter or buffer that
+    is used outside of a layer, saved under the name `tensor`) or output (the logits). A layer without inputs gives its
+    weight: the mean, or the sample of this pass. In a function's arguments {"dtype": NAME} is a kind of numbers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    op: Literal["input", "layer", "function", "output"]
+    op: Literal["input", "layer", "function", "tensor", "output"]
     type: str = ""
     layer: str | None = None
+    tensor: str | None = None
     arguments: dict[str, Any] = {}
     inputs: list[str] = []
-    output_shape: list[int | None] | None = None  # of a batch: the first entry is None; null for what is no tensor
+    output_shape: list[Size] | None = None  # null for what is no tensor
 
 
 class Graph(BaseModel):
-    """A traced model. `input_shape` is that of one example, (C, H, W); `extra` is whatever the writer noted."""
+    """A recorded model. `input_shape` is that of one example, (C, H, W); `extra` is whatever the writer noted.
+
+    Schema 1 had functions of its own (`operations.SCHEMA_1`), no tensors, and layers with one input only.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     step: int
     input_shape: list[int]
     nodes: list[GraphNode]
@@ -58,8 +68,14 @@ class Graph(BaseModel):
             unknown = [name for name in references if name not in known]
             if unknown:
                 raise ValueError(f"node {node.name}: reads {unknown[0]}, which is no earlier node")
-            if node.op in ("layer", "output") and len(node.inputs) != 1:
+            if node.op == "output" and len(node.inputs) != 1:
                 raise ValueError(f"node {node.name}: must have one input")
+            if node.op == "layer" and len(node.inputs) > 1:
+                raise ValueError(f"node {node.name}: a layer has at most one input")
+            if (node.tensor is not None) != (node.op == "tensor") or (node.layer is not None) != (node.op == "layer"):
+                raise ValueError(f"node {node.name}: a layer names its layer, a tensor its tensor, and no other node")
+            if node.op in ("input", "tensor") and node.inputs:
+                raise ValueError(f"node {node.name}: reads {node.inputs[0]}, but has no inputs")
             if node.op == "function" and node.inputs != list(dict.fromkeys(node_references(node.arguments))):
                 raise ValueError(f"node {node.name}: its inputs are not the nodes that its arguments name")
             known.add(node.name)
@@ -75,15 +91,6 @@ def node_references(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from node_references(item)
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON holds it. Raises UserError for anything but numbers, text, None and lists of them."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    raise UserError(f"argument {value!r} of an operation: a posterior cannot hold a {type(value).__name__}")
 
 
 def read_graph(folder: Path) -> Graph:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from bnn.inference.fold import redirected
-from bnn.layers import BayesianLayer, mean_only
+from bnn.layers import BayesianLayer
 from bnn.layers.kept_features import Select
-from bnn.posterior import Graph, GraphNetwork, GraphNode
+from bnn.posterior import GraphNetwork, GraphNode
 from bnn.posterior.layer_types import make_layer
+from bnn.posterior.operations import Role, role_of
+from bnn.posterior.sizes import with_sizes
 from bnn.pruning.constants import constants
 from bnn.pruning.spaces import Space, Spaces
 
@@ -56,7 +58,9 @@ def dead_units(spaces: Spaces) -> list[tuple[Space, Tensor]]:
     """The spaces that are understood, and which of their units (units,) are dead."""
     network = spaces.network
     known = constants(spaces)
-    seen = {str(node.layer): known.get(node.inputs[0]) for node in network.graph.nodes if node.op == "layer"}
+    seen = {
+        str(node.layer): known.get(node.inputs[0]) for node in network.graph.nodes if node.op == "layer" and node.inputs
+    }
     found = []
     for space in spaces.groups():
         if space.frozen is not None or not space.readers:
@@ -115,13 +119,15 @@ class Cut:
     """Which rows, columns and features leave which layers: masks, by layer."""
 
     def __init__(self, spaces: Spaces) -> None:
-        self.network, self.channels = spaces.network, spaces.channels
+        self.network, self.spaces = spaces.network, spaces
+        self.gone: dict[int, Tensor] = {}  # units, by the number of their space
         self.rows: dict[str, Tensor] = {}
         self.columns: dict[str, Tensor] = {}
         self.selects: dict[str, Tensor] = {}  # by the node behind which inputs are selected
 
     def take(self, space: Space, dead: Tensor) -> None:
         """Take the dead units of a space out of what makes and reads them."""
+        self.gone[id(space)] = dead
         for name in space.producers:
             self.rows[name] = dead
         for name, first in space.norms:
@@ -144,8 +150,8 @@ class Cut:
         replaced: dict[str, str] = {}
         for old in self.network.graph.nodes:
             node = redirected(old, replaced)
-            if node.type == "reshape" and self.channels[node.name] is not None:  # its target may name the old size
-                node = as_flatten(node)
+            if role_of(node) is Role.RESHAPE and self.spaces.channels[node.name] is not None:
+                node = self.reshaped(node)
             if node.op == "layer":
                 node, layers[str(node.layer)] = self.smaller(node)
             nodes.append(node)
@@ -155,7 +161,23 @@ class Cut:
                 layers[str(select.layer)] = layer
                 replaced[node.name] = select.name
         graph = self.network.graph.model_copy(update={"nodes": nodes})
-        return with_shapes(graph, layers)
+        return with_sizes(GraphNetwork(graph, layers, self.network.tensors).eval())
+
+    def reshaped(self, node: GraphNode) -> GraphNode:
+        """A change of shape whose target does not name the old number of channels any more."""
+        channels, target = self.spaces.channels[node.name], node.arguments.get("size", node.arguments.get("shape"))
+        if channels is None or not isinstance(target, list) or target[channels.axis] == -1:
+            return node
+        if any(node.name in self.spaces.of(segment).after for segment in channels.segments):
+            return node  # its features are selected behind it
+        left = 0
+        for segment in channels.segments:
+            space = self.spaces.of(segment)
+            gone = self.gone.get(id(space))
+            left += segment.factor * (space.units if gone is None else int((~gone).sum()))
+        now = [left if place == channels.axis else size for place, size in enumerate(target)]
+        key = "size" if "size" in node.arguments else "shape"
+        return node.model_copy(update={"arguments": node.arguments | {key: now}})
 
     def smaller(self, node: GraphNode) -> tuple[GraphNode, nn.Module]:
         """A layer without the rows and columns that go, and its node."""
@@ -177,14 +199,6 @@ class Cut:
         return node, made
 
 
-def as_flatten(node: GraphNode) -> GraphNode:
-    """A reshape to (N, features) without its numbers."""
-    x = node.arguments["x"]
-    return node.model_copy(
-        update={"type": "flatten", "arguments": {"x": x, "start_dim": 1}, "inputs": [str(x["node"])]}
-    )
-
-
 def selection_of(after: str, kept: Tensor) -> tuple[GraphNode, Select]:
     """The layer that selects the features that are kept, behind the node `after`."""
     layer = Select(len(kept), int(kept.sum()))
@@ -192,19 +206,3 @@ def selection_of(after: str, kept: Tensor) -> tuple[GraphNode, Select]:
     name = f"{after}_select"
     arguments = {"features": layer.features, "kept": layer.kept}
     return GraphNode(name=name, op="layer", type="Select", layer=name, arguments=arguments, inputs=[after]), layer
-
-
-def with_shapes(graph: Graph, layers: dict[str, nn.Module]) -> GraphNetwork:
-    """The network of that graph, its nodes' shapes as they come out."""
-    network = GraphNetwork(graph, layers).eval()
-    shapes: dict[str, list[int | None] | None] = {}
-
-    def observe(node: GraphNode, value: object) -> None:
-        shapes[node.name] = [None, *value.shape[1:]] if isinstance(value, Tensor) else None
-
-    kind = next((tensor for tensor in network.parameters()), torch.empty(0))
-    with mean_only(network):
-        network(torch.zeros(2, *graph.input_shape, dtype=kind.dtype, device=kind.device), observe)
-    nodes = [node.model_copy(update={"output_shape": shapes[node.name]}) for node in graph.nodes]
-    network.graph = graph.model_copy(update={"nodes": nodes})
-    return network

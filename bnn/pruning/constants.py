@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from bnn.inference.fold import as_affine
 from bnn.layers import BayesianLayer
 from bnn.posterior import GraphNode
-from bnn.posterior.functions import FUNCTIONS
-from bnn.pruning.spaces import KEEPING_LAYERS, Spaces
+from bnn.posterior.arguments import filled, places
+from bnn.posterior.operations import OPERATIONS, Role, role_of
+from bnn.pruning.axes import CHANNELWISE, CONSTANT_PAD
+from bnn.pruning.spaces import BATCHNORMS, CONVOLUTIONS, DENSE, POINTWISE_LAYERS, POOL_LAYERS, Spaces
 
-POOLS = (nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Identity, nn.Dropout)
-POOL_FUNCTIONS = ("max_pool2d", "adaptive_avg_pool2d", "mean", "dropout", "flatten", "reshape")
+KEEPING = (Role.POOL, Role.MEAN, Role.PERMUTE, Role.SELECT, Role.ITEM)
+ELEMENTWISE = (Role.POINTWISE, Role.BINARY)
 
 
 @torch.no_grad()
@@ -23,10 +25,10 @@ def constants(spaces: Spaces) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     for node in spaces.network.graph.nodes:
-        channels = spaces.channels[node.name]
+        channels = spaces.channels[node.name] or spaces.several.get(node.name)
         if channels is None or node.op == "output":
             continue
-        size = sum(spaces.of(segment).units * segment.factor for segment in channels)
+        size = spaces.size(channels)
         value = of_node(node, spaces, found)
         found[node.name] = torch.full((size,), torch.nan, dtype=torch.float64) if value is None else value
     return found
@@ -36,38 +38,58 @@ def of_node(node: GraphNode, spaces: Spaces, found: dict[str, Tensor]) -> Tensor
     """The constants of one node from those of its inputs; None where there are none."""
     inputs = [found[name] for name in node.inputs if name in found]
     if node.op == "layer":
-        layer = spaces.network.get_submodule(str(node.layer))
-        if isinstance(layer, BayesianLayer | nn.Conv2d | nn.Linear):
-            return of_kernel(layer)
-        if not inputs:
-            return None
-        x = inputs[0]
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            fold = as_affine(layer)
-            return torch.where(fold.factor == 0, fold.shift.double(), x * fold.factor.double() + fold.shift.double())
-        if isinstance(layer, nn.Flatten):
-            return flattened(node, spaces, x)
-        if isinstance(layer, nn.AvgPool2d):
-            return zero_only(x)
-        if isinstance(layer, POOLS):
-            return x
-        return layer(x.clone()) if isinstance(layer, KEEPING_LAYERS) else None
-    if node.type in ("flatten", "reshape") and inputs:
+        return of_layer(node, spaces, inputs)
+    if not inputs:
+        return None
+    role = role_of(node)
+    if role is Role.RESHAPE:
         return flattened(node, spaces, inputs[0])
-    if node.type == "avg_pool2d" and inputs:
-        return zero_only(inputs[0])
-    if node.type in POOL_FUNCTIONS and inputs:
+    if role in KEEPING:
         return inputs[0]
-    if node.type == "cat" and len(inputs) == len(node.inputs):
+    if role is Role.AVERAGE_POOL or node.type in CHANNELWISE:
+        return zero_only(inputs[0])
+    if node.type == CONSTANT_PAD:
+        return zero_only(inputs[0]) if node.arguments.get("value", 0) == 0 else None
+    if role is Role.CAT and len(inputs) == len(node.inputs):
         return torch.cat(inputs)
-    if node.op == "function" and len(inputs) == len(node.inputs):
-        arguments = {
-            key: found[value["node"]].clone() if isinstance(value, dict) else value
-            for key, value in node.arguments.items()
-        }
-        value = FUNCTIONS[node.type](**arguments)
-        return value if isinstance(value, Tensor) else None
-    return None
+    return computed(node, found) if role in ELEMENTWISE and len(inputs) == len(node.inputs) else None
+
+
+def of_layer(node: GraphNode, spaces: Spaces, inputs: list[Tensor]) -> Tensor | None:
+    layer = spaces.network.get_submodule(str(node.layer))
+    if isinstance(layer, DENSE + CONVOLUTIONS):
+        return of_kernel(layer)
+    if not inputs:
+        return None
+    x = inputs[0]
+    if isinstance(layer, BATCHNORMS):
+        fold = as_affine(layer)
+        return torch.where(fold.factor == 0, fold.shift.double(), x * fold.factor.double() + fold.shift.double())
+    if isinstance(layer, nn.Flatten):
+        return flattened(node, spaces, x)
+    if isinstance(layer, nn.AvgPool2d):
+        return zero_only(x)
+    if isinstance(layer, (*POOL_LAYERS, nn.Identity, nn.Dropout)):
+        return x
+    return layer(x.clone()) if type(layer) in POINTWISE_LAYERS else None
+
+
+def computed(node: GraphNode, found: dict[str, Tensor]) -> Tensor | None:
+    """An operation, element by element, of constants; None where it is none of numbers."""
+    if node.type == "dropout":
+        return found[node.inputs[0]]
+    positional, named = places(node.type, node.arguments)
+    values = {name: found[name].clone() for name in node.inputs}
+    try:
+        value = OPERATIONS[node.type].function(
+            *[filled(item, values) for item in positional], **{key: filled(item, values) for key, item in named.items()}
+        )
+    except RuntimeError:  # of truth values, for instance
+        return None
+    if not isinstance(value, Tensor):
+        return None
+    unknown = torch.stack([x.isnan() for x in values.values()]).any(0)
+    return torch.where(unknown, torch.nan, value.double())  # comparisons make something of what is no number
 
 
 def of_kernel(layer: nn.Module) -> Tensor:
@@ -87,6 +109,6 @@ def zero_only(x: Tensor) -> Tensor:
 
 
 def flattened(node: GraphNode, spaces: Spaces, x: Tensor) -> Tensor:
-    channels = spaces.channels[node.name] or []
-    size = sum(spaces.of(segment).units * segment.factor for segment in channels)
+    channels = spaces.channels[node.name]
+    size = len(x) if channels is None else spaces.size(channels)
     return x.repeat_interleave(size // len(x)) if size % len(x) == 0 else torch.full((size,), torch.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import torch
@@ -109,8 +110,7 @@ def select_units(network: GraphNetwork, percent: float | None, threshold: float 
     layers = bayesian(network)
     places, values, ranks = [], [], []
     for number, space in enumerate(groups):
-        bare = all(name in layers for name in (*space.producers, *(reader.layer for reader in space.readers)))
-        if space.frozen is not None or not bare:
+        if why_kept(space, layers) is not None:
             continue
         ratios = unit_snr(network, space)
         order = torch.sort(ratios, stable=True).indices[:-1]  # the best one stays
@@ -118,7 +118,8 @@ def select_units(network: GraphNetwork, percent: float | None, threshold: float 
         values.append(ratios[order])
         ranks.append(torch.arange(1, len(order) + 1, dtype=torch.float64) / space.units)
     if not places:
-        raise UserError("--by unit: no unit of this network can be removed (what reads its layers is not understood)")
+        reasons = "; ".join(kept_units(network)) or "it has no hidden units"
+        raise UserError(f"--by unit: no unit of this network can be removed: {reasons}")
     ratios = torch.cat(values)
     by_rank = scope == "layer" and percent is not None
     places_in_order: list[int] = torch.sort(torch.cat(ranks) if by_rank else ratios, stable=True).indices.tolist()
@@ -146,6 +147,25 @@ def select_units(network: GraphNetwork, percent: float | None, threshold: float 
     gone = removed(count)
     stays = ratios[places_in_order[count:]]
     return finished(network, unit_masks(network, groups, gone), float(stays.min()) if len(stays) else None, gone)
+
+
+def why_kept(space: Space, layers: Container[str]) -> str | None:
+    """Why no unit of a space can be removed; None where they can be. `layers`: the names of all Bayesian layers."""
+    if space.frozen is not None:
+        return space.frozen
+    bare = [name for name in (*space.producers, *(reader.layer for reader in space.readers)) if name not in layers]
+    return f"layer {bare[0]} is conventional" if bare else None
+
+
+def kept_units(network: GraphNetwork) -> list[str]:
+    """One line for each reason why units of hidden layers cannot be removed, and the layers whose units they are."""
+    layers = bayesian(network)
+    found: dict[str, list[str]] = {}
+    for space in Spaces(network).groups():
+        reason = why_kept(space, layers)
+        if reason is not None and reason != "classes" and space.producers:
+            found.setdefault(reason, []).extend(dict.fromkeys(space.producers))
+    return [f"{', '.join(names)}: {reason}" for reason, names in found.items()]
 
 
 def unit_masks(network: GraphNetwork, groups: list[Space], gone: list[Tensor]) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from bnn.pruning.evaluate import Evaluated, accuracy_loss, evaluate
 from bnn.pruning.settings import PruneSettings
 from bnn.pruning.snr import bayesian, layer_snr
 from bnn.pruning.speed import UNPRUNED, Speed, measure
+from bnn.pruning.verify import verify_draws, verify_means
 from bnn.records import pruning as records
 from bnn.records.columns import read_table, write_table
 from bnn.records.files import write_text
@@ -78,6 +79,7 @@ class Sweep:
         pruned = apply(self.network, selection, settings.semantics)
         masked = eliminate_dead(pruned)  # without what cannot influence the output all forms make the same draws
         small = compact(masked)
+        verify(pruned, masked, small, settings.semantics)
         forms = forms_of(self.network, pruned, masked, small, settings.semantics, settings.device)
         quickest = forms.get("compact", forms["dense"])
         evaluated = self.evaluate(quickest)
@@ -178,6 +180,18 @@ def nonzeros(network: GraphNetwork) -> int:
 def placed(network: GraphNetwork, device: str) -> GraphNetwork:
     """The network where it is to draw. What is removed is chosen on the host, alike for every device."""
     return network if device == "cpu" else copy.deepcopy(network).to(device)
+
+
+def verify(pruned: GraphNetwork, masked: GraphNetwork, small: GraphNetwork, semantics: str) -> None:
+    """Raise UserError unless a pruned network computes the same in all forms. That is done on the host."""
+    if semantics != "zero":
+        verify_draws(pruned, {("dense", "dense"): pruned})
+        return
+    verify_means(pruned, {"masked": masked, "compact": small})
+    forms = {("dense", "dense"): masked, ("csr", "csr"): masked}
+    if kernel_weights(small) < kernel_weights(pruned):
+        forms |= {("compact", "dense"): small, ("compact-csr", "csr"): small}
+    verify_draws(masked, forms)
 
 
 def forms_of(

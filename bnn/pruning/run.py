@@ -8,6 +8,7 @@ import socket
 import time
 from pathlib import Path
 
+import click
 import pandas as pd
 
 from bnn.commands.output import errors_named, made_before, make_ready, staged
@@ -20,6 +21,7 @@ from bnn.neighbours import NeighbourMeter
 from bnn.neighbours.together import alone
 from bnn.posterior import GraphNetwork, load_posterior
 from bnn.posterior.facts import find_posterior, posterior_facts
+from bnn.pruning.criterion import kept_units
 from bnn.pruning.levels import UNPRUNED_LEVEL, Level, Sweep, read_level
 from bnn.pruning.settings import PruneSettings
 from bnn.pruning.snr import snr_histogram
@@ -58,6 +60,8 @@ def prune(settings: PruneSettings, out: Path, started_at: float) -> records.Prun
     if made := made_before(out / records.PRUNING_SUMMARY, records.PruningSummary, settings.labels, facts.sha256):
         return made
     images = held_out(settings, network)
+    if settings.by == "unit":
+        say_kept(network)
     work = out / WORK / settings.fingerprint(facts.sha256)
     with errors_named(out):
         make_ready(out, RECORDS, work, (*out.glob("level-*"), out / level_folder(UNPRUNED_LEVEL)))
@@ -91,6 +95,12 @@ def prune(settings: PruneSettings, out: Path, started_at: float) -> records.Prun
                 os.replace(level, out / level.name)
         shutil.rmtree(out / WORK)
     return summary
+
+
+def say_kept(network: GraphNetwork) -> None:
+    """Say on stderr which layers keep all their units, and why."""
+    for line in kept_units(network):
+        click.echo(f"units that stay: {line}", err=True)
 
 
 def sweep(settings: PruneSettings, network: GraphNetwork, images: HeldOut, work: Path, drawn: Advance) -> list[Level]:

@@ -35,6 +35,8 @@ class Verdict(BaseModel):
 class Evaluation(BaseModel):
     """Held-out metrics after `step` steps. `accuracy` is of the Monte-Carlo mean over `draws` draws.
 
+    A segmentation's accuracy is per pixel, its `nll` the sum over an image's pixels. A regression has no accuracy and
+    no `draw_spread`, but `rmse`: the root mean squared error of the mean over the draws, in the targets' units.
     `draw_spread`: standard deviation over draws of the true class's probability, mean over images; None for one draw.
     `nll` is None where it is not finite.
     """
@@ -45,10 +47,11 @@ class Evaluation(BaseModel):
     epoch: int
     draws: int
     images: int
-    accuracy: float
-    accuracy_single_draw: float
+    accuracy: float | None
+    accuracy_single_draw: float | None
     nll: float | None
     draw_spread: float | None
+    rmse: float | None = None
     seconds: float
 
 
@@ -59,13 +62,26 @@ class FileEntry(BaseModel):
     bytes: int
 
 
+class ParameterRow(BaseModel):
+    """One parameter of a converted model. `how`: the class that samples it, or why it stays conventional."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    shape: list[int]
+    bayesian: bool
+    how: str
+
+
 class Summary(BaseModel):
     """Totals of one run. Seconds are wall time on rank 0; memory is the largest rank's.
 
     `implementation` is what every row names; where that is cnn-best, `resolved_implementation` says which baseline it
     was and `implementation_seconds` the median step time of each that was tried (empty after a resumption).
     `gradient_messages_per_step` and `gradient_bytes_per_step` are what each rank handed to its engine; 0 for one rank.
-    Version 1 had none of these four, and called bnn-flipout what is bnn-flipout-torch now.
+    `memory_layout` is channels_last or contiguous: how tensors lay in memory; None in records that do not say.
+    A regression has no accuracy. Version 1 had none of the first four, and called bnn-flipout what is
+    bnn-flipout-torch now.
     Energy is what the hardware counts, summed over nodes. What was not measurable is None, never 0.
     """
 
@@ -78,6 +94,11 @@ class Summary(BaseModel):
     implementation: str
     resolved_implementation: str | None = None
     implementation_seconds: dict[str, float] = {}
+    memory_layout: str | None = None
+    conversion: list[ParameterRow] | None = Field(
+        None,
+        description="which parameters of a model of one's own are Bayesian; None for built-in and conventional ones",
+    )
     ranks: int
     attempts: int
     verdict: Verdict

@@ -8,13 +8,18 @@ from torch import nn
 from bnn.data import Dataset
 from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
+from bnn.errors import UserError
 from bnn.exchange import GradientExchange
 from bnn.layers import PosteriorInit
 from bnn.models.build import build_model
+from bnn.models.outputs import ChosenOutput
+from bnn.models.own import is_own
 from bnn.optim import FusedAdam, FusedRMSprop
 from bnn.settings import TrainSettings
+from bnn.training.fit import fit, lay_out
 from bnn.training.forward import make_forward
 from bnn.training.implementation import with_kernels
+from bnn.training.task import make_task
 from bnn.training.trainer import DTYPES, Trainer
 
 
@@ -23,12 +28,23 @@ def make_trainer(settings: TrainSettings, dataset: Dataset, engine: Engine, sche
 
     `settings` name one baseline, not cnn-best. Raises UserError as `make_model`.
     """
+    task = make_task(settings, dataset)
     model = make_model(settings, dataset)
+    held = hold_modes(model)
+    chosen = choose_output(settings, model)
+    layout = fit(settings, model, dataset, task)
+    if chosen is not None and not chosen.used:
+        raise UserError(
+            f"output {settings.output}: model {settings.model} gives one tensor; there is nothing to choose"
+        )
     return Trainer(
         settings=settings,
         engine=engine,
         schedule=schedule,
         model=model,
+        task=task,
+        layout=layout,
+        held=held,
         forward=make_forward(settings, model),
         optimizer=make_optimizer(settings, model, engine.size),
         exchange=GradientExchange(engine, model.named_parameters(), settings.gradient_block_mb),
@@ -36,7 +52,7 @@ def make_trainer(settings: TrainSettings, dataset: Dataset, engine: Engine, sche
 
 
 def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
-    """The model in the run's precision, device and memory format; seeded, so that it is the same in every attempt.
+    """The model in the run's precision and on its device; seeded, so that it is the same in every attempt.
 
     Raises UserError for a baseline that wants kernels where there are none.
     """
@@ -57,9 +73,30 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = settings.batchnorm_momentum
     model = model.to(device=settings.device, dtype=DTYPES[settings.precision])
-    if settings.tuned:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    if settings.tuned and not is_own(settings.model):
+        lay_out(model, torch.channels_last)
     return with_kernels(model) if settings.kind == "cnn" and settings.baseline == "cnn-kernels" else model
+
+
+def hold_modes(model: nn.Module) -> tuple[nn.Module, ...]:
+    """Put a model that was handed over in evaluation mode into training mode, whole.
+
+    Returns the parts that stay in evaluation mode while it trains: those of a model in training mode that were put
+    into evaluation mode on purpose, such as a BatchNorm with frozen statistics.
+    """
+    if not model.training:
+        model.train()
+        return ()
+    return tuple(module for module in model.modules() if not module.training)
+
+
+def choose_output(settings: TrainSettings, model: nn.Module) -> ChosenOutput | None:
+    """Let the model return the output that the settings name, if they name one."""
+    if settings.output is None:
+        return None
+    chosen = ChosenOutput(settings.model, settings.output)
+    model.register_forward_hook(chosen)
+    return chosen
 
 
 def make_optimizer(settings: TrainSettings, model: nn.Module, ranks: int) -> torch.optim.Optimizer:

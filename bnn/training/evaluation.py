@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch.nn import functional
+from torch import Tensor
 
 from bnn.layers import NoiseKey, set_noise
+from bnn.models.own import user_code
 from bnn.records import Evaluation
+from bnn.training.measures import ClassSums, RegressionSums
 from bnn.training.run import Run
+from bnn.training.task import Regression
 
 # Noise of evaluations is keyed apart from that of training steps, which use the ranks 0, 1, ...
 EVALUATION_RANK = 1 << 20
@@ -40,33 +44,29 @@ def evaluate(run: Run, step: int) -> Evaluation:
     start = time.perf_counter()
     model.eval()
     draws = settings.evaluate_draws if settings.kind == "bnn" else 1
+    sums = RegressionSums(trainer.task) if isinstance(trainer.task, Regression) else ClassSums(trainer.task)
     mine = np.arange(engine.rank, len(split), engine.size)
-    correct, correct_single, nll, spread = 0, 0.0, 0.0, 0.0
     for low in range(0, len(mine), IMAGES_AT_ONCE):
         run.heartbeat.move("evaluation")
-        images, labels = trainer.form.tensors(split, mine[low : low + IMAGES_AT_ONCE])
-        mean = torch.zeros((), device=images.device)
-        of_truth = []
-        for draw in range(draws):
-            set_noise(model, NoiseKey(settings.seed, draw, EVALUATION_RANK + engine.rank))
-            probability = functional.softmax(model(images).double(), dim=1)
-            correct_single += float((probability.argmax(1) == labels).sum()) / draws
-            mean = mean + probability / draws
-            of_truth.append(probability.gather(1, labels[:, None])[:, 0])
-        correct += int((mean.argmax(1) == labels).sum())
-        nll -= float(mean.gather(1, labels[:, None]).clamp_min(1e-300).log().sum())
-        spread += float(torch.stack(of_truth).std(dim=0).sum()) if draws > 1 else 0.0
-    model.train()
+        images, targets = trainer.form.tensors(split, mine[low : low + IMAGES_AT_ONCE])
+        with user_code(settings.model, model):
+            sums.add(keyed_draws(run, images, draws), targets, draws)
+    trainer.to_training()
     run.heartbeat.move("exchange")
-    totals = np.sum(engine.gather([correct, correct_single, nll, spread], f"evaluation.{step}"), axis=0)
+    totals = np.sum(engine.gather(sums.values, f"evaluation.{step}"), axis=0)
     return Evaluation(
         step=step,
         epoch=trainer.schedule.epoch(step),
         draws=draws,
         images=len(split),
-        accuracy=totals[0] / len(split),
-        accuracy_single_draw=totals[1] / len(split),
-        nll=totals[2] / len(split) if np.isfinite(totals[2]) else None,
-        draw_spread=totals[3] / len(split) if draws > 1 and np.isfinite(totals[3]) else None,
+        **sums.measures(totals, len(split), draws),
         seconds=time.perf_counter() - start,
     )
+
+
+def keyed_draws(run: Run, images: Tensor, draws: int) -> Iterator[Tensor]:
+    """The model's outputs for `images`, draw by draw."""
+    model, rank = run.trainer.model, run.trainer.engine.rank
+    for draw in range(draws):
+        set_noise(model, NoiseKey(run.settings.seed, draw, EVALUATION_RANK + rank))
+        yield model(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pandas as pd
@@ -11,8 +12,10 @@ from bnn import metrics
 from bnn.device import peak_memory_bytes
 from bnn.energy import RunEnergy
 from bnn.layers import sigma_median
+from bnn.layers.report import ConvertedParameter
 from bnn.models.build import count_parameters
 from bnn.models.describe import MODELS, describe
+from bnn.models.own import user_code
 from bnn.neighbours import Neighbours
 from bnn.posterior import save_posterior
 from bnn.provenance import gather_provenance
@@ -31,6 +34,8 @@ from bnn.records import (
 )
 from bnn.records.files import write_text
 from bnn.records.neighbours import NEIGHBOURS, NEIGHBOURS_FILE
+from bnn.records.summary import ParameterRow
+from bnn.training.implementation import conventional
 from bnn.training.run import Run
 from bnn.training.start import example_input
 
@@ -60,6 +65,10 @@ def macs_forward(run: Run) -> int | None:
     return describe(settings.model, settings.kind, dataset.input_shape, dataset.classes, settings.width).macs
 
 
+def parameter_row(row: ConvertedParameter) -> ParameterRow:
+    return ParameterRow(name=row.name, shape=list(row.shape), bayesian=row.bayesian, how=row.how)
+
+
 def finite_result(run: Run) -> bool:
     """Whether all parameters and held-out metrics are finite: no later loss would show a spoilt last update."""
     evaluated = all(evaluation.nll is not None for evaluation in run.evaluations)
@@ -67,9 +76,10 @@ def finite_result(run: Run) -> bool:
 
 
 def last_epoch_accuracy(steps: pd.DataFrame, epochs_completed: int) -> float | None:
-    """Mean training accuracy over the last epoch that was completed; None when none was."""
+    """Mean training accuracy over the last epoch that was completed; None when none was, and for a regression."""
     done = steps[steps["epoch"] < epochs_completed]
-    return None if done.empty else float(done[done["epoch"] == done["epoch"].max()]["accuracy"].mean())
+    mean = done[done["epoch"] == done["epoch"].max()]["accuracy"].mean()
+    return None if math.isnan(mean) else float(mean)
 
 
 def steady_samples(run: Run, steps: pd.DataFrame) -> int:
@@ -116,6 +126,8 @@ def summarise(
         implementation=run.recorder.facts.implementation,
         resolved_implementation=trainer.implementation,
         implementation_seconds=run.tried,
+        memory_layout="channels_last" if trainer.layout == torch.channels_last else "contiguous",
+        conversion=[parameter_row(row) for row in run.conversion] or None,
         ranks=len(provenance.ranks),
         attempts=attempts,
         verdict=Verdict(status=status, reasons=reasons),
@@ -152,7 +164,7 @@ def summarise(
         loss=float(last["loss"]) if finite else None,
         nll=float(last["nll"]) if finite else None,
         kl=float(last["kl"]) if finite else None,
-        accuracy_running=float(last["accuracy_running"]),
+        accuracy_running=None if math.isnan(last["accuracy_running"]) else float(last["accuracy_running"]),
         accuracy_last_epoch=last_epoch_accuracy(steps, schedule.completed(len(steps))),
         sigma_median=sigma if finite else None,
         sigma_median_start=run.sigma_start,
@@ -189,10 +201,12 @@ def finish(
 
 def write_posterior(run: Run) -> None:
     """Stage the trained posterior as `posterior/step-N`."""
-    save_posterior(
-        run.trainer.model,
-        run.folder.staging / POSTERIOR / f"step-{run.steps}",
-        example_input=example_input(run.trainer.model, run.dataset),
-        step=run.steps,
-        extra={"settings": run.settings.science()},
-    )
+    model = run.trainer.model
+    with conventional(model), user_code(run.settings.model, model):
+        save_posterior(
+            model,
+            run.folder.staging / POSTERIOR / f"step-{run.steps}",
+            example_input=example_input(model, run.dataset),
+            step=run.steps,
+            extra={"settings": run.settings.science()},
+        )

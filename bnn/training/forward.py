@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
+from bnn.models.own import is_own, user_code
 from bnn.settings import TrainSettings
 
 Forward = Callable[[Tensor], Tensor]
@@ -20,7 +21,19 @@ def make_forward(settings: TrainSettings, model: nn.Module) -> Forward:
     Evaluation, tracing and saving go on with the model itself: they see no compiler and full precision.
     """
     forward: Forward = compiled(model) if settings.compiled else model
-    return forward if settings.mixed_precision == "none" else autocast(forward, settings)
+    if settings.mixed_precision != "none":
+        forward = autocast(forward, settings)
+    return told_by_name(forward, settings.model, model) if is_own(settings.model) else forward
+
+
+def told_by_name(forward: Forward, name: str, model: nn.Module) -> Forward:
+    """`forward` of a user's model, whose exceptions become UserErrors that name the model and the place."""
+
+    def named(images: Tensor) -> Tensor:
+        with user_code(name, model):
+            return forward(images)
+
+    return named
 
 
 def compiled(model: nn.Module) -> Forward:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 
 from bnn.errors import UserError
@@ -30,3 +33,24 @@ def with_kernels(model: nn.Module) -> nn.Module:
     except ImportError as error:
         raise UserError(f"baseline cnn-kernels: the kernels cannot be loaded ({error})") from None
     return use_kernels(model)
+
+
+@contextmanager
+def conventional(model: nn.Module) -> Iterator[None]:
+    """Within this context convolutions that take the kernels are `nn.Conv2d` again, with the same parameters.
+
+    A posterior holds layers that any machine has; kernels are how a run computes them.
+    """
+    try:
+        from bnn.layers.kernel_conv import KernelConv2d
+    except ImportError:  # then no layer can be one
+        yield
+        return
+    layers: list[nn.Module] = [module for module in model.modules() if type(module) is KernelConv2d]
+    try:
+        for layer in layers:
+            layer.__class__ = nn.Conv2d
+        yield
+    finally:
+        for layer in layers:
+            layer.__class__ = KernelConv2d

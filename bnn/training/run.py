@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bnn.data import Dataset
 from bnn.heartbeat import Heartbeat
+from bnn.layers.report import ConvertedParameter
 from bnn.records import Evaluation
 from bnn.settings import TrainSettings
 from bnn.training.folder import RunFolder
@@ -33,3 +34,4 @@ class Run:
     evaluations: list[Evaluation]
     sigma_start: float | None
     tried: dict[str, float]
+    conversion: list[ConvertedParameter] = field(default_factory=list)  # of a Bayesian model of one's own

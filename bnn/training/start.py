@@ -14,13 +14,15 @@ from bnn.device import prepare_device
 from bnn.engine import Engine
 from bnn.heartbeat import Heartbeat
 from bnn.layers import sigma_median
+from bnn.layers.report import conversion_report, report_text
+from bnn.models.own import is_own, user_code
 from bnn.posterior.trace import trace
 from bnn.settings import TrainSettings
 from bnn.training.build import make_trainer
 from bnn.training.checkpoint import load_checkpoint, optimizer_tensors
 from bnn.training.choice import choose
 from bnn.training.folder import open_folder
-from bnn.training.implementation import implementation_of
+from bnn.training.implementation import conventional, implementation_of
 from bnn.training.recorder import Recorder, RunFacts
 from bnn.training.resume import find_checkpoint
 from bnn.training.run import Run
@@ -47,7 +49,13 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
     trainer = make_trainer(choice.settings, dataset, engine, schedule)
     sigma_start = sigma_median(trainer.model)
     if settings.save_posterior:  # a model that cannot be saved is refused before it is trained, not after
-        trace(trainer.model, example_input(trainer.model, dataset), 0, {})
+        with conventional(trainer.model), user_code(settings.model, trainer.model):
+            trace(trainer.model, example_input(trainer.model, dataset), 0, {})
+    trainer.to_training()
+    own = settings.kind == "bnn" and is_own(settings.model)
+    conversion = conversion_report(trainer.model) if own else []
+    if conversion and engine.rank == 0:
+        print(f"model {settings.model}: {report_text(conversion)}", flush=True)
 
     folder = open_folder(out, settings.fingerprint(), engine)
     earlier = load_checkpoint(out, first_step, trainer.model, trainer.optimizer, engine.rank) if first_step else None
@@ -75,6 +83,7 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
         evaluations=folder.evaluations(first_step),
         sigma_start=sigma_start,
         tried=choice.seconds,
+        conversion=conversion,
     )
 
 

@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from bnn.data.base import Split
 from bnn.data.pipeline import Schedule
@@ -23,6 +22,7 @@ from bnn.layers.noise import layer_seed
 from bnn.settings import TrainSettings
 from bnn.training.forward import Forward
 from bnn.training.implementation import implementation_of
+from bnn.training.task import Task
 
 Lap = Callable[[], object]
 
@@ -35,13 +35,17 @@ class Trainer:
     """What trains a model on one rank: its step, and nothing of what is kept of it.
 
     `settings` are those that run: where cnn-best was asked for, they have the baseline that was chosen. `forward` maps
-    images to logits as training computes them (bnn.training.forward); `exchange` averages the gradients of `model`.
+    images to outputs as training computes them (bnn.training.forward); `exchange` averages the gradients of `model`;
+    `layout` is how images lie in memory; `held` are the parts of the model that never leave evaluation mode.
     """
 
     settings: TrainSettings
     engine: Engine
     schedule: Schedule
     model: nn.Module
+    task: Task
+    layout: torch.memory_format
+    held: tuple[nn.Module, ...]
     forward: Forward
     optimizer: torch.optim.Optimizer
     exchange: GradientExchange
@@ -54,27 +58,33 @@ class Trainer:
     @cached_property
     def form(self) -> Form:
         """How images lie in memory."""
-        return form_of(self.settings)
+        return form_of(self.settings, self.layout)
 
     @cached_property
     def compiled(self) -> bool:
         """Whether the forward pass goes through torch.compile."""
         return self.settings.compiled
 
+    def to_training(self) -> None:
+        """Put the model into training mode, but for what it holds in evaluation mode."""
+        self.model.train()
+        for module in self.held:
+            module.training = False
+
     def batch(self, split: Split, step: int) -> tuple[Tensor, Tensor]:
         """This rank's images and labels of `step`, as `Form.tensors` makes them."""
         return self.form.tensors(split, self.schedule.indices(step, self.engine.rank))
 
-    def step(self, step: int, images: Tensor, labels: Tensor, lap: Lap) -> tuple[float, Tensor]:
-        """Forward and backward pass, exchange and update on images (N, C, H, W) and labels (N,).
+    def step(self, step: int, images: Tensor, targets: Tensor, lap: Lap) -> tuple[float, Tensor]:
+        """Forward and backward pass, exchange and update on images (N, C, H, W) and the task's targets.
 
         `lap` is called after each of the four. Returns beta and the tensor [nll, kl, loss, accuracy, finite on all
         ranks] on the images' device; nll, kl and loss are in nats.
         """
         settings, model, schedule = self.settings, self.model, self.schedule
         key_noise(model, NoiseKey(settings.seed, step, self.engine.rank), self.compiled)
-        logits = self.forward(images)
-        nll = functional.cross_entropy(logits, labels)
+        output = self.forward(images)
+        nll = self.task.nll(output, targets)
         kl = kl_divergence(model)
         beta = beta_at(step, schedule, settings)
         loss = nll + beta * kl / schedule.n
@@ -87,7 +97,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         lap()
-        accuracy = (logits.detach().argmax(1) == labels).to(loss.dtype).mean()
+        accuracy = self.task.accuracy(output.detach(), targets).to(loss.dtype)
         return beta, torch.stack([nll.detach(), kl.detach(), loss.detach(), accuracy, finite])
 
 
@@ -100,16 +110,17 @@ class Form:
     layout: torch.memory_format
 
     def tensors(self, split: Split, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Images (N, C, H, W) scaled to [0, 1] and labels (N,): those of `split` that `indices` (N,) name."""
+        """Images (N, C, H, W) scaled to [0, 1] and targets (N, ...): those of `split` that `indices` (N,) name."""
         images = to_device(np.ascontiguousarray(split.images[indices]), self.device)
         scaled = images.to(self.dtype).div_(255).contiguous(memory_format=self.layout)
-        return scaled, to_device(split.labels[indices], self.device)
+        targets = to_device(split.labels[indices], self.device)
+        return scaled, targets.to(self.dtype) if targets.is_floating_point() else targets
 
 
-def form_of(settings: TrainSettings) -> Form:
-    """The form of images in which a run with these settings computes."""
-    layout = torch.channels_last if settings.tuned else torch.contiguous_format
-    return Form(settings.device, DTYPES[settings.precision], layout)
+def form_of(settings: TrainSettings, layout: torch.memory_format | None = None) -> Form:
+    """The form of images in which a run with these settings computes, where its model takes every `layout`."""
+    usual = torch.channels_last if settings.tuned else torch.contiguous_format
+    return Form(settings.device, DTYPES[settings.precision], layout or usual)
 
 
 def to_device(array: np.ndarray, device: str) -> Tensor:

@@ -25,7 +25,7 @@ def timed_step(
 
     Returns its seconds as `Timing.seconds` names them, which last until the next step could start, and its loss (nats).
     """
-    trainer.model.train()
+    trainer.to_training()
     clock.start()
     clock.lap()  # the batch is there
     _, metrics = trainer.step(step, images, labels, clock.lap)

@@ -106,13 +106,13 @@ def mean_of_rows(m: Any, x: Tensor) -> Tensor:
 
 # forward, layers, image, whether units can be removed
 WRITTEN: dict[str, tuple[Forward, dict[str, nn.Module], tuple[int, int, int], bool]] = {
-    "over_count": (over_count, {"a": conv(2, 8), "o": nn.Linear(128, 3)}, (2, 4, 4), False),
-    "times_count": (times_count, {"a": conv(2, 8), "o": nn.Linear(128, 3)}, (2, 4, 4), False),
+    "over_count": (over_count, {"a": conv(2, 8), "o": nn.Linear(128, 3)}, (2, 4, 4), True),
+    "times_count": (times_count, {"a": conv(2, 8), "o": nn.Linear(128, 3)}, (2, 4, 4), True),
     "over_doubled_count": (
         over_doubled_count,
         {"a": conv(2, 8), "b": conv(8, 4), "o": nn.Linear(64, 3)},
         (2, 4, 4),
-        False,
+        True,
     ),
     "whole_pool": (whole_pool, {"a": conv(2, 8), "o": nn.Linear(8, 3)}, (2, 4, 4), True),
     "viewed": (viewed, {"a": conv(2, 8), "o": nn.Linear(128, 3)}, (2, 4, 4), True),
@@ -132,7 +132,7 @@ WRITTEN: dict[str, tuple[Forward, dict[str, nn.Module], tuple[int, int, int], bo
         (2, 4, 4),
         True,
     ),
-    "gated": (gated, {"a": conv(2, 8), "b": nn.Conv2d(8, 8, 1), "o": nn.Linear(8, 3)}, (2, 4, 4), False),
+    "gated": (gated, {"a": conv(2, 8), "b": nn.Conv2d(8, 8, 1), "o": nn.Linear(8, 3)}, (2, 4, 4), True),
     "mean_of_rows": (mean_of_rows, {"a": conv(2, 8), "o": nn.Linear(4, 3)}, (2, 4, 4), False),
 }
 

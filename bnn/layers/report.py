@@ -1,0 +1,73 @@
+"""Which parameters of a converted model are Bayesian, and why the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from bnn.layers.base import BayesianLayer, checked_module
+from bnn.layers.parameter import SUFFIX, BayesianParameter
+
+
+@dataclass(frozen=True)
+class ConvertedParameter:
+    """One parameter. `how`: the class that samples it, or why it stays conventional."""
+
+    name: str
+    shape: tuple[int, ...]
+    bayesian: bool
+    how: str
+
+    @property
+    def elements(self) -> int:
+        total = 1
+        for size in self.shape:
+            total *= size
+        return total
+
+
+def conversion_report(model: nn.Module) -> list[ConvertedParameter]:
+    """One row per parameter of a converted model, under the names of the conventional one, in module order.
+
+    Raises UserError for what is no module.
+    """
+    rows: list[ConvertedParameter] = []
+    for path, module in checked_module(model, "conversion_report").named_modules():
+        if isinstance(module, BayesianLayer):
+            parameter = isinstance(module, BayesianParameter)
+            name = path.removesuffix(SUFFIX) if parameter else joined(path, "weight")
+            how = "BayesianParameter (one sample per pass)" if parameter else type(module).__name__
+            rows.append(ConvertedParameter(name, tuple(module.mu.shape), True, how))
+        for name, value in module.named_parameters(recurse=False):
+            if not (isinstance(module, BayesianLayer) and name in ("mu", "rho")):
+                rows.append(ConvertedParameter(joined(path, name), tuple(value.shape), False, why(module, name)))
+    return rows
+
+
+def joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def why(module: nn.Module, name: str) -> str:
+    """Why a parameter of a converted model is conventional."""
+    kind = type(module).__name__
+    if name.startswith("bias") or name.endswith("_bias"):
+        return "a bias: it has no prior"
+    if "Norm" in kind:
+        return f"scale of a {kind}"
+    if next(module.children(), None) is not None or type(module).__module__.split(".")[0] != "torch":
+        return f"a parameter of {kind}'s own"
+    return f"no weight matrix of a {kind}"
+
+
+def report_text(rows: Sequence[ConvertedParameter]) -> str:
+    """A summary in one line, and a line for each conventional parameter of two dimensions or more."""
+    total = sum(row.elements for row in rows)
+    bayesian = sum(row.elements for row in rows if row.bayesian)
+    lines = [f"{bayesian:,} of {total:,} parameters are Bayesian ({100 * bayesian / max(1, total):.1f}%)"]
+    for row in rows:
+        if not row.bayesian and len(row.shape) > 1:
+            lines.append(f"conventional: {row.name} {'x'.join(map(str, row.shape))}: {row.how}")
+    return "\n".join(lines)

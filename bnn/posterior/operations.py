@@ -1,0 +1,208 @@
+"""The whitelist of operations that a posterior's graph may hold between its layers, and what is known of each.
+
+They are core ATen operations as torch.export records them (torch's documentation, "IRs"), whole numbers' arithmetic
+("sym.*") for sizes that depend on the batch, "item" for one output of several, and the functions of schema 1. None of
+them draws noise, changes its inputs, reads uninitialised memory, opens a file or runs code.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnn.posterior.functions import FUNCTIONS
+from bnn.posterior.schema import GraphNode
+
+
+class Role(Enum):
+    """What may be assumed of an operation. What is in no other class is OTHER: nothing."""
+
+    POINTWISE = "one tensor and numbers; each element of the output depends on the same element of the input, alike"
+    BINARY = "two tensors, broadcast, or a tensor and a number; element by element"
+    POOL = "the largest value or the mean of windows of pixels (adaptive), channel by channel: keeps constants"
+    AVERAGE_POOL = "means of windows of pixels, channel by channel, which may count padding"
+    MEAN = "means over whole axes"
+    REDUCE = "another reduction over whole axes"
+    RESHAPE = "the same elements in the same order under another shape"
+    PERMUTE = "axes in another order"
+    SELECT = "a part of the input"
+    CAT = "tensors side by side along one axis"
+    LINEAR = "products of tensors: convolutions, matrix products"
+    NORM = "normalised by statistics, stored ones or the input's own"
+    SOFTMAX = "softmax, or its logarithm, along an axis"
+    SIZE = "a number: how long an axis is"
+    NUMBER = "arithmetic of such numbers"
+    ITEM = "one of several outputs"
+    FACTORY = "a tensor that depends on numbers alone"
+    OTHER = "anything else"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation. `function` computes it; `inplace`, if any, does so in the memory of its first input.
+
+    `schema` is ATen's, which names the arguments; None for what is not ATen's.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    role: Role
+    inplace: Callable[..., Any] | None = None
+    schema: Any = None
+
+    @property
+    def owns(self) -> bool:
+        """Whether its output is memory of its own, never a view of an input."""
+        return self.role not in VIEWS
+
+
+VIEWS = (Role.RESHAPE, Role.PERMUTE, Role.SELECT, Role.SIZE, Role.NUMBER, Role.ITEM, Role.OTHER)
+
+ATEN: dict[Role, str] = {
+    Role.POINTWISE: """
+        abs acos acosh asin asinh atan atanh bitwise_not ceil clamp clone cos cosh elu erf exp expm1 floor gelu
+        hardsigmoid hardswish hardtanh isinf isnan leaky_relu log log10 log1p log2 log_sigmoid logical_not mish neg
+        pow.Tensor_Scalar reciprocal relu round rsqrt sigmoid sign silu sin sinh softplus sqrt square tan tanh trunc
+        celu selu relu6 threshold _to_copy erfc frac deg2rad clamp_min clamp_max""",
+    Role.BINARY: """
+        add.Tensor add.Scalar sub.Tensor sub.Scalar mul.Tensor mul.Scalar div.Tensor div.Scalar div.Tensor_mode
+        div.Scalar_mode rsub.Scalar maximum minimum pow.Tensor_Tensor pow.Scalar remainder.Tensor remainder.Scalar
+        fmod.Tensor fmod.Scalar atan2 eq.Tensor eq.Scalar ne.Tensor ne.Scalar lt.Tensor lt.Scalar le.Tensor le.Scalar
+        gt.Tensor gt.Scalar ge.Tensor ge.Scalar logical_and logical_or logical_xor bitwise_and.Tensor bitwise_or.Tensor
+        bitwise_xor.Tensor floor_divide hypot""",
+    Role.POOL: """
+        max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d
+        adaptive_max_pool2d adaptive_max_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d
+        adaptive_avg_pool2d adaptive_avg_pool3d""",
+    Role.AVERAGE_POOL: "avg_pool1d avg_pool2d avg_pool3d",
+    Role.MEAN: "mean mean.dim",
+    Role.REDUCE: """
+        sum sum.dim_IntList amax amin var.correction std.correction prod prod.dim_int any any.dim all.dim argmax argmin
+        max.dim min.dim linalg_vector_norm logsumexp cumsum cumprod var_mean.correction norm.ScalarOpt_dim sort topk
+        aminmax""",
+    Role.RESHAPE: "view reshape _unsafe_view flatten.using_ints unsqueeze squeeze squeeze.dim squeeze.dims",
+    Role.PERMUTE: "permute transpose.int t",
+    Role.SELECT: """
+        select.int slice.Tensor split.Tensor split_with_sizes unbind.int chunk narrow index_select index.Tensor gather
+        diagonal tril triu""",
+    Role.CAT: "cat stack",
+    Role.LINEAR: "convolution linear addmm mm bmm baddbmm mv matmul addmv addbmm dot",
+    Role.NORM: """
+        _native_batch_norm_legit_no_training _native_batch_norm_legit.no_stats native_layer_norm native_group_norm
+        layer_norm group_norm rms_norm _fused_rms_norm""",
+    Role.SOFTMAX: "_softmax _log_softmax softmax.int log_softmax.int _safe_softmax",
+    Role.SIZE: "sym_size.int sym_numel",
+    Role.FACTORY: "full arange arange.start arange.start_step zeros ones scalar_tensor eye linspace",
+    Role.OTHER: """
+        addcmul addcdiv where.self where.ScalarSelf where.ScalarOther where.Scalar masked_fill.Scalar
+        masked_fill.Tensor lerp.Scalar lerp.Tensor clamp.Tensor expand repeat flip roll pad constant_pad_nd
+        reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
+        pixel_shuffle pixel_unshuffle channel_shuffle upsample_nearest1d.vec upsample_nearest2d.vec
+        upsample_nearest3d.vec upsample_linear1d.vec upsample_bilinear2d.vec upsample_bicubic2d.vec
+        upsample_trilinear3d.vec _upsample_nearest_exact2d.vec _upsample_bilinear2d_aa.vec upsample_nearest2d
+        upsample_bilinear2d grid_sampler_2d im2col col2im embedding full_like zeros_like ones_like new_zeros new_ones
+        new_full scatter.src scatter.value index_put copy select_scatter slice_scatter lift_fresh_copy alias detach
+        glu _scaled_dot_product_flash_attention_for_cpu scaled_dot_product_attention lstm.input gru.input
+        rnn_tanh.input rnn_relu.input repeat_interleave.self_int meshgrid _pdist_forward _cdist_forward""",
+}
+# Arithmetic of sizes: what Python, or torch, calls it, and its name here.
+SYM: dict[Callable[..., Any], str] = {
+    operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.floordiv: "floordiv", operator.mod: "mod",
+    operator.neg: "neg", operator.truediv: "truediv", torch.sym_max: "max", torch.sym_min: "min",
+}  # fmt: skip
+MOST_PARTS = 1 << 16  # into which a tensor may be split
+SCHEMA_1 = {
+    Role.POINTWISE: "relu gelu silu leaky_relu tanh sigmoid dropout",
+    Role.BINARY: "add sub mul truediv floordiv",
+    Role.POOL: "max_pool2d adaptive_avg_pool2d",
+    Role.AVERAGE_POOL: "avg_pool2d",
+    Role.MEAN: "mean",
+    Role.RESHAPE: "flatten reshape",
+    Role.PERMUTE: "permute transpose",
+    Role.CAT: "cat",
+    Role.SOFTMAX: "softmax log_softmax",
+    Role.SIZE: "size",
+    Role.ITEM: "item",
+}
+
+
+def reshaped(x: Tensor, size: list[int]) -> Tensor:
+    """ATen's view, for tensors of any layout in memory."""
+    return x.reshape(size)
+
+
+def split(x: Tensor, split_size: int, dim: int = 0) -> Any:
+    check_parts(x.shape[dim] // max(1, split_size))
+    return torch.ops.aten.split.Tensor(x, split_size, dim)
+
+
+def unbind(x: Tensor, dim: int = 0) -> Any:
+    check_parts(x.shape[dim])
+    return torch.ops.aten.unbind.int(x, dim)
+
+
+def chunk(x: Tensor, chunks: int, dim: int = 0) -> Any:
+    check_parts(chunks)
+    return torch.ops.aten.chunk.default(x, chunks, dim)
+
+
+def check_parts(count: int) -> None:
+    """Raise ValueError for more parts of a tensor than any network makes: each takes memory, however small."""
+    if count > MOST_PARTS:
+        raise ValueError(f"{count} parts of a tensor")
+
+
+INSTEAD = {
+    "aten.view.default": reshaped, "aten._unsafe_view.default": reshaped, "aten.split.Tensor": split,
+    "aten.unbind.int": unbind, "aten.chunk.default": chunk,
+}  # fmt: skip
+
+
+NUMBERS = (int, float, torch.SymInt, torch.SymFloat)  # (torch's while a network is exported)
+
+
+def of_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Arithmetic of whole numbers of 64 bits, and of nothing else: a list times a number would be a long list."""
+
+    def checked(*numbers: Any) -> int | float:
+        if not all(type(number) in NUMBERS for number in numbers):
+            raise TypeError(f"arithmetic of {', '.join(type(number).__name__ for number in numbers)}")
+        result: int | float = function(*numbers)
+        if isinstance(result, int | float) and abs(result) >= 1 << 63:
+            raise OverflowError(f"a size of {result:.3g}")
+        return result
+
+    return checked
+
+
+def registered() -> dict[str, Operation]:
+    found: dict[str, Operation] = {}
+    for role, names in ATEN.items():
+        for name in names.split():
+            packet, _, overload = name.partition(".")
+            whole = f"aten.{packet}.{overload or 'default'}"
+            function = getattr(getattr(torch.ops.aten, packet), overload or "default")
+            inplace = getattr(torch.ops.aten, f"{packet}_", None) if role is Role.POINTWISE and overload == "" else None
+            found[whole] = Operation(
+                whole, INSTEAD.get(whole, function), role, getattr(inplace, "default", None), function._schema
+            )
+    for number, name in SYM.items():
+        found[f"sym.{name}"] = Operation(f"sym.{name}", of_numbers(number), Role.NUMBER)
+    for role, names in SCHEMA_1.items():
+        for name in names.split():
+            found[name] = Operation(name, FUNCTIONS[name], role)
+    return found
+
+
+OPERATIONS: dict[str, Operation] = registered()
+
+
+def role_of(node: GraphNode) -> Role | None:
+    """What may be assumed of a function's node; None for a node that is no function."""
+    return OPERATIONS[node.type].role if node.op == "function" else None

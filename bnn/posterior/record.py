@@ -1,0 +1,399 @@
+"""From a model to the nodes of its graph, by torch.export.
+
+The model runs once on tensors without data, with a batch of any size. Layers that the whitelist knows are recorded as
+they are: while recording, an operator of our own stands in their place. Everything between them is recorded as core
+ATen operations, without side effects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import operator
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from bnn.errors import UserError
+from bnn.layers import BayesianLayer
+from bnn.posterior import norms
+from bnn.posterior.arguments import PLACES, plain
+from bnn.posterior.layer_types import is_leaf, layer_arguments
+from bnn.posterior.operations import OPERATIONS, SYM
+from bnn.posterior.schema import GraphNode, node_references
+
+LIBRARY = torch.library.Library("bnn_record", "DEF")
+LIBRARY.define("layer(Tensor x, int number) -> Tensor")
+LIBRARY.define("weight(int number) -> Tensor")
+OPS = torch.ops.bnn_record
+COPIES = ("aten.clone.default", "aten.alias.default", "aten.detach.default", "aten.lift_fresh_copy.default")
+# Operations that are one call of a library, and would be dozens of core ATen ones.
+WHOLE = [
+    "pad.default", "scaled_dot_product_attention.default", "rms_norm.default", "lstm.input", "gru.input",
+    "rnn_tanh.input", "rnn_relu.input", "upsample_linear1d.vec", "upsample_bilinear2d.vec", "upsample_trilinear3d.vec",
+    "upsample_bicubic2d.vec", "upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec",
+    "pixel_shuffle.default", "hardswish.default", "hardsigmoid.default", "silu.default", "mish.default",
+]  # fmt: skip
+LARGEST_BATCH = 1 << 20
+NOT_THE_MODELS = (str(Path(torch.__file__).parent), str(Path(__file__)))  # lines of torch and of this file
+
+
+@dataclass
+class Recorded:
+    """What a model consists of: nodes in order (shapes are still to come), layers and tensors by their names."""
+
+    nodes: list[GraphNode] = field(default_factory=list)
+    layers: dict[str, nn.Module] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Leaves:
+    """The layers that are recorded whole, by number. `inside`: one of them is running itself."""
+
+    paths: list[str] = field(default_factory=list)
+    layers: list[nn.Module] = field(default_factory=list)
+    inside: bool = False
+
+
+_leaves = Leaves()  # of the model that is being recorded
+
+
+def layer_output(x: Tensor, number: int) -> Tensor:
+    """What a layer gives, on tensors without data: memory of its own, in the usual order."""
+    layer = _leaves.layers[number]
+    tensors = dict(layer.named_parameters()) | dict(layer.named_buffers())
+    empty = {name: torch.empty(t.shape, dtype=t.dtype, device=t.device) for name, t in tensors.items()}
+    _leaves.inside = True
+    try:
+        y: Tensor = torch.func.functional_call(layer, empty, (x,))
+    finally:
+        _leaves.inside = False
+    return torch.empty(y.shape, dtype=y.dtype, device=y.device)
+
+
+def layer_weight(number: int) -> Tensor:
+    """The weight of a layer, on tensors without data."""
+    layer = _leaves.layers[number]
+    assert isinstance(layer, BayesianLayer)
+    return torch.empty(layer.mu.shape, dtype=layer.mu.dtype, device=layer.mu.device)
+
+
+torch.library.register_fake("bnn_record::layer", layer_output, lib=LIBRARY)
+torch.library.register_fake("bnn_record::weight", layer_weight, lib=LIBRARY)
+
+
+class Whole(nn.Module):
+    """A model under a name of its own: torch.export would mix up submodules that are called as its attributes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Any:
+        return self.model(x)
+
+
+def record(model: nn.Module, example: Tensor) -> Recorded:
+    """The graph of `model` as it computes in its present mode, for inputs like `example` and any number of them.
+
+    Raises UserError, naming the operation and the line of the model that it comes from, for what the whitelist does not
+    have; for a model that returns anything but one tensor, changes its own buffers, or looks at values or at the number
+    of examples to decide what to compute.
+    """
+    with leaves_of(model):
+        program = exported(model, example)
+        return Recording(model, program).run()
+
+
+@contextlib.contextmanager
+def leaves_of(model: nn.Module) -> Iterator[None]:
+    """While open, the model's leaf layers are recorded whole."""
+    found = {name: layer for name, layer in model.named_modules() if is_leaf(layer)}
+    _leaves.paths, _leaves.layers = list(found), list(found.values())
+    try:
+        for number, layer in enumerate(_leaves.layers):
+            layer.forward = standing_in(layer, number)
+            if isinstance(layer, BayesianLayer):
+                layer.__dict__["recorded"] = partial(OPS.weight, number)
+        yield
+    finally:
+        for layer in _leaves.layers:
+            layer.__dict__.pop("forward", None)
+            layer.__dict__.pop("recorded", None)
+        _leaves.paths, _leaves.layers = [], []
+
+
+def standing_in(layer: nn.Module, number: int) -> Callable[..., Tensor]:
+    """The forward pass of a layer while it is recorded."""
+
+    def forward(*args: Any, **kwargs: Any) -> Tensor:
+        if not _leaves.inside and len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+            y: Tensor = OPS.layer(args[0], number)
+            return y
+        if not _leaves.inside and not args and not kwargs and isinstance(layer, BayesianLayer):  # a Bayesian parameter
+            weight: Tensor = OPS.weight(number)
+            return weight
+        y = type(layer).forward(layer, *args, **kwargs)
+        return y
+
+    return forward
+
+
+def exported(model: nn.Module, example: Tensor) -> ExportedProgram:
+    """The model as torch.export records it, decomposed to core ATen. Raises UserError where it cannot be recorded."""
+    name = type(model).__name__
+    if len(example) < 2:  # torch takes a batch of one for one that is always one
+        example = example.expand(2, *example.shape[1:]).clone()
+    fast_attention = torch.backends.mha.get_fastpath_enabled()  # one operation that no other network knows
+    levels = {logger: logging.getLogger(logger).level for logger in ("torch.export", "torch._export", "torch.fx")}
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        for logger in levels:  # they repeat at length what the exception says
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            batch = Dim("batch", min=1, max=LARGEST_BATCH)
+            program = torch.export.export(Whole(model), (example,), dynamic_shapes=({0: batch},), strict=False)
+            return program.run_decompositions(decompositions())
+    except UserError:
+        raise
+    except Exception as error:  # whatever the model's code, or torch's exporter, makes of tensors without data
+        raise UserError(f"{name} cannot be recorded: {reason(error)}") from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_attention)
+        for logger, level in levels.items():
+            logging.getLogger(logger).setLevel(level)
+
+
+def decompositions() -> Any:
+    """Torch's decompositions into core ATen, but for operations that run better, or only, as a whole."""
+    table = torch.export.default_decompositions()
+    for name in WHOLE:
+        packet, _, overload = name.partition(".")
+        table.pop(getattr(getattr(torch.ops.aten, packet), overload), None)
+    return table
+
+
+def reason(error: Exception) -> str:
+    """What stands in the way, in one line."""
+    kind = type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [kind]
+    if "data-dependent" in str(error) or kind.startswith("GuardOnDataDependent"):
+        return f"it decides by values of its tensors what to compute ({lines[0]})"
+    if "Constraints violated" in lines[0] or kind == "ConstraintViolationError":
+        return "it works for one number of examples only: " + " ".join(lines[1:3])
+    return " ".join(lines[0].split())
+
+
+class Recording:
+    """Turns an exported program into nodes."""
+
+    def __init__(self, model: nn.Module, program: ExportedProgram) -> None:
+        self.model, self.program = model, program
+        self.name = type(model).__name__
+        self.result = Recorded()
+        self.known: dict[int, str] = {}  # tensors by their identity: a shared one keeps one name
+        self.names: dict[str, str] = {}  # of nodes: torch's and ours
+        self.taken: set[str] = set()
+        self.tensor_nodes: dict[str, str] = {}  # the tensors that torch's nodes give, by the node's name
+        self.norms: set[str] = set()  # torch's nodes that are BatchNorms
+        self.weights: dict[Any, str] = {}  # the nodes that give a layer's weight, by the layer's number
+
+    def run(self) -> Recorded:
+        signature = self.program.graph_signature
+        if changed := [spec for spec in signature.output_specs if spec.kind is not OutputKind.USER_OUTPUT]:
+            what = str(changed[0].target).removeprefix("model.")
+            raise UserError(f"{self.name}: changes {what} in its forward pass; a posterior cannot hold that")
+        inputs = {spec.arg.name: spec for spec in signature.input_specs}
+        users = [spec for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
+        graph = self.program.graph
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                spec = inputs[node.name]
+                if spec is users[0]:
+                    self.result.nodes.insert(0, GraphNode(name=self.named(node, "input"), op="input"))
+                elif node.users:
+                    self.add_tensor(node, spec)
+            elif node.op == "output":
+                self.add_output(node)
+            elif node.op == "call_function" and node.all_input_nodes and node.all_input_nodes[0].name in self.norms:
+                self.names[node.name] = self.names[node.all_input_nodes[0].name]  # the first output of a BatchNorm
+            elif node.op == "call_function" and node.target is OPS.weight.default and node.args[0] in self.weights:
+                self.names[node.name] = self.weights[int(str(node.args[0]))]  # one sample serves the whole pass
+            elif node.op == "call_function" and str(node.target) in COPIES:
+                self.names[node.name] = self.names[node.all_input_nodes[0].name]  # nothing changes a value here
+            elif node.op == "call_function" and str(node.target) == norms.OPERATION and self.norm(node):
+                pass
+            elif node.op == "call_function" and node.users:
+                self.result.nodes.append(self.function(node))
+            elif node.op == "get_attr" and node.users:
+                raise UserError(f"{self.name}: {node.target}: a posterior cannot hold a graph within its graph")
+        return self.pruned()
+
+    def add_tensor(self, node: fx.Node, spec: Any) -> None:
+        """A parameter, buffer or constant that is read outside of a layer."""
+        tensor = self.tensor(str(spec.target))
+        target = str(spec.target).removeprefix("model.")
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"{self.name}: {target}: a posterior cannot hold a {type(tensor).__name__}")
+        name = self.known.setdefault(id(tensor), target)
+        self.result.tensors[name] = tensor
+        self.tensor_nodes[node.name] = name
+        self.result.nodes.append(
+            GraphNode(name=self.named(node, name), op="tensor", tensor=name, arguments={"dtype": plain(tensor.dtype)})
+        )
+
+    def tensor(self, target: str) -> Any:
+        """The model's own tensor of that name, or a constant that its forward pass made."""
+        owner, _, name = target.rpartition(".")
+        with contextlib.suppress(AttributeError):
+            found = getattr(self.model.get_submodule(owner.removeprefix("model").removeprefix(".")), name)
+            if isinstance(found, Tensor):
+                return found
+        return self.program.constants.get(target, self.program.state_dict.get(target))
+
+    def add_output(self, node: fx.Node) -> None:
+        outputs = list(node.args[0]) if isinstance(node.args[0], list | tuple) else [node.args[0]]
+        if len(outputs) != 1 or not isinstance(outputs[0], fx.Node):
+            raise UserError(f"{self.name}: must return one tensor of logits, and returns {len(outputs)} values")
+        self.result.nodes.append(
+            GraphNode(name=self.named(node, "output"), op="output", inputs=[self.names[outputs[0].name]])
+        )
+
+    def named(self, node: fx.Node, wish: str) -> str:
+        """A name of its own for a node, from that of what it stands for."""
+        stem = name = wish.replace(".", "_")
+        number = 0
+        while name in self.taken:
+            number += 1
+            name = f"{stem}_{number}"
+        self.taken.add(name)
+        self.names[node.name] = name
+        return name
+
+    def function(self, node: fx.Node) -> GraphNode:
+        """A node of ours for what torch recorded as a call."""
+        target: Any = node.target
+        if target in (OPS.layer.default, OPS.weight.default):
+            return self.layer(node)
+        if target in SYM:
+            kind, arguments = f"sym.{SYM[target]}", dict(zip(("x", "y"), node.args, strict=False))
+        elif getattr(target, "__name__", "") == "getitem":
+            kind, arguments = "item", dict(zip(("x", "index"), node.args, strict=True))
+        elif isinstance(target, torch._ops.OpOverload) and target.namespace == "aten":
+            kind = str(target)
+            names = [argument.name for argument in target._schema.arguments]
+            arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+            arguments = {name: value for name, value in arguments.items() if kept(target, name, value)}
+        else:
+            kind, arguments = str(getattr(target, "__name__", target)), {}
+        if kind == "aten._native_batch_norm_legit.no_stats" and node.args[0].meta["val"].shape[0] != 1:  # type: ignore[union-attr]
+            raise UserError(f"operation {kind}{place(node)}: its statistics are those of the other examples beside one")
+        if kind not in OPERATIONS:
+            raise UserError(f"operation {kind}{place(node)}: a posterior cannot hold it")
+        try:
+            written = {name: self.argument(value) for name, value in arguments.items()}
+        except UserError as error:
+            raise UserError(f"operation {kind}{place(node)}: {error}") from None
+        name = self.named(node, kind.split(".")[1] if "." in kind else kind)
+        return GraphNode(name=name, op="function", type=kind, arguments=written, inputs=references(written))
+
+    def norm(self, node: fx.Node) -> bool:
+        """Record a BatchNorm that is an operation as the layer that it is of; whether there is one."""
+        operation: Any = node.target
+        names = [argument.name for argument in operation._schema.arguments]
+        arguments = dict(zip(names, node.args, strict=True))
+        tensors = {}
+        for part in norms.PARTS:
+            source = arguments[part]
+            name = self.tensor_nodes.get(source.name) if isinstance(source, fx.Node) else None
+            if name is not None:
+                tensors[part] = name, self.result.tensors[name]
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        found = norms.norm_layer(source.meta["val"].dim(), arguments, tensors)
+        if found is None or any(user.target is not operator.getitem for user in node.users):
+            return False
+        path, layer = found
+        self.result.layers.setdefault(path, layer)
+        kind, settings = layer_arguments(path, self.result.layers[path])
+        name = self.named(node, path)
+        inputs = [self.names[source.name]]
+        self.result.nodes.append(
+            GraphNode(name=name, op="layer", type=kind, layer=path, arguments=settings, inputs=inputs)
+        )
+        self.norms.add(node.name)
+        return True
+
+    def layer(self, node: fx.Node) -> GraphNode:
+        *inputs, number = node.args
+        assert isinstance(number, int)
+        path, layer = _leaves.paths[number], _leaves.layers[number]
+        self.result.layers[path] = layer
+        kind, arguments = layer_arguments(path, layer)
+        names = [self.names[source.name] for source in inputs if isinstance(source, fx.Node)]
+        name = self.named(node, path if names else f"{path}.weight")
+        if not names:
+            self.weights[number] = name
+        return GraphNode(name=name, op="layer", type=kind, layer=path, arguments=arguments, inputs=names)
+
+    def argument(self, value: Any) -> Any:
+        """An argument as JSON: {"node": name} for what another node computes."""
+        if isinstance(value, fx.Node):
+            return {"node": self.names[value.name]}
+        if isinstance(value, list | tuple):
+            return [self.argument(item) for item in value]
+        return plain(value)
+
+    def pruned(self) -> Recorded:
+        """Without what nothing reads (torch's checks of sizes, for instance)."""
+        read = set(self.result.nodes[-1].inputs)
+        nodes = []
+        for node in reversed(self.result.nodes):
+            if node.op in ("input", "output") or node.name in read:
+                nodes.append(node)
+                read.update(node.inputs)
+        self.result.nodes = nodes[::-1]
+        layers = {node.layer for node in nodes}
+        tensors = {node.tensor for node in nodes}
+        self.result.layers = {name: layer for name, layer in self.result.layers.items() if name in layers}
+        self.result.tensors = {name: tensor for name, tensor in self.result.tensors.items() if name in tensors}
+        return self.result
+
+
+def kept(target: Any, name: str, value: Any) -> bool:
+    """Whether an argument is written down: where a tensor lies in memory is not, nor what is a default anyway."""
+    if name in PLACES:
+        return False
+    argument = next(argument for argument in target._schema.arguments if argument.name == name)
+    same = argument.has_default_value() and type(value) is type(argument.default_value)
+    return not (same and value == argument.default_value)
+
+
+def references(arguments: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(node_references(arguments)))
+
+
+def place(node: fx.Node) -> str:
+    """The line of the model that an operation comes from, as far as torch knows it; not one of torch's own lines."""
+    lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
+    own = [
+        index
+        for index, line in enumerate(lines)
+        if line.startswith("File ") and not any(path in line for path in NOT_THE_MODELS)
+    ]
+    if not own:
+        return ""
+    where = lines[own[-1]].removeprefix("File ").replace('"', "").replace(", line ", ":").partition(", in ")[0]
+    code = lines[own[-1] + 1] if own[-1] + 1 < len(lines) else ""
+    return f" ({where}: {code})"

@@ -1,0 +1,95 @@
+"""Verifies that a pruned network computes the same in all its forms, before any is measured or written.
+
+On random images, in batches of two sizes: the posterior means of the pruned network, of the one without what cannot
+influence its output, and of the compacted one; and two draws of each form against draws without folding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bnn.errors import UserError
+from bnn.inference.predictor import Predictor
+from bnn.layers import mean_only
+from bnn.posterior import GraphNetwork, GraphNode
+from bnn.posterior.verify import difference, random_inputs
+
+DRAWS, SEED = 2, 11
+# Largest difference, relative to the largest logit. Where float32 rounds more than that, float64 decides.
+ALLOWED, ALLOWED_DOUBLE = 1e-5, 1e-10
+Run = Callable[[GraphNetwork], Tensor]
+
+
+@torch.no_grad()
+def verify_means(network: GraphNetwork, others: dict[str, GraphNetwork]) -> None:
+    """Raise UserError unless each of `others` gives what `network` does, at the posterior mean."""
+    for x in inputs_of(network):
+        for name, other in others.items():
+            if differ(network, other, lambda each, x=x: at_mean(each, x.to(each.dtype))):  # type: ignore[misc]
+                raise UserError(f"pruned network: its {name} form computes something else: {first(network, other, x)}")
+
+
+@torch.no_grad()
+def verify_draws(network: GraphNetwork, others: dict[tuple[str, str], GraphNetwork]) -> None:
+    """Raise UserError unless draws of each of `others` are those of `network` without folding.
+
+    `others` by their name and the form (`bnn.inference.draw_layers`) in which they are computed.
+    """
+    images = inputs_of(network)
+    reference = drawn(network, images, fold=False)
+    for (name, form), other in others.items():
+        if difference(drawn(other, images, form), reference) <= ALLOWED:
+            continue
+        exact, theirs = (copy.deepcopy(each).double() for each in (network, other))
+        if difference(drawn(theirs, images, form), drawn(exact, images, fold=False)) > ALLOWED_DOUBLE:
+            raise UserError(f"pruned network: draws of its {name} form are others: {first(network, other, images[0])}")
+
+
+def drawn(network: GraphNetwork, images: list[Tensor], form: str = "dense", fold: bool = True) -> Tensor:
+    """Logits of a few draws of all images, one after the other."""
+    predictor = Predictor(network, form=form, fold=fold)
+    return torch.cat([logits for x in images for logits in predictor.logits(SEED, 0, DRAWS, [x])])
+
+
+def inputs_of(network: GraphNetwork) -> list[Tensor]:
+    return list(random_inputs(network.graph.input_shape, next(network.parameters())))
+
+
+def at_mean(network: GraphNetwork, x: Tensor) -> Tensor:
+    with mean_only(network):
+        y: Tensor = network(x)
+        return y
+
+
+def differ(network: GraphNetwork, other: GraphNetwork, run: Run) -> bool:
+    """Whether two networks differ by more than rounding does."""
+    if difference(run(other), run(network)) <= ALLOWED:
+        return False
+    exact, theirs = (copy.deepcopy(each).double() for each in (network, other))
+    return difference(run(theirs), run(exact)) > ALLOWED_DOUBLE
+
+
+def first(network: GraphNetwork, other: GraphNetwork, x: Tensor) -> str:
+    """The first node, of the same shape in both, whose values differ at the posterior mean."""
+    seen: dict[str, Tensor] = {}
+    found: list[str] = []
+
+    def keep(node: GraphNode, value: object) -> None:
+        if isinstance(value, Tensor):
+            seen[node.name] = value.clone()
+
+    def compare(node: GraphNode, value: object) -> None:
+        expected = seen.get(node.name)
+        if found or not isinstance(value, Tensor) or expected is None or expected.shape != value.shape:
+            return
+        if difference(value, expected) > ALLOWED:
+            found.append(f"node {node.name} ({node.type or node.op}) is the first that differs")
+
+    with mean_only(network), mean_only(other):
+        network(x, keep)
+        other(x, compare)
+    return found[0] if found else "at the posterior mean all nodes agree; their samples, or what is folded, do not"

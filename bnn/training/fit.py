@@ -1,0 +1,118 @@
+"""Whether a model fits its data, tried once before it is trained, and how tensors lie in memory for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from bnn.data import Dataset
+from bnn.errors import UserError
+from bnn.layers import kl_divergence
+from bnn.models.outputs import described
+from bnn.models.own import is_own, user_code
+from bnn.settings import TrainSettings
+from bnn.training.forward import autocast
+from bnn.training.task import Task
+from bnn.training.trainer import Form, form_of
+
+COUNTS = (2, 3)  # of images: two sizes, so that a batch size that the model has fixed shows
+
+
+def fit(settings: TrainSettings, model: nn.Module, dataset: Dataset, task: Task) -> torch.memory_format:
+    """Lay the model out in memory and return how: channels_last where the settings want it and the model can.
+
+    A user's model is tried on the first images: forward and backward in training mode, forward in evaluation mode. One
+    that fails with channels_last, as `x.view` behind a convolution does, is tried with contiguous tensors. Its buffers,
+    gradients, modes and torch's default generator are then what they were. The built-in ones take what they are given.
+
+    Raises UserError naming the model for one that does not go through, or whose output does not fit the task.
+    """
+    wanted = form_of(settings).layout
+    if not is_own(settings.model):
+        lay_out(model, wanted)
+        return wanted
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"model {settings.model}: no parameter of it is to be trained (requires_grad)")
+    for layout in dict.fromkeys((wanted, torch.contiguous_format)):
+        last = layout == torch.contiguous_format
+        try:
+            with undisturbed(model, settings.seed):
+                lay_out(model, layout)
+                attempt(settings, model, dataset, task, layout)
+            return layout
+        except UserError:
+            raise
+        except Exception as error:
+            if last:
+                with user_code(settings.model, model):
+                    raise error
+    raise AssertionError("unreachable")
+
+
+def lay_out(model: nn.Module, layout: torch.memory_format) -> None:
+    """Put the kernels of convolutions, tensors of four dimensions, into that order."""
+    if layout == torch.channels_last and any(parameter.dim() == 5 for parameter in model.parameters()):
+        raise ValueError("tensors of five dimensions cannot be channels_last")
+    model.to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
+
+
+def attempt(
+    settings: TrainSettings, model: nn.Module, dataset: Dataset, task: Task, layout: torch.memory_format
+) -> None:
+    """Take the model through what training and evaluation do with it."""
+    form = Form(settings.device, form_of(settings).dtype, layout)
+    forward = model if settings.mixed_precision == "none" else autocast(model, settings)
+    for count in COUNTS:
+        images, targets = form.tensors(dataset.train, np.arange(count) % len(dataset.train))
+        output = forward(images)
+        check_output(settings, output, task, images)
+        (task.nll(output, targets) + kl_divergence(model) / len(dataset.train)).backward()
+        was_training = [(module, module.training) for module in model.modules()]
+        model.eval()
+        with torch.no_grad():
+            check_output(settings, model(images), task, images)
+        for module, mode in was_training:
+            module.training = mode
+
+
+def check_output(settings: TrainSettings, output: object, task: Task, images: Tensor) -> None:
+    """Raise UserError for an output that is not what the task needs, naming both."""
+    given = f"model {settings.model}: gives {described(output)} for images {list(images.shape[1:])}"
+    if not isinstance(output, Tensor):
+        hint = "; name the one that counts with --output" if settings.output is None else ""
+        raise UserError(f"{given}; one tensor is needed{hint}")
+    allowed = task.shapes(len(images))
+    if tuple(output.shape) not in allowed:
+        needed = " or ".join(f"({', '.join(['N', *map(str, shape[1:])])})" for shape in allowed)
+        raise UserError(f"{given}; {settings.task} on {settings.dataset} needs {needed}")
+    if not output.is_floating_point():
+        raise UserError(f"{given} of {output.dtype}; floating-point numbers are needed")
+
+
+@contextmanager
+def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
+    """Within this context the model may be run: afterwards its buffers, modes and gradients are what they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    kept = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not is_lazy(buffer)
+    ]
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        with torch.no_grad():
+            for module, name, buffer, values in kept:
+                module._buffers[name] = buffer.copy_(values)
+        model.zero_grad(set_to_none=True)

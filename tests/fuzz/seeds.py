@@ -1,0 +1,54 @@
+"""The posteriors that are mutated: small, and between them with every kind of node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import bnn
+from bnn.errors import UserError
+from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE
+from tests.fuzz.mutate import Files
+
+
+class Mixed(nn.Module):
+    """Layers, functions, a buffer, a size that depends on the batch, a part of a tensor, several outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.mix, self.head = nn.Linear(4, 4), nn.Linear(20, 3)
+        self.register_buffer("mean", torch.rand(2, 1, 1))
+        self.token = nn.Parameter(torch.rand(1, 1, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.conv(x - self.mean)))
+        a, b = x.flatten(2).transpose(1, 2).chunk(2, 1)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), self.mix(a) * torch.softmax(b, -1)], 1)
+        return self.head(torch.nn.functional.pad(x, (0, 0, 0, 0)).reshape(x.shape[0], -1)[:, :20])
+
+
+def networks() -> list[tuple[nn.Module, tuple[int, ...]]]:
+    """Models and the shapes of their inputs."""
+    chain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3))
+    return [(chain, (1, 4, 4)), (Mixed(), (2, 4, 4))]
+
+
+def posteriors(folder: Path) -> list[Files]:
+    """Their files. A network that cannot be saved is left out; one is always there."""
+    found = []
+    for number, (model, shape) in enumerate(networks()):
+        torch.manual_seed(number)
+        path = folder / f"seed-{number}"
+        try:
+            bnn.save_posterior(
+                bnn.convert(model), path, example_input=torch.rand(2, *shape), step=1, extra={"a": [1, 2]}
+            )
+        except UserError:
+            if not found:
+                raise
+            continue
+        found.append({name: (path / name).read_bytes() for name in (GRAPH_FILE, TENSORS_FILE)})
+    return found
