@@ -9,7 +9,7 @@ import click
 from bnn import __version__
 from bnn.bench.commands import bench
 from bnn.check.commands import check
-from bnn.commands.options import Known, dataset_names, model_names
+from bnn.commands.options import ImageShape, Known, dataset_names, model_names
 from bnn.commands.saying import errors_said
 from bnn.commands.settings import json_object
 from bnn.inference.commands import infer
@@ -28,13 +28,20 @@ def cli() -> None:
 @click.argument("names", nargs=-1, type=Known(model_names))
 @click.option("--kind", type=click.Choice(["bnn", "cnn"]), help="only this kind")
 @click.option("--width", type=float, default=1.0, show_default=True, help="factor on hidden channels")
-def models(names: tuple[str, ...], kind: str | None, width: float) -> None:
-    """Print the models layer by layer: output shapes, parameters, multiply-adds (the paper's tables 1 to 6)."""
+@click.option("--shape", type=ImageShape(), help="of the images [default: the paper's, else 3,32,32]")
+@click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True, help="number of classes")
+def models(
+    names: tuple[str, ...], kind: str | None, width: float, shape: tuple[int, int, int] | None, classes: int
+) -> None:
+    """Print models layer by layer: output shapes, parameters, multiply-adds (the paper's tables 1 to 6).
+
+    NAMES: vgg16, resnet18, conv, fc or package.module:function; none: the four.
+    """
     from rich.console import Console
 
     from bnn.models.tables import print_models
 
-    print_models(list(names) or None, kind, width=width, console=Console())
+    print_models(list(names) or None, kind, shape, classes, width, Console())
 
 
 for command in (train, bench, check, infer, prune, import_, export):

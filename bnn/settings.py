@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from bnn.errors import UserError, first_problem
-from bnn.regular import read_text_regular
+from bnn.regular import open_regular, read_text_regular
 
 # Share of its CPUs that others may take from a measurement before it is called disturbed.
 FOREIGN_LIMIT = 0.05
@@ -23,7 +24,7 @@ BEST, BEST_OF = "cnn-best", ("cnn-compiled", "cnn-kernels")
 # Fields that say where and how a run is kept, not what it computes: they do not change a run's hash.
 NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
 # Fields that came later: left out while they have their default, so that the hash of older runs stays.
-LATER = frozenset({"output", "task", "observation_std"})
+LATER = frozenset({"output", "task", "observation_std", "init", "sigma_share"})
 
 
 class SettingsError(UserError):
@@ -85,6 +86,17 @@ class TrainSettings(BaseModel):
     mu_init_std: float = Field(0.1, gt=0, description="standard deviation of the posterior means' start")
     rho_init: float = Field(-9.0, description="mean of the start of rho; sigma = softplus(rho)")
     rho_init_std: float = Field(0.1, ge=0, description="standard deviation of the start of rho")
+    init: Path | None = Field(
+        None,
+        description="safetensors file with a conventional network's state_dict: posterior means (a cnn's weights), "
+        "biases and statistics start there",
+    )
+    sigma_share: float | None = Field(
+        None,
+        gt=0,
+        description="sigma starts at this share of |mean| (MOPED, Krishnan et al. 2020), nowhere below "
+        "softplus(rho_init); none: as rho_init and rho_init_std say",
+    )
     beta: float = Field(1.0, ge=0, description="final weight of the KL term (the paper's eq. 2)")
     beta_anneal_epochs: float = Field(
         0.0, ge=0, description="epochs over which beta rises linearly from 0; 0: constant"
@@ -178,15 +190,35 @@ class TrainSettings(BaseModel):
 
     def science(self) -> dict[str, Any]:
         """The settings that change the result; those that do not apply to this kind are left out."""
-        idle = {"cnn": {"estimator", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs"}}
+        idle = {
+            "cnn": {"sigma_share", "estimator", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs"}
+        }
         skip = NOT_SCIENCE | idle.get(self.kind, {"baseline"})
         skip |= {key for key in LATER if getattr(self, key) == type(self).model_fields[key].default}
-        return {key: value for key, value in self.model_dump(mode="json").items() if key not in skip}
+        values = {key: value for key, value in self.model_dump(mode="json").items() if key not in skip}
+        if self.init is not None:
+            values["init"] = content_digest(self.init)  # what it holds makes the result, not where it lies
+        return values
 
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of `science()` as canonical JSON."""
         text = json.dumps(self.science(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def content_digest(path: Path) -> str:
+    """`sha256:...` of a file, read once while it stays the same; says so where it cannot be read."""
+    try:
+        facts = path.stat()
+        return _digest(path, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    except (OSError, UserError):  # the run that needs it names the error; a table of finished runs goes on
+        return f"unreadable: {path}"
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, *_facts: int) -> str:
+    with open_regular(path) as stream:
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 
 def parse_settings(values: dict[str, Any], origin: str) -> TrainSettings:

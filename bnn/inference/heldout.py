@@ -13,6 +13,7 @@ from bnn.data import load_dataset
 from bnn.data.base import Images, Labels
 from bnn.errors import UserError
 from bnn.inference.settings import HeldOutSettings
+from bnn.inference.tasks import refuse_other_tasks
 from bnn.posterior import GraphNetwork
 
 
@@ -46,7 +47,10 @@ class HeldOut:
 
 def held_out(settings: HeldOutSettings, network: GraphNetwork) -> HeldOut:
     """Load the images. Raises UserError for a data set, shape or labels that do not fit the network."""
+    refuse_other_tasks(network.graph)
     dataset = load_dataset(settings.dataset, settings.data_dir, **settings.dataset_options)
+    if dataset.task != "classification":
+        raise UserError(f"{settings.dataset}: its targets are of {dataset.task}; predictions are judged by one label")
     split = dataset.test if settings.split == "test" else dataset.train
     count = len(split) if settings.images is None else settings.images
     if count > len(split):

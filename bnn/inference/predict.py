@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bnn.errors import UserError
 from bnn.inference.measures import PredictiveStatistics
 from bnn.inference.predictor import Predictor
+from bnn.inference.tasks import refuse_other_tasks
 from bnn.layers import bayesian_layers
 from bnn.posterior import GraphNetwork, load_posterior
 from bnn.posterior.facts import find_posterior
@@ -58,8 +59,8 @@ def predict(
     mode="exact" also for `inputs` divided in any way, up to
     rounding. `mode`: exact, flipout or local-reparameterization (`bnn.inference.predictor` says what each is).
 
-    Raises UserError for a model that has no Bayesian layer, cannot be traced or cannot be read; for inputs that do not
-    fit it; for an impossible number of draws, seed or mode; for probabilities that are not finite.
+    Raises UserError for a model that has no Bayesian layer, or cannot be recorded or read; for inputs that do not fit
+    it; for an impossible number of draws, seed or mode; for probabilities that are not finite.
     """
     check_arguments(inputs, draws, seed)
     if isinstance(model, nn.Module):
@@ -99,6 +100,7 @@ def check_arguments(inputs: Tensor, draws: int, seed: int) -> None:
 
 def check_fit(network: GraphNetwork, inputs: Tensor) -> int:
     """The number of classes. Raises UserError for inputs of another shape, or an output that is not (N, classes)."""
+    refuse_other_tasks(network.graph)
     shape, wanted = list(inputs.shape[1:]), network.graph.input_shape
     if shape != wanted:
         raise UserError(f"predict: inputs of shape {['N', *shape]}; this posterior takes {['N', *wanted]}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from bnn.errors import UserError
 from bnn.models.architectures import ARCHITECTURES, PAPER_INPUT
 from bnn.models.describe import KINDS, Description, describe
 from bnn.models.ops import Shape
@@ -47,14 +48,26 @@ def print_models(
 ) -> None:
     """Print models (default: all four, both kinds, at the paper's input shapes) to `console` (default: stdout).
 
-    Raises UserError for an unknown model or kind and for impossible sizes, before anything is printed.
+    A user's own model, `package.module:function`, is built and called. Raises UserError for an unknown model or kind
+    and for impossible sizes, before anything is printed.
     """
     console = console or Console()
-    descriptions = [
-        describe(name, each, input_shape or PAPER_INPUT.get(name, (3, 32, 32)), classes, width)
+    tables = [
+        table_of(name, each, input_shape or PAPER_INPUT.get(name, (3, 32, 32)), classes, width)
         for name in (names or ARCHITECTURES)
         for each in ([kind] if kind else KINDS)
     ]
-    for description in descriptions:
-        console.print(model_table(description))
+    for table in tables:
+        console.print(table)
         console.print()
+
+
+def table_of(name: str, kind: str, input_shape: Shape, classes: int, width: float) -> Table:
+    """One model as a table: a built-in one from its description, a user's own one built and called once."""
+    if ":" not in name:
+        return model_table(describe(name, kind, input_shape, classes, width))
+    if width != 1.0:
+        raise UserError(f"model {name}: width {width:g} applies to the built-in models only")
+    from bnn.models.own_table import own_table  # needs torch, as no built-in model's table does
+
+    return own_table(name, kind, input_shape, classes)

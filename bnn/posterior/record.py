@@ -8,6 +8,7 @@ ATen operations, without side effects.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import operator
 import warnings
@@ -160,7 +161,7 @@ def exported(model: nn.Module, example: Tensor) -> ExportedProgram:
         torch.backends.mha.set_fastpath_enabled(False)
         for logger in levels:  # they repeat at length what the exception says
             logging.getLogger(logger).setLevel(logging.CRITICAL)
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             batch = Dim("batch", min=1, max=LARGEST_BATCH)
             program = torch.export.export(Whole(model), (example,), dynamic_shapes=({0: batch},), strict=False)

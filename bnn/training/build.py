@@ -19,6 +19,7 @@ from bnn.settings import TrainSettings
 from bnn.training.fit import fit, lay_out
 from bnn.training.forward import make_forward
 from bnn.training.implementation import with_kernels
+from bnn.training.pretrained import start_from
 from bnn.training.task import make_task
 from bnn.training.trainer import DTYPES, Trainer
 
@@ -54,7 +55,7 @@ def make_trainer(settings: TrainSettings, dataset: Dataset, engine: Engine, sche
 def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
     """The model in the run's precision and on its device; seeded, so that it is the same in every attempt.
 
-    Raises UserError for a baseline that wants kernels where there are none.
+    Raises UserError for a baseline that wants kernels where there are none, and for an `init` that does not fit.
     """
     torch.manual_seed(settings.seed)
     init = PosteriorInit(settings.prior_scale, settings.mu_init_std, settings.rho_init, settings.rho_init_std)
@@ -73,6 +74,7 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = settings.batchnorm_momentum
     model = model.to(device=settings.device, dtype=DTYPES[settings.precision])
+    start_from(settings, model)
     if settings.tuned and not is_own(settings.model):
         lay_out(model, torch.channels_last)
     return with_kernels(model) if settings.kind == "cnn" and settings.baseline == "cnn-kernels" else model

@@ -96,8 +96,15 @@ def check_output(settings: TrainSettings, output: object, task: Task, images: Te
 
 @contextmanager
 def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
-    """Within this context the model may be run: afterwards its buffers, modes and gradients are what they were."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Within this context the model may be run: afterwards it is what it was.
+
+    That is its buffers, modes and gradients, and what its modules keep in numbers or words, such as a count of passes.
+    """
+    plain = (int, float, str, bool, type(None))
+    facts = [
+        (module, {key: value for key, value in vars(module).items() if isinstance(value, plain)})
+        for module in model.modules()
+    ]
     kept = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
@@ -110,9 +117,9 @@ def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
             torch.manual_seed(seed)
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module, values in facts:
+            module.__dict__.update(values)
         with torch.no_grad():
-            for module, name, buffer, values in kept:
-                module._buffers[name] = buffer.copy_(values)
+            for module, name, buffer, before in kept:
+                module._buffers[name] = buffer.copy_(before)
         model.zero_grad(set_to_none=True)

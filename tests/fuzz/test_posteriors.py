@@ -57,7 +57,7 @@ def test_what_a_graph_asks_for_is_refused_before_it_is_made(
     files = seeds[0] | {GRAPH_FILE: json.dumps(graph).encode()}
     result, fault = load(tmp_path, files, Watch())
     assert (result, fault) == ("refused", None)
-    with pytest.raises(UserError, match=r"large|too many"):
+    with pytest.raises(UserError, match=r"large|too many|must match"):
         load_posterior(tmp_path)
 
 

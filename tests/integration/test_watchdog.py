@@ -35,7 +35,7 @@ class Sleeper(nn.Module):
         self.dense, self.calls = nn.Linear(channels, classes), 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
+        self.calls += self.training  # (before the first step it is tried with two batches, and evaluated)
         if self.calls > SLEEPS_AT and early_rank() == 1:
             time.sleep(600)
         return self.dense(x.mean((2, 3)))

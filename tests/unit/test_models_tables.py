@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -95,6 +96,39 @@ def test_printed_tables_show_every_layer_and_total() -> None:
     print_models(["conv"], "cnn", (3, 32, 32), classes=5, width=0.5, console=Console(file=out, width=140))
     assert "conv cnn, 32x32x3, 5 classes, width 0.5" in out.getvalue()
     assert "vgg16" not in out.getvalue()
+
+
+def test_a_users_model_is_built_and_called() -> None:
+    out, name = io.StringIO(), "tests.support.own_models:in_eval_mode"
+    print_models([name], None, (1, 9, 9), classes=7, console=Console(file=out, width=140))
+    text = out.getvalue()
+    for kind in ("bnn", "cnn"):
+        built = build_model(name, kind, input_shape=(1, 9, 9), classes=7)
+        total, trainable = count_parameters(built)
+        assert f"{name} {kind}, images 1x9x9, 7 classes" in " ".join(text.split())
+        assert f"Total params: {total:,}\nTrainable params: {trainable:,}" in re.sub(r" +\n", "\n", text)
+        for path, module in built.named_children():
+            assert f"{path} ({type(module).__name__})" in text
+    assert "(N, 7)" in text
+    assert "not called" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("no_such_module:net", {}, "no module no_such_module"),
+        ("tests.support.own_models:lenet", {"width": 0.5}, "width 0.5 applies to the built-in models"),
+        (
+            "tests.support.own_models:rgb",
+            {"input_shape": (1, 9, 9)},
+            "own_models:rgb: RuntimeError",
+        ),
+        ("tests.support.own_models:lenet", {"kind": "dnn"}, "kind dnn: unknown"),
+    ],
+)
+def test_a_users_model_that_cannot_be_shown_is_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        print_models([name], **options)
 
 
 @pytest.mark.parametrize(
