@@ -83,8 +83,11 @@ class Predictor:
             graph, tensors = apart(graph, tensors)
             unusual = {str(node.layer) for node in graph.nodes if node.op == "layer" and is_unbatched(node, layers)}
             used = {str(node.layer) for node in graph.nodes if node.op == "layer"}
+            read = {str(node.layer) for node in graph.nodes if node.op == "layer" and not node.inputs}
+            forms = {name: "dense" if name in read else form for name in used}  # (who reads a weight reads all of it)
             made = {
-                name: (None if name in unusual else draw_layer(layers[name], form, folds.get(name))) or layers[name]
+                name: (None if name in unusual else draw_layer(layers[name], forms[name], folds.get(name)))
+                or layers[name]
                 for name in used
             }
             for name in rectified:

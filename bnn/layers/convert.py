@@ -69,7 +69,7 @@ def convert(
     check_tied(twin, found | sampled)
     replaced = {id(layer): bayesian_twin(name, layer, estimator, init, mean_from) for name, layer in found.items()}
     for name, layer in sampled.items():
-        sample_weights(name, layer, init)
+        sample_weights(name, layer, init, mean_from)
     for parent in list(twin.modules()):
         for name, child in parent._modules.items():  # (named_children would list a child with two names only once)
             if child is not None and id(child) in replaced:
@@ -122,11 +122,11 @@ def computes(layer: nn.Conv2d | nn.Linear, standard: type[nn.Module]) -> bool:
     return True
 
 
-def sample_weights(name: str, layer: nn.Module, init: PosteriorInit | None) -> None:
+def sample_weights(name: str, layer: nn.Module, init: PosteriorInit | None, mean_from: str) -> None:
     """Make the matrices and kernels of a layer Bayesian parameters."""
     for key, parameter in list(layer.named_parameters(recurse=False)):
         if parameter.dim() > 1 and "bias" not in key:
-            make_sampled(layer, key, init)
+            make_sampled(layer, key, init, mean_from)
 
 
 def check_replaceable(name: str, layer: nn.Module) -> None:

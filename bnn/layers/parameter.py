@@ -46,16 +46,19 @@ class BayesianParameter(BayesianLayer):
         return f"shape={self.shape}"
 
 
-def make_sampled(owner: nn.Module, name: str, init: PosteriorInit | None) -> BayesianParameter:
-    """Put a posterior, whose mean is the parameter, in the place of `owner`'s parameter `name`.
+def make_sampled(
+    owner: nn.Module, name: str, init: PosteriorInit | None, mean_from: str = "module"
+) -> BayesianParameter:
+    """Put a posterior, whose mean is the parameter (or random, as in `init`), in the place of the parameter `name`.
 
     `owner` becomes an instance of a subclass of its class, of which `name` is a property.
     """
     parameter = owner._parameters[name]
     assert parameter is not None
     posterior = BayesianParameter(parameter.shape, init=init, device=parameter.device, dtype=parameter.dtype)
-    with torch.no_grad():
-        posterior.mu.copy_(parameter)
+    if mean_from == "module":
+        with torch.no_grad():
+            posterior.mu.copy_(parameter)
     for part in (posterior.mu, posterior.rho):
         part.requires_grad_(parameter.requires_grad)
     posterior.train(owner.training)

@@ -138,8 +138,9 @@ def evaluated(step: Step, values: dict[str, Any], device: torch.device, reuse: b
     named = {key: filled(item, values) for key, item in step.named.items()}
     if operation.role is Role.FACTORY:
         named["device"] = device
-    function = operation.inplace if reuse and step.dies and operation.inplace is not None else operation.function
-    return function(*positional, **named)
+    if reuse and step.dies and operation.inplace is not None and positional[0].is_floating_point():
+        return operation.inplace(*positional, **named)
+    return operation.function(*positional, **named)
 
 
 def is_fresh(step: Step) -> bool:

@@ -188,7 +188,8 @@ def registered() -> dict[str, Operation]:
             packet, _, overload = name.partition(".")
             whole = f"aten.{packet}.{overload or 'default'}"
             function = getattr(getattr(torch.ops.aten, packet), overload or "default")
-            inplace = getattr(torch.ops.aten, f"{packet}_", None) if role is Role.POINTWISE and overload == "" else None
+            same_type = role is Role.POINTWISE and not overload and packet not in ("logical_not", "isnan", "isinf")
+            inplace = getattr(torch.ops.aten, f"{packet}_", None) if same_type else None
             found[whole] = Operation(
                 whole, INSTEAD.get(whole, function), role, getattr(inplace, "default", None), function._schema
             )

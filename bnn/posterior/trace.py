@@ -78,6 +78,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         for module, mode in modes:
             module.training = mode
         for layer, (attributes, generator) in noise:
+            for name in [name for name, value in vars(layer).items() if not isinstance(value, dict)]:
+                if name not in attributes:
+                    del layer.__dict__[name]
             layer.__dict__.update(attributes)
             if layer.generator is not None and generator is not None:
                 layer.generator.set_state(generator)

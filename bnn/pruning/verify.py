@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def verify_draws(network: GraphNetwork, others: dict[tuple[str, str], GraphNetwo
     for (name, form), other in others.items():
         if difference(drawn(other, images, form), reference) <= ALLOWED:
             continue
-        exact, theirs = (copy.deepcopy(each).double() for each in (network, other))
+        exact, theirs = (in_double(each) for each in (network, other))
         if difference(drawn(theirs, images, form), drawn(exact, images, fold=False)) > ALLOWED_DOUBLE:
             raise UserError(f"pruned network: draws of its {name} form are others: {first(network, other, images[0])}")
 
@@ -69,8 +70,27 @@ def differ(network: GraphNetwork, other: GraphNetwork, run: Run) -> bool:
     """Whether two networks differ by more than rounding does."""
     if difference(run(other), run(network)) <= ALLOWED:
         return False
-    exact, theirs = (copy.deepcopy(each).double() for each in (network, other))
+    exact, theirs = (in_double(each) for each in (network, other))
     return difference(run(theirs), run(exact)) > ALLOWED_DOUBLE
+
+
+def in_double(network: GraphNetwork) -> GraphNetwork:
+    """A copy in double precision, also where the graph names float32."""
+
+    def named(value: Any) -> Any:
+        if value == {"dtype": "float32"}:
+            return {"dtype": "float64"}
+        if isinstance(value, dict):
+            return {key: named(item) for key, item in value.items()}
+        return [named(item) for item in value] if isinstance(value, list) else value
+
+    nodes = [
+        node.model_copy(update={"arguments": named(node.arguments)}) if node.op in ("function", "tensor") else node
+        for node in network.graph.nodes
+    ]
+    layers = {str(node.layer): network.get_submodule(str(node.layer)) for node in nodes if node.op == "layer"}
+    graph = network.graph.model_copy(update={"nodes": nodes})
+    return copy.deepcopy(GraphNetwork(graph, layers, network.tensors)).double().eval()
 
 
 def first(network: GraphNetwork, other: GraphNetwork, x: Tensor) -> str:

@@ -14,11 +14,19 @@ from bnn.models.own import user_code
 from bnn.records import Evaluation
 from bnn.training.measures import ClassSums, RegressionSums
 from bnn.training.run import Run
-from bnn.training.task import Regression
+from bnn.training.task import Regression, Segmentation, Task
 
 # Noise of evaluations is keyed apart from that of training steps, which use the ranks 0, 1, ...
 EVALUATION_RANK = 1 << 20
 IMAGES_AT_ONCE = 256
+PIXELS_AT_ONCE = 1 << 22  # times classes, of a segmentation: several copies in double precision
+
+
+def images_at_once(task: Task) -> int:
+    """Images of a block. That of a classification is part of which noise its examples see."""
+    if not isinstance(task, Segmentation):
+        return IMAGES_AT_ONCE
+    return max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // (task.classes * task.height * task.width)))
 
 
 def average_statistics(run: Run, done: int) -> None:
@@ -46,9 +54,10 @@ def evaluate(run: Run, step: int) -> Evaluation:
     draws = settings.evaluate_draws if settings.kind == "bnn" else 1
     sums = RegressionSums(trainer.task) if isinstance(trainer.task, Regression) else ClassSums(trainer.task)
     mine = np.arange(engine.rank, len(split), engine.size)
-    for low in range(0, len(mine), IMAGES_AT_ONCE):
+    block = images_at_once(trainer.task)
+    for low in range(0, len(mine), block):
         run.heartbeat.move("evaluation")
-        images, targets = trainer.form.tensors(split, mine[low : low + IMAGES_AT_ONCE])
+        images, targets = trainer.form.tensors(split, mine[low : low + block])
         with user_code(settings.model, model):
             sums.add(keyed_draws(run, images, draws), targets, draws)
     trainer.to_training()

@@ -59,6 +59,6 @@ def autocast(forward: Forward, settings: TrainSettings) -> Forward:
     def cast(images: Tensor) -> Tensor:
         with torch.autocast(settings.device, dtype=LOW[settings.mixed_precision]):
             logits = forward(images)
-        return logits.to(images.dtype)
+        return logits.to(images.dtype) if isinstance(logits, Tensor) else logits
 
     return cast

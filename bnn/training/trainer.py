@@ -162,3 +162,4 @@ def key_noise(model: nn.Module, key: NoiseKey, compiled: bool = False) -> None:
         return
     for layer in bayesian_layers(model):
         layer.generator = None
+        layer._weight_seed = None

@@ -16,6 +16,8 @@ from bnn.inference.settings import MODES
 from bnn.inference.stem import part
 from bnn.layers.convert import convert
 from bnn.posterior import GraphNetwork, GraphNode
+from bnn.pruning.apply import apply
+from bnn.pruning.criterion import select
 from tests.support.posteriors import WIDE, traced
 
 
@@ -147,3 +149,14 @@ def test_images_are_taken_in_any_precision(dtype: torch.dtype) -> None:
     made = next(Predictor(network).probabilities(1, 0, 1, [torch.rand(2, 3, 6, 6)]))
     assert made.dtype == torch.float32
     assert torch.allclose(made.sum(1), torch.ones(2), atol=1e-2)
+
+
+def test_a_weight_that_is_read_is_whole_in_the_sparse_form() -> None:
+    """As attention's output projection is read by torch."""
+    network = written(
+        lambda m, x: torch.relu(m.a(x.flatten(1))) @ m.o.weight.t() + m.o.bias, a=nn.Linear(108, 8), o=nn.Linear(8, 3)
+    )
+    pruned = apply(network, select(network, percent=40.0, scope="global", by="weight"), "zero")
+    x = torch.rand(4, 3, 6, 6)
+    dense, sparse = (next(Predictor(pruned, form=form).probabilities(1, 0, 1, [x])) for form in ("dense", "csr"))
+    torch.testing.assert_close(sparse, dense)

@@ -203,6 +203,14 @@ def test_a_model_that_looks_at_the_number_of_examples_is_refused() -> None:
         trace(bnn.convert(OneBatch()), torch.zeros(2, 3), 0, {})
 
 
+def test_tracing_leaves_no_key_on_layers_that_had_none() -> None:
+    twin = bnn.convert(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), init=WIDE)
+    before = dict(vars(twin[1]))
+    trace(twin, torch.rand(4, 3), 0, {})
+    assert vars(twin[1]).keys() == before.keys()
+    assert not torch.equal(twin[1].weight, twin[1].weight)  # a new sample at every read, as before
+
+
 def test_tracing_leaves_modes_and_noise_as_they_were() -> None:
     twin = bnn.convert(nn.Sequential(nn.Linear(3, 3), nn.Dropout()), init=WIDE).train()
     x = torch.rand(4, 3)
