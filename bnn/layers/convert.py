@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping
+from itertools import product
 from typing import Literal
 
 import torch
@@ -84,8 +85,9 @@ def convert(
 def is_plain(name: str, layer: nn.Conv2d | nn.Linear) -> bool:
     """Whether a layer is the convolution or matrix product that its arguments describe, with zeros around.
 
-    A subclass with a forward pass of its own is tried on random inputs. Raises UserError for a layer whose weight is no
-    parameter.
+    A subclass is, unless it has more tensors or layers or another way to be called. One with a forward pass of its own
+    must also have no more attributes (a gain, say, that is 1 now), and is tried on random inputs. Raises UserError for
+    a layer whose weight is no parameter.
     """
     if is_lazy(layer.weight):
         raise UserError(f"layer {name}: a {type(layer).__name__} has no weight yet; run the model once before")
@@ -98,23 +100,41 @@ def is_plain(name: str, layer: nn.Conv2d | nn.Linear) -> bool:
         if layer.padding_mode != "zeros" or even:
             return False
     standard = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
-    return type(layer).forward is standard.forward or computes(layer, standard)
+    if "forward" in vars(layer):
+        raise UserError(f"layer {name}: its forward pass was replaced on the object, which a conversion would lose")
+    kind: type[nn.Module] = type(layer)
+    if kind is standard:
+        return True
+    bare = set(layer._parameters) <= {"weight", "bias"} and not layer._buffers and not layer._modules
+    if not bare or kind.__call__ is not nn.Module.__call__:
+        return False
+    if all(getattr(kind, name, None) is getattr(standard, name, None) for name in ("forward", "_conv_forward")):
+        return True
+    known = vars(nn.Conv2d(1, 1, 1) if standard is nn.Conv2d else nn.Linear(1, 1))
+    return getattr(kind, "_conv_forward", None) is getattr(standard, "_conv_forward", None) and (
+        set(vars(layer)) <= set(known) and computes(layer, standard)
+    )
 
 
 @torch.no_grad()
 def computes(layer: nn.Conv2d | nn.Linear, standard: type[nn.Module]) -> bool:
-    """Whether a subclass computes what `standard` does with its tensors, on three random inputs."""
-    trial = copy.deepcopy(layer).eval()
+    """Whether a subclass computes what `standard` does with its tensors, on random inputs of two sizes, in each mode.
+
+    What it draws itself is not drawn from the generator that the caller uses.
+    """
+    trial = copy.deepcopy(layer)
     generator = torch.Generator().manual_seed(5)
-    for _ in range(3):
+    for training, scale in product((True, False), (1.0, 1e4)):
+        trial.train(training)
         if isinstance(layer, nn.Conv2d):
             sizes = [d * (k - 1) + 4 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
             shape = [2, layer.in_channels, *sizes]
         else:
             shape = [2, layer.in_features]
-        x = torch.rand(shape, generator=generator).to(layer.weight)
+        x = torch.randn(shape, generator=generator).to(layer.weight) * scale
         try:
-            ours, theirs = trial(x), standard.forward(trial, x)
+            with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+                ours, theirs = trial(x), standard.forward(trial, x)
         except Exception:  # whatever the subclass's code does with such an input: it is not the standard's
             return False
         if not isinstance(ours, Tensor) or ours.shape != theirs.shape or not torch.allclose(ours, theirs):

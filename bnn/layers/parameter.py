@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bnn.errors import UserError
 from bnn.layers.base import BayesianLayer, PosteriorInit
 
 SUFFIX = "_posterior"  # of the name of the layer that holds a parameter's posterior
@@ -55,6 +56,8 @@ def make_sampled(
     """
     parameter = owner._parameters[name]
     assert parameter is not None
+    if hasattr(owner, f"{name}{SUFFIX}"):
+        raise UserError(f"{type(owner).__name__}: the name {name}{SUFFIX} is taken; a posterior needs it")
     posterior = BayesianParameter(parameter.shape, init=init, device=parameter.device, dtype=parameter.dtype)
     if mean_from == "module":
         with torch.no_grad():
@@ -85,7 +88,20 @@ def sampled_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Modu
     members: dict[str, Any] = {name: weight_of(name) for name in names} | {"sampled": names}
     if issubclass(base, nn.RNNBase):
         members["_flat_weights"] = property(flat_weights, lambda self, value: None)
-    return type(base.__name__, (base,), members | {"__module__": base.__module__})
+
+    def reduce(self: nn.Module, protocol: Any) -> Any:  # pickle would look for the class under the name of `base`
+        state: Any = super(kind, self).__reduce_ex__(protocol)
+        return restored, (base, names), state[2]
+
+    members |= {"__module__": base.__module__, "__qualname__": base.__qualname__, "__reduce_ex__": reduce}
+    kind: type[nn.Module] = type(base.__name__, (base,), members)
+    return kind
+
+
+def restored(base: Any, names: tuple[str, ...]) -> nn.Module:
+    """An empty module of the class, for pickle and copy to fill."""
+    kind = sampled_class(base, names)
+    return kind.__new__(kind)
 
 
 def flat_weights(self: Any) -> list[Tensor]:

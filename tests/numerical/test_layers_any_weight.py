@@ -178,3 +178,36 @@ def keyed(layer: nn.Module, key: int) -> Tensor:
     set_noise(layer, NoiseKey(key))
     with torch.no_grad():
         return layer.weight
+
+
+class ByConvForward(nn.Conv2d):
+    """Overrides what the inherited forward pass calls."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, 2 * weight, bias)
+
+
+class Called(nn.Linear):
+    def __call__(self, x: Tensor) -> Tensor:
+        return 3 * super().__call__(x)
+
+
+class LowRank(nn.Linear):
+    """Equal to its class at the start, with parameters of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+        self.a, self.b = nn.Parameter(torch.randn(1, 3)), nn.Parameter(torch.zeros(3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x @ self.a.t() @ self.b.t()
+
+
+@pytest.mark.parametrize("make", [lambda: ByConvForward(1, 2, 2), lambda: Called(3, 3), LowRank])
+def test_what_a_subclass_adds_is_kept(make: Make) -> None:
+    model = nn.Sequential(make())
+    twin = bnn.convert(model)
+    x = torch.randn(2, 1, 3, 3)
+    with mean_only(twin):
+        torch.testing.assert_close(twin(x), model(x))
+    assert {row.name for row in bnn.conversion_report(twin)} == {name for name, _ in model.named_parameters()}
