@@ -152,6 +152,15 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> Any:
     return torch.ops.aten.chunk.default(x, chunks, dim)
 
 
+def group_norm(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """ATen's native_group_norm, for inputs of any layout in memory, as sparse convolutions leave them."""
+    in_order = input.is_contiguous() or (input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last))
+    made: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_group_norm.default(
+        input if in_order else input.contiguous(), *rest
+    )
+    return made
+
+
 def check_parts(count: int) -> None:
     """Raise ValueError for more parts of a tensor than any network makes: each takes memory, however small."""
     if count > MOST_PARTS:
@@ -160,7 +169,7 @@ def check_parts(count: int) -> None:
 
 INSTEAD = {
     "aten.view.default": reshaped, "aten._unsafe_view.default": reshaped, "aten.split.Tensor": split,
-    "aten.unbind.int": unbind, "aten.chunk.default": chunk,
+    "aten.unbind.int": unbind, "aten.chunk.default": chunk, "aten.native_group_norm.default": group_norm,
 }  # fmt: skip
 
 
