@@ -1,4 +1,4 @@
-"""The public face: names of `bnn`, what they refuse, and the program of docs/library.md as it stands there."""
+"""The public face: names of `bnn`, what they refuse, and the programs of docs/ as they stand there."""
 
 from __future__ import annotations
 
@@ -22,18 +22,24 @@ from bnn.inference.predictor import Predictor
 from bnn.posterior import GraphNetwork
 from tests.support.posteriors import paper_network
 
-PAGE = Path(bnn.__file__).parents[1] / "docs" / "library.md"
+DOCS = Path(bnn.__file__).parents[1] / "docs"
+
+
+def run_page(page: Path, folder: Path) -> dict[str, Any]:
+    """What the program of a page's blocks leaves, run in `folder`."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert blocks
+    left: dict[str, Any] = {"__name__": "page"}
+    with chdir(folder):
+        exec(compile("\n".join(blocks), str(page), "exec"), left)  # noqa: S102
+    return left
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the page's program leaves, its folder included."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 4
-    left: dict[str, Any] = {"__name__": "library_page"}
     folder = tmp_path_factory.mktemp("library")
-    with chdir(folder):
-        exec(compile("\n".join(blocks), str(PAGE), "exec"), left)  # noqa: S102
+    left = run_page(DOCS / "library.md", folder)
     return left | {"folder": str(folder / "digits-posterior")}
 
 
@@ -43,6 +49,15 @@ def test_the_page_trains_saves_loads_and_predicts(program: dict[str, Any]) -> No
     assert float(turned.mutual_information.mean()) > 1.5 * float(straight.mutual_information.mean())
     assert math.isfinite(program["loss"].item())
     assert (Path(program["folder"]) / "graph.json").is_file()
+
+
+def test_the_page_of_networks_converts_saves_and_predicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = run_page(DOCS / "networks.md", tmp_path)
+    said = capsys.readouterr().out
+    assert re.search(r"mix\.weight_hh_l0 +2304 Bayesian: ", said)
+    assert re.search(r"norm\.weight +24 conventional: ", said)
+    assert (tmp_path / "rows-posterior" / "graph.json").is_file()
+    assert {row.bayesian for row in bnn.conversion_report(left["model"])} == {True, False}
 
 
 def test_a_model_its_posterior_and_its_folder_predict_the_same(program: dict[str, Any]) -> None:
