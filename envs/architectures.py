@@ -8,7 +8,6 @@ is ready, 2 something is missing (one line on what to do), 130 interrupted.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from importlib.metadata import distributions, version
@@ -16,9 +15,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from bootstrap.console import SetupError, end_all, run, say
-from bootstrap.lock import locked
-from bootstrap.venv import STAMP, clean_environment, fingerprint, stamp
+from bootstrap.completing import complete
+from bootstrap.console import SetupError, run
+from bootstrap.venv import clean_environment, fingerprint
 
 ENVS = Path(__file__).resolve().parent
 ROOT = ENVS.parent
@@ -66,34 +65,9 @@ def torch_of_torchvision() -> str | None:
     return None
 
 
-def ready(wanted: dict[str, str]) -> bool:
-    """Whether the folder was completed with these fingerprints."""
-    try:
-        return bool(json.loads((FOLDER / STAMP).read_text()) == wanted)
-    except (OSError, ValueError):
-        return False
-
-
 def main() -> int:
     """Fetch what is not there yet; returns the exit code."""
-    try:
-        wanted = wanted_stamp()
-        if ready(wanted):
-            return 0
-        with locked(ROOT / ".venv-architectures.lock", "the same set-up") as lock:
-            if not ready(wanted):
-                LOG.unlink(missing_ok=True)
-                install(lock)
-                stamp(FOLDER, wanted)
-                say(f"done: {FOLDER} is ready")
-    except SetupError as error:
-        print(f"architectures: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        end_all()
-        print("architectures: interrupted; run it again to go on from here", file=sys.stderr)
-        return 130
-    return 0
+    return complete("architectures", FOLDER, wanted_stamp(), [LOG], install)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,12 @@ time. Exit codes: 0 it is ready, 2 something is missing (one line on what to do)
 
 from __future__ import annotations
 
-import errno
-import signal
 import sys
 from pathlib import Path
 
-from bootstrap.console import SetupError, end_all, run, say
-from bootstrap.lock import locked
-from bootstrap.venv import clean_environment, fingerprint, prepare, stamp, stamped
+from bootstrap.completing import complete
+from bootstrap.console import SetupError, run
+from bootstrap.venv import clean_environment, fingerprint, prepare, stamped
 
 ENVS = Path(__file__).resolve().parent
 ROOT = ENVS.parent
@@ -46,31 +44,7 @@ def install(lock: int) -> None:
 
 def main() -> int:
     """Set up what is not there yet; returns the exit code."""
-    wanted = wanted_stamp()
-    if stamped(VENV, wanted):
-        return 0
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
-    try:
-        with locked(ROOT / ".venv-peers.lock", "the same set-up") as lock:
-            if not stamped(VENV, wanted):
-                LOG.unlink(missing_ok=True)
-                install(lock)
-                stamp(VENV, wanted)
-                say(f"done: {VENV} is ready")
-    except SetupError as error:
-        print(f"peers: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print(f"peers: the disk is full ({error.filename}): free some space and run it again", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        end_all()
-        print("peers: interrupted; run it again to go on from here", file=sys.stderr)
-        return 130
-    return 0
+    return complete("peers", VENV, wanted_stamp(), [LOG], install, done=stamped)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ is missing (one line each on what to do), 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -23,9 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bootstrap import checks, cuda, horovod
+from bootstrap.completing import complete
 from bootstrap.console import SetupError, end_all, run, say
-from bootstrap.lock import locked
-from bootstrap.venv import clean_environment, fingerprint, prepare, stamp, stamped
+from bootstrap.venv import clean_environment, fingerprint, prepare, stamped
 
 ENVS = Path(__file__).resolve().parent
 ROOT = ENVS.parent
@@ -240,35 +238,21 @@ def main() -> int:
     wanted = wanted_stamp(dev, mpicc, gpus, engine)
     if stamped(VENV, wanted):
         return 0
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
     missing = list(checks.problems(VENV, horovod.cache_folder(), cuda=gpus is not None, compiler=engine == "horovod"))
     missing += cuda.problems(gpus) if gpus else []
     for line in missing:
         print(f"setup: {line}", file=sys.stderr)
     if missing:
         return 2
-    try:
-        with locked(ROOT / ".venv.lock", "the same set-up") as lock:
-            if not stamped(VENV, wanted):
-                for log in (LOG, HOROVOD_LOG):
-                    log.unlink(missing_ok=True)
-                install(dev, mpicc, lock, gpus, engine)
-                stamp(VENV, wanted)
-                say(f"done: {VENV} is ready (activate it: . .venv/bin/activate)")
-    except SetupError as error:
-        print(f"setup: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print(f"setup: the disk is full ({error.filename}): free some space and run it again", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        end_all()
-        print("setup: interrupted; run it again to go on from here", file=sys.stderr)
-        return 130
-    return 0
+    return complete(
+        "setup",
+        VENV,
+        wanted,
+        [LOG, HOROVOD_LOG],
+        lambda lock: install(dev, mpicc, lock, gpus, engine),
+        done=stamped,
+        hint=" (activate it: . .venv/bin/activate)",
+    )
 
 
 if __name__ == "__main__":

@@ -24,13 +24,18 @@ def fingerprint(files: Iterable[Path], facts: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def stamped(venv: Path, wanted: dict[str, str]) -> bool:
-    """Whether the environment was completed with these fingerprints (parts that nobody asked for may be there too)."""
+def holds_stamp(folder: Path, wanted: dict[str, str]) -> bool:
+    """Whether a folder was completed with these fingerprints (parts that nobody asked for may be there too)."""
     try:
-        stamp = json.loads((venv / STAMP).read_text())
+        stamp = json.loads((folder / STAMP).read_text())
     except (OSError, ValueError):
         return False
-    return isinstance(stamp, dict) and wanted.items() <= stamp.items() and (venv / "bin" / "python").exists()
+    return isinstance(stamp, dict) and wanted.items() <= stamp.items()
+
+
+def stamped(venv: Path, wanted: dict[str, str]) -> bool:
+    """Whether the environment was completed with these fingerprints, and has its Python."""
+    return holds_stamp(venv, wanted) and (venv / "bin" / "python").exists()
 
 
 def stamp(venv: Path, values: dict[str, str]) -> None:
