@@ -6,31 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from bnn.errors import UserError
 from bnn.inference.fold import fold_batchnorm, fold_relu
-from bnn.inference.predictor import Predictor, layers_of
+from bnn.inference.predictor import Predictor
 from bnn.inference.settings import MODES
 from bnn.inference.stem import part
 from bnn.layers.convert import convert
 from bnn.posterior import GraphNetwork, GraphNode
 from bnn.pruning.apply import apply
 from bnn.pruning.criterion import select
-from tests.support.posteriors import WIDE, traced
-
-
-class Written(nn.Module):
-    def __init__(self, forward: Any, **layers: nn.Module) -> None:
-        super().__init__()
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-        self.written = forward
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.written(self, x)
-        return y
+from tests.support.posteriors import WIDE, Written, traced
 
 
 def written(forward: Any, shape: tuple[int, int, int] = (3, 6, 6), **layers: nn.Module) -> GraphNetwork:
@@ -70,14 +58,14 @@ UNFOLDABLE: dict[str, tuple[Any, dict[str, nn.Module]]] = {
 def test_a_norm_that_cannot_be_folded_exactly_is_not(name: str) -> None:
     forward, layers = UNFOLDABLE[name]
     network = written(forward, **layers)
-    assert not fold_batchnorm(network.graph, layers_of(network))[1]
+    assert not fold_batchnorm(network.graph, network.layers)[1]
 
 
 def test_a_layer_whose_weight_is_read_is_left_alone() -> None:
     network = written(
         lambda m, x: m.o(torch.relu(m.a(x)).mean((2, 3)) * m.a.weight.mean()), a=nn.Conv2d(3, 4, 1), o=nn.Linear(4, 2)
     )
-    assert not fold_relu(network.graph, layers_of(network))[1]
+    assert not fold_relu(network.graph, network.layers)[1]
     images = torch.rand(3, 3, 6, 6)
     for mode in MODES:
         draws = torch.stack(list(Predictor(network, mode).probabilities(1, 0, 3, [images])))

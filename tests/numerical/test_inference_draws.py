@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bnn import kernels
 from bnn.errors import UserError
 from bnn.inference.fold import fold_batchnorm, fold_relu
-from bnn.inference.predictor import Predictor, images_per_block, layers_of
+from bnn.inference.predictor import Predictor, images_per_block
 from bnn.layers import bayesian_layers
 from bnn.layers.convert import convert
 from bnn.posterior import GraphNetwork
@@ -52,12 +52,12 @@ def test_folding_changes_no_draw(name: str) -> None:
 def test_every_batchnorm_behind_a_layer_or_a_sum_is_folded() -> None:
     for name, left in {"vgg16": 0, "resnet18": 0, "branches": 0}.items():
         network = NETWORKS[name]()
-        graph, folds = fold_batchnorm(network.graph, layers_of(network))
+        graph, folds = fold_batchnorm(network.graph, network.layers)
         assert sum(node.type.startswith("BatchNorm") for node in graph.nodes) == left
         assert norms(network) > 0
         assert folds
     network = NETWORKS["resnet18"]()
-    _, folds = fold_batchnorm(network.graph, layers_of(network))
+    _, folds = fold_batchnorm(network.graph, network.layers)
     assert {"conv1_2", "shortcut1"} <= set(folds)  # the norm behind their sum is in both
     assert torch.equal(folds["conv1_2"].factor, folds["shortcut1"].factor)
     assert not (folds["conv1_2"].shift.any() and folds["shortcut1"].shift.any())  # and its shift in one
@@ -80,10 +80,10 @@ class Read(nn.Module):
 
 def test_what_others_read_or_is_used_twice_is_not_folded() -> None:
     network = traced(convert(Read(), init=WIDE), (1, 5, 5))
-    graph, folds = fold_batchnorm(network.graph, layers_of(network))
+    graph, folds = fold_batchnorm(network.graph, network.layers)
     assert not folds
     assert graph.nodes == network.graph.nodes
-    assert fold_relu(network.graph, layers_of(network)) == (network.graph, set())
+    assert fold_relu(network.graph, network.layers) == (network.graph, set())
     images = images_of(network)
     assert torch.equal(draws(Predictor(network), [images]), draws(Predictor(network, fold=False), [images]))
 

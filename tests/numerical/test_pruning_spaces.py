@@ -22,22 +22,9 @@ from bnn.pruning.compact import compact, eliminate_dead
 from bnn.pruning.criterion import select
 from bnn.pruning.snr import bayesian, snr_histogram
 from bnn.pruning.spaces import Spaces
-from tests.support.posteriors import WIDE, drawn, paper_network, traced
+from tests.support.posteriors import WIDE, Written, drawn, paper_network, traced
 
 Forward = Callable[[Any, Tensor], Tensor]
-
-
-class Written(nn.Module):
-    """A forward pass over named layers."""
-
-    def __init__(self, forward: Forward, **layers: nn.Module) -> None:
-        super().__init__()
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-        self.written = forward
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.written(self, x)
 
 
 def conv(inputs: int, outputs: int) -> nn.Conv2d:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +45,19 @@ def paper_network(name: str, width: float = 1 / 16, seed: int = 0, kind: str = "
 def traced(model: nn.Module, shape: tuple[int, int, int], seed: int = 0) -> GraphNetwork:
     """The graph of any model, after `stir`."""
     return trace(stir(model, seed).eval(), torch.rand(2, *shape), 0, {})[1]
+
+
+class Written(nn.Module):
+    """A forward pass over named layers."""
+
+    def __init__(self, forward: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.written = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.written(self, x)
 
 
 class Branches(nn.Module):

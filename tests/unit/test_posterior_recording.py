@@ -14,6 +14,7 @@ from bnn.errors import UserError
 from bnn.layers import NoiseKey, PosteriorInit, mean_only, set_noise
 from bnn.posterior import GraphNetwork, load_posterior, save_posterior
 from bnn.posterior.trace import trace
+from tests.support.networks import saved
 
 WIDE = PosteriorInit(rho_init=-2.0)
 
@@ -21,8 +22,7 @@ WIDE = PosteriorInit(rho_init=-2.0)
 def reloaded(model: nn.Module, shape: tuple[int, ...], folder: Path) -> tuple[nn.Module, GraphNetwork]:
     """The Bayesian twin in evaluation mode, and what was saved of it and loaded."""
     twin = bnn.convert(model.eval(), init=WIDE)
-    save_posterior(twin, folder / "p", example_input=torch.zeros(1, *shape), step=0)
-    return twin, load_posterior(folder / "p")
+    return twin, saved(twin, folder / "p", shape)
 
 
 def check_same(twin: nn.Module, loaded: nn.Module, shape: tuple[int, ...]) -> None:
