@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from bnn.errors import UserError, first_problem
+from bnn.model_names import is_own
 from bnn.regular import open_regular, read_text_regular
 
 # Share of its CPUs that others may take from a measurement before it is called disturbed.
@@ -146,9 +147,9 @@ class TrainSettings(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Refuse what no run could do; settings of the other kind are not looked at."""
-        if self.output is not None and ":" not in self.model:
+        if self.output is not None and not is_own(self.model):
             raise _unfit("output", f"model {self.model} has one output; only package.module:function may have several")
-        if self.task != "classification" and ":" not in self.model:
+        if self.task != "classification" and not is_own(self.model):
             raise _unfit("task", f"{self.task} needs a model of one's own; {self.model} classifies")
         if self.mixed_precision != "none" and self.precision != "float32":
             raise _unfit("mixed_precision", f"{self.mixed_precision} needs precision float32, not {self.precision}")

@@ -19,6 +19,7 @@ from bnn.commands.output import errors_named
 from bnn.commands.progress import described
 from bnn.errors import UserError
 from bnn.metrics import disturbances
+from bnn.model_names import is_own
 from bnn.models.describe import MODELS
 from bnn.records.bench import BENCH, BenchHeader, header_path
 from bnn.records.columns import is_whole, write_table
@@ -89,7 +90,7 @@ def check_plan(plan: Plan) -> None:
     """Raise UserError for a model that does not exist or does not fit, and for peers of a model that they lack."""
     from bnn.models.architectures import resolve
 
-    if ":" not in plan.model:
+    if not is_own(plan.model):
         resolve(plan.model, plan.shape, plan.classes, plan.width)
     elif any(implementation(name).peer for name in plan.choice.names):
         raise UserError(f"--peers: peers have the built-in models only ({', '.join(MODELS)}), not {plan.model}")

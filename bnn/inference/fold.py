@@ -36,7 +36,7 @@ class Survey:
     def of(cls, graph: Graph, layers: dict[str, nn.Module]) -> Survey:
         readers: Counter[str] = Counter()
         for node in graph.nodes:
-            readers.update({*node.inputs, *node_references(node.arguments)})
+            readers.update(node.reads)
         uses = Counter(str(node.layer) for node in graph.nodes if node.op == "layer")
         # A layer whose weight or bias is also read as a tensor must keep it as it is.
         uses.update(str(node.tensor).rpartition(".")[0] for node in graph.nodes if node.op == "tensor")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from bnn.inference.measures import PredictiveStatistics
 from bnn.inference.predictor import Predictor
 from bnn.inference.tasks import refuse_other_tasks
 from bnn.layers import bayesian_layers
+from bnn.layers.base import modes_kept
 from bnn.posterior import GraphNetwork, load_posterior
 from bnn.posterior.facts import find_posterior
 from bnn.posterior.trace import trace
@@ -109,17 +108,6 @@ def check_fit(network: GraphNetwork, inputs: Tensor) -> int:
     if not isinstance(classes, int) or classes < 2:
         raise UserError(f"predict: the model's output has shape {output}, not (N, classes) with two classes or more")
     return classes
-
-
-@contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Within this context the modules of `model` may be set to evaluation; afterwards each is as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def in_memory_order(block: Tensor) -> Tensor:

@@ -48,12 +48,6 @@ def images_per_block(network: GraphNetwork) -> int:
     return 1 << (max(1, min(MOST_IMAGES, ACTIVATION_FLOATS // max([1, *of_images]))).bit_length() - 1)
 
 
-def layers_of(network: GraphNetwork) -> dict[str, nn.Module]:
-    """The layers that the graph names."""
-    names = {str(node.layer) for node in network.graph.nodes if node.op == "layer"}
-    return {name: network.get_submodule(name) for name in names}
-
-
 class Predictor:
     """A network ready for draws. `form`: dense or csr (see draw_layers); `fold`: BatchNorm and ReLU go into layers.
 
@@ -74,8 +68,9 @@ class Predictor:
         self.dtype = network.dtype
         self.block = images_per_block(network)
         self.single = False  # whether a pass makes one draw only
-        layers = layers_of(network)
+        layers = network.layers
         graph, tensors = network.graph, network.tensors
+        read = {str(node.layer) for node in graph.nodes if node.op == "layer" and not node.inputs}  # for their weights
         if mode == "exact":
             self.index = indices(layers)
             graph, folds = fold_batchnorm(graph, layers) if fold else (graph, {})
@@ -83,7 +78,6 @@ class Predictor:
             graph, tensors = apart(graph, tensors)
             unusual = {str(node.layer) for node in graph.nodes if node.op == "layer" and is_unbatched(node, layers)}
             used = {str(node.layer) for node in graph.nodes if node.op == "layer"}
-            read = {str(node.layer) for node in graph.nodes if node.op == "layer" and not node.inputs}
             forms = {name: "dense" if name in read else form for name in used}  # (who reads a weight reads all of it)
             made = {
                 name: (None if name in unusual else draw_layer(layers[name], forms[name], folds.get(name)))
@@ -96,7 +90,6 @@ class Predictor:
                 layer.relu = True
         else:
             made = {name: estimated(layer, mode) for name, layer in layers.items()}
-            read = {str(node.layer) for node in graph.nodes if node.op == "layer" and not node.inputs}
             self.single = any(
                 isinstance(layer, BayesianLayer) and (name in read or estimator(layer, mode) is None)
                 for name, layer in layers.items()

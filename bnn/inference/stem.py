@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bnn.inference.draw_layers import DrawLayer
 from bnn.layers import BayesianLayer
 from bnn.posterior import Graph, GraphNetwork, GraphNode
-from bnn.posterior.schema import node_references
+from bnn.posterior.schema import needed
 
 SIZES = ("aten.sym_size.int",)
 
@@ -25,7 +25,7 @@ def divided(
     crossing: set[str] = set()
     for node in graph.nodes:
         if node.name not in before and node.name not in constant:
-            crossing.update(name for name in reads(node) if name in before)
+            crossing.update(name for name in node.reads if name in before)
     numbers = {name for name in crossing if is_batch_size(nodes[name], nodes)}
     values = crossing - numbers
     if len(values) != 1 or nodes[entry := values.pop()].op == "input" or not is_batch(nodes[entry]):
@@ -52,7 +52,7 @@ def parted(graph: Graph, layers: dict[str, nn.Module]) -> tuple[set[str], set[st
     before: set[str] = set()
     constant: set[str] = set()
     for node in graph.nodes:
-        names = reads(node)
+        names = node.reads
         if node.op == "input":
             before.add(node.name)
         elif node.op == "output" or is_drawn(layers.get(str(node.layer))) or not names <= before | constant:
@@ -62,10 +62,6 @@ def parted(graph: Graph, layers: dict[str, nn.Module]) -> tuple[set[str], set[st
         else:
             before.add(node.name)
     return before, constant
-
-
-def reads(node: GraphNode) -> set[str]:
-    return {*node.inputs, *node_references(node.arguments)}
 
 
 def is_drawn(layer: nn.Module | None) -> bool:
@@ -84,17 +80,6 @@ def is_batch_size(node: GraphNode, nodes: dict[str, GraphNode]) -> bool:
         return False
     shape, place = nodes[node.inputs[0]].output_shape, node.arguments["dim"]
     return bool(shape) and isinstance(place, int) and shape[place] is None  # type: ignore[index]
-
-
-def needed(nodes: list[GraphNode]) -> list[GraphNode]:
-    """The nodes that the last one needs, and the input."""
-    wanted: set[str] = set()
-    kept = []
-    for node in reversed(nodes):
-        if node.op in ("input", "output") or node.name in wanted:
-            kept.append(node)
-            wanted |= reads(node)
-    return kept[::-1]
 
 
 def unused(name: str, nodes: dict[str, GraphNode]) -> str:

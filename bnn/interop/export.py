@@ -65,7 +65,7 @@ def mean_network(network: GraphNetwork) -> GraphNetwork:
 
     It shares its tensors and its other layers with `network`.
     """
-    layers = {node.layer: network.get_submodule(node.layer) for node in network.graph.nodes if node.layer is not None}
+    layers = network.layers
     for name, layer in layers.items():
         if isinstance(layer, BayesianLayer):
             layers[name] = MeanLayer(layer)

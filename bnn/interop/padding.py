@@ -55,7 +55,7 @@ def pad_as_tensorflow(network: GraphNetwork) -> tuple[GraphNetwork, list[str]]:
 
 def insert_pads(network: GraphNetwork, pads: dict[str, Pads]) -> tuple[GraphNetwork, list[str]]:
     """`network` with a ZeroPad2d before these nodes, convolutions whose own padding becomes 0, and what was done."""
-    layers = {node.layer: network.get_submodule(node.layer) for node in network.graph.nodes if node.layer is not None}
+    layers = network.layers
     names = {node.name for node in network.graph.nodes}
     shapes: dict[str, list[Size]] = {}
     nodes: list[GraphNode] = []

@@ -89,7 +89,7 @@ def fill(
     network: GraphNetwork, source: list[SourceLayer]
 ) -> tuple[GraphNetwork, list[tuple[str, str, str]], list[str]]:
     """`network` with the arrays of `source`; the pairs of layers (see ImportReport) and what is to be said."""
-    layers = {node.layer: network.get_submodule(node.layer) for node in network.graph.nodes if node.layer is not None}
+    layers = network.layers
     if network.tensors:
         raise UserError(f"tensor {min(network.tensors)}: used outside of a layer; it cannot be imported")
     for name, layer in layers.items():

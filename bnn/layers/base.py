@@ -270,6 +270,17 @@ def sigma_median(model: nn.Module) -> float | None:
 
 
 @contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Within this context the modules of `model` may be set to evaluation; afterwards each is as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
 def mean_only(model: nn.Module) -> Iterator[None]:
     """Within this context the Bayesian layers of `model` use their posterior mean: no noise, one network.
 

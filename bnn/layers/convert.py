@@ -47,8 +47,8 @@ def convert(
     the paper's (appendix A).
 
     Raises UserError, naming the layer, where a silent conversion would change or lose something: nothing to convert,
-    parametrized and lazy layers, hooks on what is replaced, tied weights, layers that the module tree
-    does not know. Raises it too for an unknown estimator, and for what is no module.
+    parametrized and lazy layers, hooks on what is replaced, tied weights, layers that the module tree does not know.
+    Raises it too for an unknown estimator, and for what is no module.
     """
     if not isinstance(module, nn.Module):
         raise UserError(f"convert: a {type(module).__name__} is no torch module")
@@ -161,11 +161,11 @@ def check_replaceable(name: str, layer: nn.Module) -> None:
 
 def check_hidden(module: nn.Module) -> None:
     """Raise UserError for layers in a list or dict of Python's: torch does not see them, and nothing trains them."""
+    known = {id(child) for child in module.modules()}
     for name, parent in module.named_modules():
         for key, value in vars(parent).items():
             if key.startswith("_") or not isinstance(value, list | tuple | dict):
                 continue
-            known = {id(child) for child in module.modules()}
             for item in value.values() if isinstance(value, dict) else value:
                 if isinstance(item, nn.Module) and id(item) not in known and next(item.parameters(), None) is not None:
                     where = f"{name}.{key}" if name else key

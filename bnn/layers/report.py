@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from torch import nn
 
@@ -22,10 +23,7 @@ class ConvertedParameter:
 
     @property
     def elements(self) -> int:
-        total = 1
-        for size in self.shape:
-            total *= size
-        return total
+        return prod(self.shape)
 
 
 def conversion_report(model: nn.Module) -> list[ConvertedParameter]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bnn.errors import UserError
 from bnn.layers import PosteriorInit, estimator_layers, number_layers
 from bnn.layers.convert import convert
+from bnn.model_names import is_own
 from bnn.models.architectures import Node, resolve
 from bnn.models.describe import KINDS
 from bnn.models.ops import Add, BatchNorm, Conv, Dense, Flatten, GlobalAveragePool, MaxPool, Relu, Shape
@@ -120,7 +121,7 @@ def build_model(
     if kind not in KINDS:
         raise UserError(f"kind {kind}: unknown; there are {', '.join(KINDS)}")
     estimator_layers(estimator)
-    if ":" not in name:
+    if not is_own(name):
         return Network(resolve(name, input_shape, classes, width), kind, estimator, init)
     if width != 1.0:
         raise UserError(f"model {name}: width {width:g} applies to the built-in models only")

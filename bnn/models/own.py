@@ -13,16 +13,12 @@ from torch import nn
 
 import bnn
 from bnn.errors import UserError
+from bnn.model_names import is_own
 
 LIBRARIES = tuple(str(Path(str(package.__file__)).parent) for package in (torch, bnn))
 STANDARD = sysconfig.get_path("stdlib")
 INSTALLED = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 LONGEST = 400  # characters of an error's text
-
-
-def is_own(name: str) -> bool:
-    """Whether the model is `package.module:function`, not one of the built-in ones."""
-    return ":" in name
 
 
 @contextmanager

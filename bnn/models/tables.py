@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bnn.errors import UserError
+from bnn.model_names import is_own
 from bnn.models.architectures import ARCHITECTURES, PAPER_INPUT
 from bnn.models.describe import KINDS, Description, describe
 from bnn.models.ops import Shape
@@ -64,7 +65,7 @@ def print_models(
 
 def table_of(name: str, kind: str, input_shape: Shape, classes: int, width: float) -> Table:
     """One model as a table: a built-in one from its description, a user's own one built and called once."""
-    if ":" not in name:
+    if not is_own(name):
         return model_table(describe(name, kind, input_shape, classes, width))
     if width != 1.0:
         raise UserError(f"model {name}: width {width:g} applies to the built-in models only")

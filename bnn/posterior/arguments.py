@@ -21,6 +21,10 @@ DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 PLACES = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
 
 
+# What torch raises for arguments and shapes that do not fit.
+UNFITTING = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError)
+
+
 def plain(value: Any) -> Any:
     """`value` as JSON holds it. Raises UserError for anything but numbers, text, dtypes, None and lists of them."""
     if isinstance(value, float) and not math.isfinite(value):

@@ -11,7 +11,7 @@ from bnn.errors import UserError
 from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, PosteriorInit
 from bnn.layers.kept_features import Select
 from bnn.layers.parameter import BayesianParameter
-from bnn.posterior.arguments import plain
+from bnn.posterior.arguments import UNFITTING, plain
 
 CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")
 LINEAR = ("in_features", "out_features", "bias")
@@ -115,6 +115,6 @@ def make_layer(kind: str, arguments: dict[str, Any]) -> nn.Module:
         if kind in STANDARD and set(values) <= set(STANDARD[kind][1]):
             with torch.device("meta"):
                 return STANDARD[kind][0](**values)
-    except (TypeError, ValueError, LookupError, RuntimeError, ArithmeticError, AttributeError, AssertionError) as error:
+    except UNFITTING as error:
         raise UserError(f"operation {kind}: arguments do not fit: {' '.join(str(error).split())[:300]}") from None
     raise UserError(f"operation {kind}: unknown, or with unknown arguments {sorted(arguments)}")

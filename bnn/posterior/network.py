@@ -88,6 +88,11 @@ class GraphNetwork(nn.Module):
             super().__setattr__(name, value)
 
     @property
+    def layers(self) -> dict[str, nn.Module]:
+        """The layers that the graph names, in the order of their first use."""
+        return {str(step.node.layer): step.layer for step in self._steps if step.layer is not None}
+
+    @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the graph's tensor nodes, by name."""
         return {str(step.node.tensor): tensor_of(step) for step in self._steps if step.owner is not None}

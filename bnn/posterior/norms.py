@@ -15,7 +15,9 @@ OPERATION = "aten._native_batch_norm_legit_no_training.default"
 PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
-def norm_layer(axes: int, arguments: Mapping[str, Any], tensors: Mapping[str, tuple[str, Tensor]]) -> Any:
+def norm_layer(
+    axes: int, arguments: Mapping[str, Any], tensors: Mapping[str, tuple[str, Tensor]]
+) -> tuple[str, nn.BatchNorm1d | nn.BatchNorm2d] | None:
     """(path, layer) for the arguments of the operation; None where no whole BatchNorm is behind them.
 
     `axes` is how many the input has, `tensors` holds by argument the name of a tensor in the model, and the tensor. The

@@ -29,7 +29,7 @@ from bnn.posterior import norms
 from bnn.posterior.arguments import PLACES, plain
 from bnn.posterior.layer_types import is_leaf, layer_arguments
 from bnn.posterior.operations import OPERATIONS, SYM
-from bnn.posterior.schema import GraphNode, node_references
+from bnn.posterior.schema import GraphNode, needed, references
 
 LIBRARY = torch.library.Library("bnn_record", "DEF")
 LIBRARY.define("layer(Tensor x, int number) -> Tensor")
@@ -293,9 +293,7 @@ class Recording:
             kind, arguments = "item", dict(zip(("x", "index"), node.args, strict=True))
         elif isinstance(target, torch._ops.OpOverload) and target.namespace == "aten":
             kind = str(target)
-            names = [argument.name for argument in target._schema.arguments]
-            arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-            arguments = {name: value for name, value in arguments.items() if kept(target, name, value)}
+            arguments = {name: value for name, value in given(node).items() if kept(target, name, value)}
         else:
             kind, arguments = str(getattr(target, "__name__", target)), {}
         if kind == "aten._native_batch_norm_legit.no_stats" and node.args[0].meta["val"].shape[0] != 1:  # type: ignore[union-attr]
@@ -311,10 +309,7 @@ class Recording:
 
     def norm(self, node: fx.Node) -> bool:
         """Record a BatchNorm that is an operation as the layer that it is of; whether there is one."""
-        operation: Any = node.target
-        names = [argument.name for argument in operation._schema.arguments]
-        arguments = dict(zip(names, node.args, strict=True))
-        tensors = {}
+        arguments, tensors = given(node), {}
         for part in norms.PARTS:
             source = arguments[part]
             name = self.tensor_nodes.get(source.name) if isinstance(source, fx.Node) else None
@@ -358,18 +353,19 @@ class Recording:
 
     def pruned(self) -> Recorded:
         """Without what nothing reads (torch's checks of sizes, for instance)."""
-        read = set(self.result.nodes[-1].inputs)
-        nodes = []
-        for node in reversed(self.result.nodes):
-            if node.op in ("input", "output") or node.name in read:
-                nodes.append(node)
-                read.update(node.inputs)
-        self.result.nodes = nodes[::-1]
+        self.result.nodes = nodes = needed(self.result.nodes)
         layers = {node.layer for node in nodes}
         tensors = {node.tensor for node in nodes}
         self.result.layers = {name: layer for name, layer in self.result.layers.items() if name in layers}
         self.result.tensors = {name: tensor for name, tensor in self.result.tensors.items() if name in tensors}
         return self.result
+
+
+def given(node: fx.Node) -> dict[str, Any]:
+    """The arguments of a call of an ATen operation, by the names of its schema."""
+    operation: Any = node.target
+    names = [argument.name for argument in operation._schema.arguments]
+    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
 
 
 def kept(target: Any, name: str, value: Any) -> bool:
@@ -379,10 +375,6 @@ def kept(target: Any, name: str, value: Any) -> bool:
     argument = next(argument for argument in target._schema.arguments if argument.name == name)
     same = argument.has_default_value() and type(value) is type(argument.default_value)
     return not (same and value == argument.default_value)
-
-
-def references(arguments: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(node_references(arguments)))
 
 
 def place(node: fx.Node) -> str:

@@ -40,6 +40,11 @@ class GraphNode(BaseModel):
     inputs: list[str] = []
     output_shape: list[Size] | None = None  # null for what is no tensor
 
+    @property
+    def reads(self) -> set[str]:
+        """Names of the nodes that it reads."""
+        return {*self.inputs, *node_references(self.arguments)}
+
 
 class Graph(BaseModel):
     """A recorded model. `input_shape` is that of one example, (C, H, W); `extra` is whatever the writer noted.
@@ -64,8 +69,8 @@ class Graph(BaseModel):
         for node in self.nodes:
             if node.name in known:
                 raise ValueError(f"node {node.name}: the name is used twice")
-            references = [*node.inputs, *node_references(node.arguments)]
-            unknown = [name for name in references if name not in known]
+            named = [*node.inputs, *node_references(node.arguments)]
+            unknown = [name for name in named if name not in known]
             if unknown:
                 raise ValueError(f"node {node.name}: reads {unknown[0]}, which is no earlier node")
             if node.op == "output" and len(node.inputs) != 1:
@@ -76,7 +81,7 @@ class Graph(BaseModel):
                 raise ValueError(f"node {node.name}: a layer names its layer, a tensor its tensor, and no other node")
             if node.op in ("input", "tensor") and node.inputs:
                 raise ValueError(f"node {node.name}: reads {node.inputs[0]}, but has no inputs")
-            if node.op == "function" and node.inputs != list(dict.fromkeys(node_references(node.arguments))):
+            if node.op == "function" and node.inputs != references(node.arguments):
                 raise ValueError(f"node {node.name}: its inputs are not the nodes that its arguments name")
             known.add(node.name)
 
@@ -91,6 +96,22 @@ def node_references(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from node_references(item)
+
+
+def references(arguments: dict[str, Any]) -> list[str]:
+    """Names of the nodes that arguments refer to, each once, in their order: the inputs of a function's node."""
+    return list(dict.fromkeys(node_references(arguments)))
+
+
+def needed(nodes: list[GraphNode]) -> list[GraphNode]:
+    """The nodes that the last one needs, and the input."""
+    wanted: set[str] = set()
+    kept = []
+    for node in reversed(nodes):
+        if node.op in ("input", "output") or node.name in wanted:
+            kept.append(node)
+            wanted |= node.reads
+    return kept[::-1]
 
 
 def read_graph(folder: Path) -> Graph:

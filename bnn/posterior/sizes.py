@@ -11,16 +11,13 @@ from torch import Tensor
 
 from bnn.errors import UserError
 from bnn.layers import bayesian_layers, mean_only
+from bnn.posterior.arguments import UNFITTING
 from bnn.posterior.network import GraphNetwork
 from bnn.posterior.schema import GraphNode, Size
 
 BATCHES = (2, 3)
 # What a graph may ask for. No network that anybody trains comes near: 4 Gi numbers for one example are 16 GiB.
 LARGEST = 1 << 32  # elements of a value, per example
-
-
-# What torch raises for arguments and shapes that do not fit.
-UNFITTING = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError)
 
 
 def first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.layers import BayesianLayer, bayesian_layers, mean_only, numbered_layers
+from bnn.layers.base import modes_kept
 from bnn.posterior.layer_types import is_leaf
 from bnn.posterior.network import GraphNetwork
 from bnn.posterior.record import record
@@ -69,14 +70,12 @@ def check_norms(model: nn.Module) -> None:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """In evaluation mode while open; afterwards modes and noise are what they were."""
-    modes = [(module, module.training) for module in model.modules()]
     noise = [(layer, noise_state(layer)) for layer in bayesian_layers(model)]
     try:
-        model.eval()
-        yield
+        with modes_kept(model):
+            model.eval()
+            yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for layer, (attributes, generator) in noise:
             for name in [name for name, value in vars(layer).items() if not isinstance(value, dict)]:
                 if name not in attributes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from bnn.inference.predictor import Predictor
 from bnn.layers import mean_only
 from bnn.posterior import GraphNetwork, GraphNode
 from bnn.posterior.verify import difference, random_inputs
+from bnn.posterior.verify import run as run_at
 
 DRAWS, SEED = 2, 11
 # Largest difference, relative to the largest logit. Where float32 rounds more than that, float64 decides.
@@ -30,7 +32,7 @@ def verify_means(network: GraphNetwork, others: dict[str, GraphNetwork]) -> None
     """Raise UserError unless each of `others` gives what `network` does, at the posterior mean."""
     for x in inputs_of(network):
         for name, other in others.items():
-            if differ(network, other, lambda each, x=x: at_mean(each, x.to(each.dtype))):  # type: ignore[misc]
+            if differ(network, other, partial(at_mean, x), partial(at_mean, x)):
                 raise UserError(f"pruned network: its {name} form computes something else: {first(network, other, x)}")
 
 
@@ -41,37 +43,32 @@ def verify_draws(network: GraphNetwork, others: dict[tuple[str, str], GraphNetwo
     `others` by their name and the form (`bnn.inference.draw_layers`) in which they are computed.
     """
     images = inputs_of(network)
-    reference = drawn(network, images, fold=False)
+    plain = cache(partial(drawn, images, fold=False))  # of `network`, the same for all others
     for (name, form), other in others.items():
-        if difference(drawn(other, images, form), reference) <= ALLOWED:
-            continue
-        exact, theirs = (in_double(each) for each in (network, other))
-        if difference(drawn(theirs, images, form), drawn(exact, images, fold=False)) > ALLOWED_DOUBLE:
+        if differ(network, other, plain, partial(drawn, images, form=form)):
             raise UserError(f"pruned network: draws of its {name} form are others: {first(network, other, images[0])}")
 
 
-def drawn(network: GraphNetwork, images: list[Tensor], form: str = "dense", fold: bool = True) -> Tensor:
+def differ(network: GraphNetwork, other: GraphNetwork, run: Run, run_other: Run) -> bool:
+    """Whether two networks differ by more than rounding does."""
+    if difference(run_other(other), run(network)) <= ALLOWED:
+        return False
+    return difference(run_other(in_double(other)), run(in_double(network))) > ALLOWED_DOUBLE
+
+
+def drawn(images: list[Tensor], network: GraphNetwork, form: str = "dense", fold: bool = True) -> Tensor:
     """Logits of a few draws of all images, one after the other."""
     predictor = Predictor(network, form=form, fold=fold)
     return torch.cat([logits for x in images for logits in predictor.logits(SEED, 0, DRAWS, [x])])
 
 
+def at_mean(x: Tensor, network: GraphNetwork) -> Tensor:
+    y: Tensor = run_at(network, x.to(network.dtype), None)
+    return y
+
+
 def inputs_of(network: GraphNetwork) -> list[Tensor]:
     return list(random_inputs(network.graph.input_shape, next(network.parameters())))
-
-
-def at_mean(network: GraphNetwork, x: Tensor) -> Tensor:
-    with mean_only(network):
-        y: Tensor = network(x)
-        return y
-
-
-def differ(network: GraphNetwork, other: GraphNetwork, run: Run) -> bool:
-    """Whether two networks differ by more than rounding does."""
-    if difference(run(other), run(network)) <= ALLOWED:
-        return False
-    exact, theirs = (in_double(each) for each in (network, other))
-    return difference(run(theirs), run(exact)) > ALLOWED_DOUBLE
 
 
 def in_double(network: GraphNetwork) -> GraphNetwork:
@@ -88,9 +85,8 @@ def in_double(network: GraphNetwork) -> GraphNetwork:
         node.model_copy(update={"arguments": named(node.arguments)}) if node.op in ("function", "tensor") else node
         for node in network.graph.nodes
     ]
-    layers = {str(node.layer): network.get_submodule(str(node.layer)) for node in nodes if node.op == "layer"}
     graph = network.graph.model_copy(update={"nodes": nodes})
-    return copy.deepcopy(GraphNetwork(graph, layers, network.tensors)).double().eval()
+    return copy.deepcopy(GraphNetwork(graph, network.layers, network.tensors)).double().eval()
 
 
 def first(network: GraphNetwork, other: GraphNetwork, x: Tensor) -> str:

@@ -11,9 +11,9 @@ from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.exchange import GradientExchange
 from bnn.layers import PosteriorInit
+from bnn.model_names import is_own
 from bnn.models.build import build_model
 from bnn.models.outputs import ChosenOutput
-from bnn.models.own import is_own
 from bnn.optim import FusedAdam, FusedRMSprop
 from bnn.settings import TrainSettings
 from bnn.training.fit import fit, lay_out

@@ -13,8 +13,10 @@ from torch.nn.parameter import is_lazy
 from bnn.data import Dataset
 from bnn.errors import UserError
 from bnn.layers import kl_divergence
+from bnn.layers.base import modes_kept
+from bnn.model_names import is_own
 from bnn.models.outputs import described
-from bnn.models.own import is_own, user_code
+from bnn.models.own import user_code
 from bnn.settings import TrainSettings
 from bnn.training.forward import autocast
 from bnn.training.task import Task
@@ -72,12 +74,9 @@ def attempt(
         output = forward(images)
         check_output(settings, output, task, images)
         (task.nll(output, targets) + kl_divergence(model) / len(dataset.train)).backward()
-        was_training = [(module, module.training) for module in model.modules()]
-        model.eval()
-        with torch.no_grad():
+        with modes_kept(model), torch.no_grad():
+            model.eval()
             check_output(settings, model(images), task, images)
-        for module, mode in was_training:
-            module.training = mode
 
 
 def check_output(settings: TrainSettings, output: object, task: Task, images: Tensor) -> None:

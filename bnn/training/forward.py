@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.models.own import is_own, user_code
+from bnn.model_names import is_own
+from bnn.models.own import user_code
 from bnn.settings import TrainSettings
 
 Forward = Callable[[Tensor], Tensor]

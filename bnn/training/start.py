@@ -15,7 +15,8 @@ from bnn.engine import Engine
 from bnn.heartbeat import Heartbeat
 from bnn.layers import sigma_median
 from bnn.layers.report import conversion_report, report_text
-from bnn.models.own import is_own, user_code
+from bnn.model_names import is_own
+from bnn.models.own import user_code
 from bnn.posterior.trace import trace
 from bnn.settings import TrainSettings
 from bnn.training.build import make_trainer
