@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bnn.errors import UserError
     from bnn.inference.predict import Prediction, predict
+    from bnn.inference.predict_values import ValuePrediction, predict_values
     from bnn.layers import (
         BayesianConv2d,
         BayesianLayer,
@@ -51,6 +52,7 @@ __all__ = [
     "ReparameterizationConv2d",
     "ReparameterizationLinear",
     "UserError",
+    "ValuePrediction",
     "__version__",
     "conversion_report",
     "convert",
@@ -59,6 +61,7 @@ __all__ = [
     "mean_only",
     "number_layers",
     "predict",
+    "predict_values",
     "save_posterior",
     "set_noise",
 ]
@@ -67,10 +70,12 @@ __all__ = [
 _ELSEWHERE = {
     "Prediction": "bnn.inference.predict",
     "UserError": "bnn.errors",
+    "ValuePrediction": "bnn.inference.predict_values",
     "conversion_report": "bnn.layers.report",
     "convert": "bnn.layers.convert",
     "load_posterior": "bnn.posterior",
     "predict": "bnn.inference.predict",
+    "predict_values": "bnn.inference.predict_values",
     "save_posterior": "bnn.posterior",
 }
 

@@ -20,9 +20,17 @@ import bnn
 from bnn.inference.measures import entropy
 from bnn.inference.predictor import Predictor
 from bnn.posterior import GraphNetwork
+from bnn.posterior.trace import trace
 from tests.support.posteriors import paper_network
 
 DOCS = Path(bnn.__file__).parents[1] / "docs"
+
+
+WIDE = bnn.PosteriorInit(rho_init=-2.0)  # draws that differ well
+
+
+def graph_of(model: nn.Module, example: Tensor) -> GraphNetwork:
+    return trace(model, example, 0, {})[1]
 
 
 def run_page(page: Path, folder: Path) -> dict[str, Any]:
@@ -129,6 +137,69 @@ def test_more_inputs_than_a_block_and_more_draws_go_on_where_fewer_stopped(netwo
     torch.testing.assert_close(more, whole.probability[:3])
     assert not torch.equal(one, more)
     assert bool(bnn.predict(network, inputs[:3], draws=1).probability_std.isnan().all())
+
+
+@pytest.mark.parametrize("mode", ["exact", "flipout"])
+def test_every_pixel_of_a_segmentation_has_a_prediction(mode: str) -> None:
+    torch.manual_seed(0)
+    model = bnn.convert(nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 4, 1)), init=WIDE)
+    network = graph_of(model, images(2, (3, 5, 7)))
+    inputs = images(3, (3, 5, 7))
+    found = bnn.predict(network, inputs, draws=6, seed=2, mode=mode)
+    draws = torch.stack(list(Predictor(network, mode).logits(2, 0, 6, [inputs]))).double().softmax(2)
+    torch.testing.assert_close(found.probability, draws.mean(0), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(found.probability_std, draws.std(0), rtol=1e-4, atol=1e-7)
+    expected = torch.from_numpy(entropy(draws.movedim(2, -1).numpy())).mean(0)
+    torch.testing.assert_close(found.expected_entropy, expected, rtol=1e-5, atol=1e-7)
+    assert found.label.shape == found.mutual_information.shape == found.variation_ratio.shape == (3, 5, 7)
+    assert torch.equal(found.label, draws.mean(0).argmax(1))
+
+
+@pytest.mark.parametrize("own_variance", [False, True])
+def test_a_regressions_variance_is_that_of_the_mixture_of_its_draws(own_variance: bool) -> None:
+    torch.manual_seed(0)
+    model = bnn.convert(nn.Sequential(nn.Flatten(), nn.Linear(12, 4 if own_variance else 2)), init=WIDE)
+    network, inputs = graph_of(model, images(2, (1, 3, 4))), images(5, (1, 3, 4))
+    std = None if own_variance else 0.3
+    found = bnn.predict_values(network, inputs, 2, draws=7, seed=3, observation_std=std)
+    draws = torch.stack(list(Predictor(network).logits(3, 0, 7, [inputs]))).double()
+    means = draws[..., :2]
+    noise = draws[..., 2:].exp().mean(0) if own_variance else torch.full_like(means[0], 0.09)
+    torch.testing.assert_close(found.mean, means.mean(0))
+    torch.testing.assert_close(found.epistemic_std, means.std(0))
+    torch.testing.assert_close(found.std.square(), means.var(0) + noise)
+    assert bool(bnn.predict_values(network, inputs, 2, draws=1, observation_std=std).epistemic_std.isnan().all())
+
+
+@pytest.mark.parametrize(
+    ("width", "arguments", "what"),
+    [
+        (2, {"values": 2}, "observation_std: the standard deviation of the targets must be given"),
+        (2, {"values": 2, "observation_std": 0.0}, "observation_std=0.0: must be above 0"),
+        (4, {"values": 2, "observation_std": 1.0}, "the model predicts variances itself"),
+        (3, {"values": 2}, r"output has shape \[None, 3\], not \(N, 2\) or \(N, 4\)"),
+        (2, {"values": True}, "values=True: must be a whole number"),
+        (2, {"values": 2, "draws": 0}, "predict_values: draws=0"),
+    ],
+)
+def test_what_no_regression_can_mean_is_refused(width: int, arguments: dict[str, Any], what: str) -> None:
+    network = graph_of(bnn.convert(nn.Sequential(nn.Flatten(), nn.Linear(12, width))), images(2, (1, 3, 4)))
+    with pytest.raises(bnn.UserError, match=what):
+        bnn.predict_values(network, images(2, (1, 3, 4)), **arguments)
+
+
+def test_a_posterior_is_predicted_as_the_task_that_it_was_trained_for() -> None:
+    network, inputs = (
+        graph_of(bnn.convert(nn.Sequential(nn.Flatten(), nn.Linear(12, 2))), images(2, (1, 3, 4))),
+        images(2, (1, 3, 4)),
+    )
+    network.graph.extra["settings"] = {"task": "regression", "observation_std": 0.5}
+    assert bool((bnn.predict_values(network, inputs, 2, draws=2).aleatoric_std == 0.5).all())
+    with pytest.raises(bnn.UserError, match=r"trained for regression; bnn\.predict_values predicts values"):
+        bnn.predict(network, inputs, draws=2)
+    network.graph.extra["settings"] = {}
+    with pytest.raises(bnn.UserError, match=r"trained for classification; bnn\.predict predicts classes"):
+        bnn.predict_values(network, inputs, 2, draws=2)
 
 
 def test_a_model_is_as_it_was_after_a_prediction() -> None:
