@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WARMUP = "warmup"
 STEADY = "steady"
+# The parts of a step that are useful work; waiting for gradients and what lies between steps are not.
+USEFUL = ("data", "forward", "backward", "optimizer")
 # Below this many values order statistics give no interval of 95%: it is Student's t on the logarithm.
 FEW_REPEATS = 6
 T_ON_LOG, ORDER_STATISTICS = "t-interval on log", "order statistics of the median"
@@ -120,6 +122,61 @@ def unsettled_warmup(steps: pd.DataFrame, tolerance: float = 0.15) -> bool:
 def scaling_efficiency(seconds_one: float, seconds_n: float, n: float) -> float:
     """T1 / (N * TN) for equal total work, N relative to the baseline (the paper, section 4.2)."""
     return seconds_one / (n * seconds_n)
+
+
+@dataclass(frozen=True)
+class UsefulWork:
+    """What the ranks of a run did in its steady steps: seconds of input, forward and backward pass and update.
+
+    `total` is the sum over all ranks, `largest` that of the busiest rank; `seconds` is the wall time of these steps.
+    The efficiencies are those of the POP project (Wagner et al., Tools for High Performance Computing 2017), where a
+    backward pass counts as a whole: the exchange that it hides is not lost.
+    """
+
+    total: float
+    largest: float
+    seconds: float
+    ranks: int
+    samples: int
+
+    @property
+    def load_balance(self) -> float:
+        """Mean over the ranks / the busiest rank."""
+        return self.total / self.ranks / self.largest
+
+    @property
+    def communication_efficiency(self) -> float:
+        """The busiest rank / wall time: what waiting for gradients, and what lies between steps, leaves."""
+        return self.largest / self.seconds
+
+    @property
+    def parallel_efficiency(self) -> float:
+        """Load balance x communication efficiency: the share of all ranks' time that is useful."""
+        return self.total / self.ranks / self.seconds
+
+    def computation_scaling(self, reference: UsefulWork) -> float:
+        """Useful seconds for the same number of samples, those of `reference` / these: 1 where nothing slows them."""
+        return (reference.total / reference.samples) / (self.total / self.samples)
+
+    def global_efficiency(self, reference: UsefulWork) -> float:
+        """Parallel efficiency x computation scaling; its ratio to the reference's is the scaling efficiency."""
+        return self.parallel_efficiency * self.computation_scaling(reference)
+
+
+def useful_work(steps: pd.DataFrame) -> UsefulWork | None:
+    """The useful work of the steady steps that give the headline throughput; None without any."""
+    chosen = steady(steps)
+    if chosen.empty:
+        return None
+    rows = steps.merge(chosen[["attempt", "step"]], on=["attempt", "step"])
+    by_rank = rows[[f"seconds_{part}" for part in USEFUL]].sum(axis=1).groupby(rows["rank"]).sum()
+    return UsefulWork(
+        total=float(by_rank.sum()),
+        largest=float(by_rank.max()),
+        seconds=float(chosen["seconds"].sum()),
+        ranks=len(by_rank),
+        samples=int(chosen["samples"].sum()),
+    )
 
 
 def epoch_seconds(throughput: float, train_size: int) -> float:

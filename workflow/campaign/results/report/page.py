@@ -16,6 +16,7 @@ from campaign.results.figures.style import NOT_DRAWN
 from campaign.results.report import flops, headline, published
 from campaign.results.report.bench import bench_section
 from campaign.results.report.captions import FOLDER, caption_html
+from campaign.results.report.efficiencies import limits
 from campaign.results.report.inference import inference_section, pruning_section
 from campaign.results.report.mpi import mpi_section
 from campaign.results.report.origin import facts, header
@@ -82,6 +83,7 @@ def render(
         ratios=headline.ratio_rows(tables),
         efficiencies=headline.efficiency_rows(tables),
         gaps=headline.gaps(tables),
+        limits=limits(tables),
         accuracies=headline.accuracy_rows(tables),
         parameters=headline.parameter_rows(tables),
         mpi=mpi_section(tables),

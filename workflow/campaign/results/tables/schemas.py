@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bnn.records.columns import Column, TableSchema
 from campaign.results.tables.bench_schemas import BENCH, BENCH_RUNS
+from campaign.results.tables.efficiency_schemas import CELL_EFFICIENCIES, POINT_EFFICIENCIES
 from campaign.results.tables.identity import IDENTITY, LABELS, POINT
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 
@@ -304,6 +305,8 @@ CELL_TABLES: dict[str, TableSchema] = {
     "steps": STEPS_OF_CELLS,
     "throughput": THROUGHPUT,
     "scaling": SCALING,
+    "cell_efficiencies": CELL_EFFICIENCIES,
+    "efficiencies": POINT_EFFICIENCIES,
     "accuracy": ACCURACY,
     "ratios": RATIOS,
     "provenance": PROVENANCE_OF_CELLS,
