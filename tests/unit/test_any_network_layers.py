@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+from collections import deque, namedtuple
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -158,3 +163,168 @@ def test_same_padding_of_an_even_kernel(kernel: int | tuple[int, int]) -> None:
     twin = bnn.convert(model)
     with mean_only(twin):
         assert torch.allclose(twin(x), model(x), atol=1e-6)
+
+
+class Holding(nn.Module):
+    """A layer that is registered, and held a second time by `hold(layer)`."""
+
+    def __init__(self, hold: Callable[[nn.Linear], Any], kind: type[nn.Module] = nn.Linear) -> None:
+        super().__init__()
+        self.layer = kind(6, 6)
+        self.__dict__["also"] = hold(self.layer)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+Pair = namedtuple("Pair", "first second")
+HELD: dict[str, Callable[[nn.Linear], Any]] = {
+    "attribute": lambda layer: layer,
+    "list": lambda layer: [layer],
+    "dict": lambda layer: {"a": {"b": layer}},
+    "tuple": lambda layer: (1, (layer,)),
+    "namedtuple": lambda layer: Pair(layer, 2),
+    "set": lambda layer: {layer},
+    "deque": lambda layer: deque([layer]),
+}
+
+
+def flat(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [one for item in value.values() for one in flat(item)]
+    return [one for item in value for one in flat(item)] if isinstance(value, tuple | list | set | deque) else [value]
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_layer_that_is_held_twice_is_bayesian_in_both_places(name: str) -> None:
+    model = Holding(HELD[name])
+    twin = bnn.convert(model)
+    (found,) = [one for one in flat(twin.also) if isinstance(one, nn.Module)]
+    assert found is twin.layer
+    assert isinstance(found, bnn.BayesianLayer)
+    assert type(twin.also) is type(model.also) or name == "attribute"
+    assert model.layer in flat(model.also)  # the original keeps its own
+
+
+class Helper:
+    def __init__(self, what: Any) -> None:
+        self.what = what
+
+
+STALE: dict[str, tuple[Callable[[nn.Linear], Any], str]] = {
+    "bound method": (lambda layer: layer.forward, "also: a method that holds layer layer"),
+    "partial": (
+        lambda layer: partial(functional.linear, weight=layer.weight),
+        r"also: a partial that holds layer\.weight",
+    ),
+    "closure": (lambda layer: lambda x: 2 * layer(x), "also: a function that holds layer layer"),
+    "default": (lambda layer: lambda x, f=layer: f(x), "also: a function that holds"),
+    "nested closure": (lambda layer: [partial(lambda f, x: f(x), lambda x: -layer(x))], "also: a function that holds"),
+    "parameter in a list": (lambda layer: [layer.weight], r"also: a container that holds layer\.weight"),
+    "object": (lambda layer: Helper([layer]), "also: a object that holds layer layer"),
+    "optimizer": (
+        lambda layer: torch.optim.SGD(layer.parameters(), 0.1),
+        r"also: a object that holds layer\.(weight|bias)",
+    ),
+    "layer in no module": (lambda _: [nn.Linear(2, 2)], "also: layers in a list; use torch's ModuleList"),
+}
+
+
+@pytest.mark.parametrize("name", STALE)
+def test_what_would_go_on_with_the_old_weights_is_refused(name: str) -> None:
+    hold, what = STALE[name]
+    with pytest.raises(bnn.UserError, match=what):
+        bnn.convert(Holding(hold))
+
+
+def test_a_method_of_a_module_around_the_layer_and_a_list_that_holds_itself_are_no_harm() -> None:
+    model, endless = Holding(lambda layer: [1]), []  # type: ignore[var-annotated]
+    endless.append(endless)
+    outer = nn.Sequential(model)
+    outer.__dict__["call"], outer.__dict__["endless"] = model.forward, endless
+    twin = bnn.convert(outer)
+    x = torch.rand(3, 6)
+    with mean_only(twin):
+        assert torch.equal(twin.call(x), twin(x))  # type: ignore[operator]
+    assert twin.call.__self__.layer is twin[0].layer  # type: ignore[union-attr, index]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_layer_forgets_its_conventional_weights(kind: type[nn.RNNBase]) -> None:
+    twin = bnn.convert(nn.Sequential(kind(5, 6, 2)))
+    kept = [value for value in vars(twin[0]).values() if isinstance(value, list)]  # type: ignore[index]
+    assert not any(isinstance(one, nn.Parameter) and one.dim() > 1 for values in kept for one in values)
+    again = copy.deepcopy(twin)
+    for model in (twin, again):
+        set_noise(model, NoiseKey(3))
+    x = torch.rand(4, 2, 5)
+    assert torch.equal(twin(x)[0], again(x)[0])
+
+
+@pytest.mark.parametrize("options", [{"padding_idx": 2}, {"max_norm": 1.0}, {"sparse": True}])
+def test_an_embedding_whose_rows_torch_keeps_is_conventional_and_says_so(options: dict[str, Any]) -> None:
+    twin = bnn.convert(nn.Sequential(nn.Embedding(9, 4, **options), nn.Linear(4, 2)), init=WIDE)
+    (row,) = [row for row in bnn.conversion_report(twin) if row.name == "0.weight"]
+    assert (row.bayesian, row.how) == (
+        False, "an embedding with a row for padding, a largest norm or sparse gradients"
+    )  # fmt: skip
+    twin(torch.tensor([2, 3])).sum().backward()
+
+
+@pytest.mark.parametrize(
+    "estimator", ["flipout", "flipout-reference", "reparameterization", "local-reparameterization"]
+)
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_two_keys_before_a_backward_pass_of_checkpointing_are_refused(estimator: str, reentrant: bool) -> None:
+    twin = bnn.convert(nn.Sequential(nn.Linear(6, 5), nn.LSTM(5, 4)), estimator, init=WIDE)
+    x = torch.rand(3, 6, requires_grad=True)
+
+    def loss(step: int) -> Tensor:
+        set_noise(twin, NoiseKey(1, step))
+        return checkpoint(lambda y: twin(y)[0], x, use_reentrant=reentrant).sum()
+
+    loss(0).backward()
+    loss(1).backward()  # in turn: right
+    with pytest.raises(bnn.UserError, match="forward passes under two noise keys in training mode"):
+        (loss(2) + loss(3)).backward()
+
+
+def test_evaluations_between_two_steps_do_not_confuse_checkpointing() -> None:
+    twin, x = bnn.convert(nn.Sequential(nn.Linear(6, 5)), init=WIDE), torch.rand(3, 6)
+    for step in range(3):
+        set_noise(twin, NoiseKey(1, step))
+        checkpoint(twin, x, use_reentrant=False).sum().backward()
+        twin.eval()
+        for draw in range(3):
+            set_noise(twin, NoiseKey(2, draw))
+            twin(x)
+        twin.train()
+
+
+def test_a_transformer_with_padded_sequences_is_evaluated_layer_by_layer() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, dropout=0.0)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    twin, x = bnn.convert(model).eval(), torch.rand(2, 5, 16)
+    padded = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    with torch.no_grad(), mean_only(twin):
+        found = twin(x, src_key_padding_mask=padded)
+    model.train()  # torch's own layer by layer pass; there is no dropout
+    assert torch.allclose(found[~padded], model(x, src_key_padding_mask=padded)[~padded], atol=1e-5)
+
+
+LAZY = (nn.LazyConv1d, nn.LazyConv2d, nn.LazyConv3d, nn.LazyConvTranspose2d)
+
+
+@pytest.mark.parametrize("kind", [*LAZY, nn.LazyLinear])
+def test_a_layer_without_weights_yet_is_refused(kind: type[nn.Module]) -> None:
+    layer = kind(4, 3) if kind in LAZY else kind(4)  # type: ignore[arg-type]
+    with pytest.raises(bnn.UserError, match=r"layer 0: a Lazy\w+ has no weight yet; run the model once before"):
+        bnn.convert(nn.Sequential(layer))
+
+
+def test_a_model_that_cannot_be_copied_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.__dict__["lock"] = threading.Lock()
+    with pytest.raises(bnn.UserError, match="Sequential: it cannot be copied"):
+        bnn.convert(model)
