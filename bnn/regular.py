@@ -12,7 +12,7 @@ from bnn.errors import UserError
 
 KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"), (stat.S_ISLNK, "a symbolic link"),
 )  # fmt: skip
 
 
@@ -54,5 +54,9 @@ def read_text_regular(path: Path) -> str:
 
 def _refuse(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        kind = next((words for matches, words in KINDS if matches(mode)), "no file")
-        raise UserError(f"{path}: {kind}, where a file is expected")
+        raise UserError(f"{path}: {kind_of(mode)}, where a file is expected")
+
+
+def kind_of(mode: int) -> str:
+    """What something is that is no file, in words, by the mode that `stat` gives it."""
+    return next((words for matches, words in KINDS if matches(mode)), "no file")

@@ -46,7 +46,9 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str = Field("synthetic", description="cifar10, mnist, mnist-sample, infinite-mnist or synthetic")
+    dataset: str = Field(
+        "synthetic", description="cifar10, mnist, mnist-sample, infinite-mnist, synthetic or, of your own, images"
+    )
     dataset_options: dict[str, Any] = Field(
         default_factory=dict, description="options of the dataset, e.g. size, shape"
     )
@@ -199,6 +201,8 @@ class TrainSettings(BaseModel):
         values = {key: value for key, value in self.model_dump(mode="json").items() if key not in skip}
         if self.init is not None:
             values["init"] = content_digest(self.init)  # what it holds makes the result, not where it lies
+        if "checksum" in self.dataset_options:  # the same, of a data set of one's own
+            values["dataset_options"] = {key: value for key, value in self.dataset_options.items() if key != "path"}
         return values
 
     def fingerprint(self) -> str:

@@ -88,10 +88,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a model and a plan must know of a data set before anything is loaded."""
+    """What a model and a plan must know of a data set before anything is loaded.
 
-    input_shape: tuple[int, int, int]
-    classes: int
+    Shape (C, H, W) and classes are None of a data set of one's own that is not prepared, but whose size was stated.
+    """
+
+    input_shape: tuple[int, int, int] | None
+    classes: int | None
     train_size: int
 
 
@@ -99,6 +102,11 @@ class Options(BaseModel):
     """Options of a data set; one that takes none uses this class itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @property
+    def own_name(self) -> str | None:
+        """What a data set of one's own is called; None for one that is called as its recipe."""
+        return None
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -110,11 +118,14 @@ def parse_options(dataset: str, model: type[AnyOptions], options: dict[str, Any]
         return model.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
-        key = str(first["loc"][0]) if first["loc"] else "options"
+        said = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise UserError(f"{dataset}: {said}") from None
+        key = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields) or "none"
             raise UserError(f"{dataset}: unknown option {key!r} (options: {known})") from None
-        raise UserError(f"{dataset}: option {key}={options.get(key)!r}: {first['msg']}") from None
+        raise UserError(f"{dataset}: option {key}={options.get(key)!r}: {said}") from None
 
 
 def resolve_data_dir(path: Path | str | None = None) -> Path:

@@ -98,7 +98,7 @@ def parse_batches(batches: dict[str, bytes], names: tuple[str, ...], origin: Pat
     return Split(np.ascontiguousarray(records[:, 1:]).reshape(-1, *SHAPE), labels)
 
 
-def _facts(_options: Options) -> DatasetFacts:
+def _facts(_data_dir: Path, _options: Options) -> DatasetFacts:
     return DatasetFacts(SHAPE, CLASSES, BATCH_RECORDS * len(TRAIN_BATCHES))
 
 

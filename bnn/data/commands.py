@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bnn.data import DATASETS, dataset_facts, dataset_recipe, load_dataset, prepare_dataset, resolve_data_dir
-from bnn.data.base import DatasetFacts
+from bnn.data.recipe import Recipe
 from bnn.errors import UserError
 from bnn.records.files import write_text
 
@@ -36,10 +36,10 @@ def describe_datasets(console: Console) -> None:
     for column in table.columns:
         column.overflow = "fold"  # a narrow terminal breaks lines; nothing is cut
     for name in DATASETS:
-        recipe, facts = dataset_recipe(name), dataset_facts(name)
-        defaults = "\n".join(f"{key}={_shown(value)}" for key, value in recipe.options().model_dump().items())
-        row = (name, recipe.title, _shape(facts), str(facts.classes), f"{facts.train_size:,}", defaults or "none")
-        table.add_row(*map(Text, row))
+        recipe = dataset_recipe(name)
+        fields = recipe.options.model_fields
+        defaults = "\n".join(f"{key}={_shown(field.default)}" for key, field in fields.items())
+        table.add_row(*map(Text, (name, recipe.title, *_images(name, recipe), defaults or "none")))
     console.print(table)
 
 
@@ -58,13 +58,13 @@ def prepare(
     prepare_dataset(name, data_dir, **options)
     dataset = load_dataset(name, data_dir, **options)
     console.print(
-        f"{name} is ready in {resolve_data_dir(data_dir)}: {len(dataset.train):,} training and "
-        f"{len(dataset.test):,} test images ({dataset.source})",
+        f"{dataset.name} is ready in {resolve_data_dir(data_dir)}: {len(dataset.train):,} training and "
+        f"{len(dataset.test):,} test images ({dataset.source}; {dataset.checksum or 'no checksum'})",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
     if record:
         facts = {
-            "dataset": name, "options": options, "source": dataset.source, "checksum": dataset.checksum,
+            "dataset": dataset.name, "options": options, "source": dataset.source, "checksum": dataset.checksum,
             "input_shape": dataset.input_shape, "classes": dataset.classes, "train_size": len(dataset.train),
             "test_size": len(dataset.test), "synthetic": dataset.synthetic,
         }  # fmt: skip
@@ -72,9 +72,15 @@ def prepare(
         write_text(record, json.dumps(facts, indent=2))
 
 
-def _shape(facts: DatasetFacts) -> str:
-    return "x".join(map(str, facts.input_shape))
+def _images(name: str, recipe: Recipe) -> tuple[str, str, str]:
+    """Shape, classes and number of the images that it has by default."""
+    if recipe.own:
+        return "your own", "", ""
+    facts = dataset_facts(name)
+    return "x".join(map(str, facts.input_shape or ())), str(facts.classes), f"{facts.train_size:,}"
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return ""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

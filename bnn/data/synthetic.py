@@ -55,7 +55,7 @@ def make_split(
     return Split(images, random.integers(0, classes, size=labels, dtype=np.int64))
 
 
-def _facts(options: SyntheticOptions) -> DatasetFacts:
+def _facts(_data_dir: Path, options: SyntheticOptions) -> DatasetFacts:
     return DatasetFacts(options.shape, options.classes, options.size)
 
 

@@ -19,12 +19,14 @@ from bnn.posterior import GraphNetwork
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Images (N, C, H, W) uint8 and labels (N,), their `indices` (N,) in the split, and where they came from."""
+    """Images (N, C, H, W) uint8 and labels (N,), their `indices` (N,) in the split; name, source and checksum of
+    their data set."""
 
     images: Images
     labels: Labels
     indices: NDArray[np.int64]
     classes: int
+    name: str
     source: str
     checksum: str | None
 
@@ -70,4 +72,4 @@ def held_out(settings: HeldOutSettings, network: GraphNetwork) -> HeldOut:
             f"{settings.dataset}: label {int(labels.max())} out of range: this posterior has {output[1]} classes"
         )
     images = split.images if count == len(split) else split.images[indices]
-    return HeldOut(images, labels, indices, output[1], dataset.source, dataset.checksum)
+    return HeldOut(images, labels, indices, output[1], dataset.name, dataset.source, dataset.checksum)

@@ -40,7 +40,7 @@ def held_out_summary(
         **made,
         "posterior": facts,
         "labels": settings.labels,
-        "dataset": settings.dataset,
+        "dataset": images.name,
         "dataset_source": images.source,
         "split": settings.split,
         "images": len(images),

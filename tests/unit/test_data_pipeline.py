@@ -115,6 +115,6 @@ def test_wrong_arguments_are_refused():
 
 def test_pixels_become_numbers_between_0_and_1():
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    (numbers,) = HeldOut(pixels, np.zeros(1, np.int64), np.zeros(1, np.int64), 1, "made up", None).blocks(1)
+    (numbers,) = HeldOut(pixels, np.zeros(1, np.int64), np.zeros(1, np.int64), 1, "grey", "made up", None).blocks(1)
     assert numbers.numpy().dtype == np.float32
     np.testing.assert_allclose(numbers.numpy().ravel(), np.arange(256) / 255, rtol=1e-6)

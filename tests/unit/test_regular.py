@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bnn.data.files import locked
 from bnn.data.idx import read_idx
-from bnn.data.infinite_mnist import _open
+from bnn.data.mapped import open_mapped
 from bnn.errors import UserError
 from bnn.regular import open_regular, read_text_regular, require_regular
 from bnn.settings import read_settings
@@ -96,7 +96,7 @@ def test_prepared_images_are_files(tmp_path):
     path = tmp_path / "images.npy"
     os.mkfifo(path)
     with pytest.raises(UserError, match=r"a named pipe, where a file is expected"):
-        _open(path, (1,), np.uint8)
+        open_mapped(path, (1,), np.uint8)
 
 
 @pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "ENOTSUP"])
