@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bnn.errors import UserError
 from bnn.models.describe import MODELS
 from bnn.settings import SettingsError, TrainSettings, parse_settings
-from campaign.ask.datasets import train_size
+from campaign.ask.datasets import called, train_size
 from campaign.ask.studies import Study
 from campaign.io.schema import did_you_mean
 from campaign.site.launchers import Placement
@@ -83,7 +84,7 @@ def check_room(study: Study, settings: TrainSettings, site: Site, nodes: int, pe
     return placement
 
 
-def check_point(study: Study, settings: TrainSettings, nodes: int, ranks: int) -> None:
+def check_point(study: Study, settings: TrainSettings, nodes: int, ranks: int, data_dir: Path | None = None) -> None:
     """Raises UserError when this point cannot take one step: unknown model or data set, too few images."""
     if settings.model not in MODELS and not USER_MODEL.fullmatch(settings.model):
         hint = did_you_mean(settings.model, MODELS)
@@ -91,15 +92,16 @@ def check_point(study: Study, settings: TrainSettings, nodes: int, ranks: int) -
             f"{study.origin}.models[{study.models.index(settings.model)}]: unknown model {settings.model!r}{hint}"
             " or package.module:function"
         )
-    images = train_size(study.dataset, study.dataset_options, study.origin)
+    images = train_size(study.dataset, study.dataset_options, study.origin, data_dir)
     batch = settings.batch_size
     # disjoint shards take every image of an epoch; unsharded ones drop each rank's last partial batch
     epoch = images if settings.sharding == "disjoint" else images // batch * batch
     if settings.epochs * epoch < batch * ranks:
         at = study.batch_sizes.index(batch)
+        name = called(study.dataset, study.dataset_options, study.origin)
         raise UserError(
             f"{study.origin}.batch_sizes[{at}]: batch {batch} on {ranks} ranks ({nodes} nodes) takes {batch * ranks:,} "
-            f"images a step, {settings.epochs} epochs of {study.dataset} have {settings.epochs * epoch:,}"
+            f"images a step, {settings.epochs} epochs of {name} have {settings.epochs * epoch:,}"
         )
     if settings.engine == "single" and ranks > 1:
         raise UserError(f"{study.origin}.nodes: engine single runs one rank, this point has {ranks}")

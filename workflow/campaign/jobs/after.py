@@ -43,6 +43,7 @@ class AfterJob(Job):
     sweep: Sweep | None
     study: str
     target: str
+    dataset: str
     dataset_options: dict[str, Any]
     seed: int
     placement: Placement
@@ -66,7 +67,7 @@ class AfterJob(Job):
 
     @property
     def data(self) -> tuple[str, dict[str, Any]]:
-        return self.cell.dataset, self.dataset_options
+        return self.dataset, self.dataset_options
 
     @property
     def word(self) -> str:
@@ -85,7 +86,7 @@ class AfterJob(Job):
     def measures(self) -> list[str]:
         """Options that say what is computed."""
         section = self.section
-        words: list[Any] = ["--dataset", self.cell.dataset]
+        words: list[Any] = ["--dataset", self.dataset]
         if self.dataset_options:
             words += ["--dataset-options", json.dumps(self.dataset_options, sort_keys=True)]
         if section.images:

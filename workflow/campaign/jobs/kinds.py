@@ -48,7 +48,7 @@ def plan_after(studies: Iterable[Study], cells: Sequence[TrainJob], site: Site) 
 def _jobs(kind: type[AfterJob], planned: TrainJob, section: AfterSection, study: str, site: Site) -> list[AfterJob]:
     settings = planned.settings
     placement = site.alone(section.threads, section.origin)
-    facts = (study, planned.target, settings.dataset_options, settings.seed, placement, planned.fingerprint)
+    facts = (study, planned.target, *planned.data, settings.seed, placement, planned.fingerprint)
     sweeps: tuple[Sweep | None, ...] = section.sweeps or (None,)
     what = f"bnn {section.command} after {planned.cell.name}"
     allocation = site.allocate(1, planned.cell.facts() | {"jobs": section.command}, what)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from bnn.errors import UserError
 from campaign.ask.counts import resolve
+from campaign.ask.datasets import called
 from campaign.ask.studies import Study, Variant, parse_studies, parse_variants
 from campaign.ask.validate import check_point, check_room, resolve_settings
 from campaign.io.schema import check, merge, near
@@ -73,17 +74,18 @@ class _Point(NamedTuple):
     kind: str
 
 
-def load_campaign(path: Path, site: Site) -> Campaign:
+def load_campaign(path: Path, site: Site, data_dir: Path | None = None) -> Campaign:
     """Read a campaign file, cut it to a site and lay out its cells.
 
     Repeats are interleaved (all cells of repeat 1, then all of repeat 2, ...) so that a slow hour of the machine does
-    not fall on one point, and the two kinds of a point are neighbours. Raises UserError with one line naming the file
-    and the key's path.
+    not fall on one point, and the two kinds of a point are neighbours. In `data_dir` (default: BNN_DATA_DIR, else
+    results/data) lies what is known of data sets of one's own. Raises UserError with one line naming the file and the
+    key's path.
     """
-    return parse_campaign(read_yaml(path), str(path), site)
+    return parse_campaign(read_yaml(path), str(path), site, data_dir)
 
 
-def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
+def parse_campaign(values: dict[str, Any], origin: str, site: Site, data_dir: Path | None = None) -> Campaign:
     """As `load_campaign`, from the file's content."""
     check(values, "campaign", origin)
     name = values["name"]
@@ -115,7 +117,8 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site) -> Campaign:
     resolve_settings([(where, common)], {})
     planned: dict[Cell, TrainJob] = {}
     for point in _points(studies):
-        cell = _plan_cell(point, studies[point.study], variants, (where, common), values.get("seed", 0), site)
+        study = studies[point.study]
+        cell = _plan_cell(point, study, variants, (where, common), values.get("seed", 0), site, data_dir)
         known = planned.get(cell.cell)
         planned[cell.cell] = _join(known, cell) if known else cell
     if not planned:
@@ -147,11 +150,11 @@ def _plan_cell(
     common: tuple[str, dict[str, Any]],
     seed: int,
     site: Site,
+    data_dir: Path | None,
 ) -> TrainJob:
     variant = variants[point.variant]
-    cell = Cell(
-        site.name, study.dataset, point.model, point.kind, point.nodes, point.batch_size, point.variant, point.repeat
-    )
+    dataset = called(study.dataset, study.dataset_options, study.origin)
+    cell = Cell(site.name, dataset, point.model, point.kind, point.nodes, point.batch_size, point.variant, point.repeat)
     per_node = variant.ranks_per_node or site.ranks_per_node
     owned = {
         "dataset": study.dataset,
@@ -175,7 +178,7 @@ def _plan_cell(
     placement = check_room(study, settings, site, point.nodes, per_node)
     launch = _launch_hash(site, placement, per_node, settings.engine)
     settings = settings.model_copy(update={"labels": cell.labels() | {"launch": launch}})
-    check_point(study, settings, point.nodes, placement.ranks)
+    check_point(study, settings, point.nodes, placement.ranks, data_dir)
     allocation = site.allocate(placement.machines, cell.facts() | {"jobs": "train"}, cell.name)
     return TrainJob(cell, settings, (study.name,), study.roles, placement, launch, study.target, allocation)
 

@@ -133,9 +133,9 @@ def look(site_file: Path, campaign_file: Path, results: Path) -> Driver:
     Raises UserError with one line naming the file and the key.
     """
     site, elsewhere = site_here(site_file, results)
-    campaign = load_campaign(campaign_file, site)
     layout = site.layout(results)
     place = Place.here(layout)
+    campaign = load_campaign(campaign_file, site, place.data_dir)
     return Driver(
         campaign,
         layout,
@@ -164,7 +164,7 @@ def _write(driver: Driver) -> list[Path]:
     """`Driver.make_ready`, under the lock."""
     layout, files = driver.layout, driver.files
     site, _ = site_here(files.site, files.results)
-    if plan_digest(load_campaign(files.campaign, site)) != driver.digest:
+    if plan_digest(load_campaign(files.campaign, site, driver.place.data_dir)) != driver.digest:
         raise UserError(f"{files.campaign} or {files.site} has changed since it was read: start again")
     with os_errors_named(layout.root):
         return _write_all(driver)

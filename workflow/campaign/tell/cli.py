@@ -120,13 +120,15 @@ def status(profile: Path, campaign_file: Path, results: Path) -> None:
     site, elsewhere = site_here(profile, results)
     if elsewhere:
         click.echo(elsewhere, err=True)
-    campaign, layout = load_campaign(campaign_file, site), site.layout(results)
+    layout = site.layout(results)
+    place = Place.here(layout)
+    campaign = load_campaign(campaign_file, site, place.data_dir)
     table, totals = status_table(states(campaign, layout))
     console = _console()
     if table.row_count:
         console.print(table)
     console.print(Text(totals))
-    if line := told(of_other_settings(campaign, layout, Place.here(layout))):
+    if line := told(of_other_settings(campaign, layout, place)):
         console.print(Text(line))
     if line := spent_line(spent(campaign, layout)):
         console.print(Text(line))
