@@ -27,6 +27,9 @@ NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
 # Fields that came later: left out while they have their default, so that the hash of older runs stays.
 LATER = frozenset({"output", "task", "observation_std", "init", "sigma_share"})
 
+# Options of a data set that say where its files lie: idle where its checksum is stated.
+PATHS = frozenset({"path", "test_path"})
+
 
 class SettingsError(UserError):
     """A setting that is wrong: `key` is its path (empty where the whole is meant), `what` is wrong with it."""
@@ -47,7 +50,8 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str = Field(
-        "synthetic", description="cifar10, mnist, mnist-sample, infinite-mnist, synthetic or, of your own, images"
+        "synthetic",
+        description="cifar10, mnist, mnist-sample, infinite-mnist, synthetic or, of your own, images or arrays",
     )
     dataset_options: dict[str, Any] = Field(
         default_factory=dict, description="options of the dataset, e.g. size, shape"
@@ -202,7 +206,7 @@ class TrainSettings(BaseModel):
         if self.init is not None:
             values["init"] = content_digest(self.init)  # what it holds makes the result, not where it lies
         if "checksum" in self.dataset_options:  # the same, of a data set of one's own
-            values["dataset_options"] = {key: value for key, value in self.dataset_options.items() if key != "path"}
+            values["dataset_options"] = {key: value for key, value in self.dataset_options.items() if key not in PATHS}
         return values
 
     def fingerprint(self) -> str:

@@ -25,6 +25,7 @@ MODULES = {
     "infinite-mnist": "bnn.data.infinite_mnist",
     "synthetic": "bnn.data.synthetic",
     "images": "bnn.data.images",
+    "arrays": "bnn.data.arrays",
 }
 DATASETS = tuple(MODULES)
 

@@ -141,6 +141,13 @@ def _reason(error: Exception) -> str:
     return f"HTTP {response.status_code}" if response is not None else type(error).__name__
 
 
+def check_room(source: Path, folder: Path, needed: int) -> None:
+    """Raises UserError where the disk of a folder has no room for so many bytes: better before the work than after."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(f"{source}: prepared it takes {needed:,} bytes, {folder.parent} has {free:,} free")
+
+
 def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
     """Make folder `target` whole or not at all by `fill`, which is given another folder to write into.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import math
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,12 @@ from bnn.data import own
 from bnn.data.base import Dataset, DatasetFacts
 from bnn.data.containers import open_container, read_members, signature
 from bnn.data.decode import Convert, Form, decode, decoding
-from bnn.data.files import progress_bar
+from bnn.data.files import check_room, progress_bar
 from bnn.data.mapped import ArrayFile, array_file
 from bnn.data.members import list_members
 from bnn.data.own import Facts, Origin, OwnOptions
 from bnn.data.recipe import Recipe
 from bnn.data.tree import Tree, sort_out
-from bnn.errors import UserError
 
 KIND = "images"
 SHOWN = 1_000  # images between two looks at the progress bar
@@ -52,7 +51,7 @@ def make(path: Path, folder: Path, options: ImagesOptions, console: Console) -> 
             form, pixels = decode(str(path), name, content, options.convert, first)
             if first is None:
                 first = name, form
-                check_room(path, folder, len(places), form)
+                check_room(path, folder, len(places) * math.prod(form.shape))
                 for part, images in parts.items():
                     file = array_file(folder / own.images_file(part), (len(images), *form.shape), np.uint8)
                     files[part] = stack.enter_context(file)
@@ -62,13 +61,6 @@ def make(path: Path, folder: Path, options: ImagesOptions, console: Console) -> 
                 progress.update(task, completed=done)
     assert first is not None
     return facts_of(tree, first[1], options)
-
-
-def check_room(path: Path, folder: Path, count: int, form: Form) -> None:
-    """Raises UserError where the disk has no room for the pixels: better before they are decoded than after."""
-    needed, free = count * int(np.prod(form.shape)), shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(f"{path}: {count:,} images of {form} take {needed:,} bytes, {folder.parent} has {free:,} free")
 
 
 def facts_of(tree: Tree, form: Form, options: ImagesOptions) -> Facts:

@@ -29,7 +29,7 @@ PARTS: tuple[Literal["train", "test"], ...] = ("train", "test")
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip", ".npz", ".safetensors")
 # Options that say which data set is meant, and not how it is made.
-MEANT = frozenset({"name", "path", "train_size", "checksum"})
+MEANT = frozenset({"name", "path", "test_path", "train_size", "checksum"})
 TARGETS: dict[TaskName, type[np.generic]] = {
     "classification": np.int64, "segmentation": np.int64, "regression": np.float32,
 }  # fmt: skip

@@ -268,8 +268,8 @@ def test_values_that_do_not_fit_are_not_converted(tmp_path):
 
 
 def test_a_disk_without_room_is_named_before_anything_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr("bnn.data.images.shutil.disk_usage", lambda _: SimpleNamespace(free=10))
-    assert "10 images of 6x5 RGB take 900 bytes" in refused(as_folder(tmp_path / "set", GOOD))
+    monkeypatch.setattr("bnn.data.files.shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    assert "prepared it takes 900 bytes" in refused(as_folder(tmp_path / "set", GOOD))
 
 
 @given(st.integers(0, 10_000))
