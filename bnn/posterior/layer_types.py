@@ -55,13 +55,13 @@ STANDARD: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
 def is_leaf(layer: nn.Module) -> bool:
     """Whether a graph holds this layer whole: a Bayesian one, or one that is wholly described by its type's arguments.
 
-    A conventional one is not where it is of a subclass, changes its input in place, or has a setting that the arguments
-    leave out; a graph then holds the operations that it consists of.
+    A conventional one is not where it is of a subclass, changes its input in place, has a method that was replaced on
+    the object, or a setting that the arguments leave out; a graph then holds the operations that it consists of.
     """
     if isinstance(layer, BayesianLayer):
         return True
     kind = type(layer).__name__
-    if STANDARD.get(kind, (None,))[0] is not type(layer) or getattr(layer, "inplace", False):
+    if STANDARD.get(kind, (None,))[0] is not type(layer) or getattr(layer, "inplace", False) or replaced_method(layer):
         return False
     try:
         made = make_layer(*layer_arguments("", layer))
@@ -71,6 +71,11 @@ def is_leaf(layer: nn.Module) -> bool:
     if {name: tensor.shape for name, tensor in made.state_dict().items()} != shapes:
         return False
     return all(layer.__dict__.get(name) == value for name, value in vars(made).items() if is_setting(name))
+
+
+def replaced_method(layer: nn.Module) -> str | None:
+    """The name of a method, such as `forward`, for which the object has something else than its class; None: none."""
+    return next((name for name in vars(layer) if callable(getattr(type(layer), name, None))), None)
 
 
 def is_setting(name: str) -> bool:

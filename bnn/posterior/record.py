@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import operator
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from bnn.errors import UserError
 from bnn.layers import BayesianLayer
 from bnn.posterior import norms
 from bnn.posterior.arguments import PLACES, plain
-from bnn.posterior.layer_types import is_leaf, layer_arguments
+from bnn.posterior.layer_types import is_leaf, layer_arguments, replaced_method
 from bnn.posterior.operations import OPERATIONS, SYM
 from bnn.posterior.schema import GraphNode, needed, references
 
@@ -66,6 +67,8 @@ class Leaves:
 
 
 _leaves = Leaves()  # of the model that is being recorded
+# One at a time in a process: so are the leaves, and what torch is told while it exports (`exported`).
+_one_at_a_time = threading.RLock()
 
 
 def layer_output(x: Tensor, number: int) -> Tensor:
@@ -109,29 +112,37 @@ def record(model: nn.Module, example: Tensor) -> Recorded:
 
     Raises UserError, naming the operation and the line of the model that it comes from, for what the whitelist does not
     have; for a model that returns anything but one tensor, changes its own buffers, or looks at values or at the number
-    of examples to decide what to compute.
+    of examples to decide what to compute; and for a Bayesian layer whose forward pass was replaced on the object. While
+    one thread records, another that wants to waits.
     """
-    with leaves_of(model):
+    with _one_at_a_time, leaves_of(model):
         program = exported(model, example)
         return Recording(model, program).run()
 
 
 @contextlib.contextmanager
 def leaves_of(model: nn.Module) -> Iterator[None]:
-    """While open, the model's leaf layers are recorded whole."""
+    """While open, the model's leaf layers are recorded whole; afterwards they, and what was recorded, are as before.
+
+    Raises UserError for a Bayesian layer that does not compute what its class says.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, BayesianLayer) and (replaced := replaced_method(layer)):
+            raise UserError(f"layer {name}: its {replaced} was replaced on the object; a posterior cannot hold that")
     found = {name: layer for name, layer in model.named_modules() if is_leaf(layer)}
+    outer = _leaves.paths, _leaves.layers
     _leaves.paths, _leaves.layers = list(found), list(found.values())
     try:
         for number, layer in enumerate(_leaves.layers):
-            layer.forward = standing_in(layer, number)
+            layer.__dict__["forward"] = standing_in(layer, number)
             if isinstance(layer, BayesianLayer):
                 layer.__dict__["recorded"] = partial(OPS.weight, number)
         yield
     finally:
-        for layer in _leaves.layers:
-            layer.__dict__.pop("forward", None)
+        for layer in found.values():
+            layer.__dict__.pop("forward", None)  # no leaf has one of its own
             layer.__dict__.pop("recorded", None)
-        _leaves.paths, _leaves.layers = [], []
+        _leaves.paths, _leaves.layers = outer
 
 
 def standing_in(layer: nn.Module, number: int) -> Callable[..., Tensor]:

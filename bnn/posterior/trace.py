@@ -27,8 +27,9 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
     Parameters, running statistics, noise and modes are left as they are.
 
     Raises UserError for a model that cannot be recorded, naming the operation; for one that inputs of this shape do not
-    go through, or whose predictions depend on the other examples of a batch; for two layers that would draw the same
-    noise; and where the graph computes something else than the model.
+    go through, or whose predictions depend on the other examples of a batch; for a dropout or BatchNorm that stays in
+    training mode; for two layers that would draw the same noise; and where the graph computes something else than the
+    model.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     if is_leaf(model):
@@ -36,6 +37,7 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
     numbered_layers(model)
     check_norms(model)
     with evaluating(model), torch.no_grad():
+        check_modes(model)
         try:
             with mean_only(model):
                 model(example_input)  # what does not go through is said in the model's own words
@@ -64,6 +66,17 @@ def check_norms(model: nn.Module) -> None:
             raise UserError(
                 f"layer {name}: a {type(module).__name__} without running statistics; what is predicted for an example "
                 "would depend on the others beside it"
+            )
+
+
+def check_modes(model: nn.Module) -> None:
+    """Raise UserError for a layer that stays in training mode in a model that is to evaluate: it would draw noise."""
+    for name, module in model.named_modules():
+        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+        if module.training and (drops or isinstance(module, nn.modules.batchnorm._BatchNorm)):
+            raise UserError(
+                f"layer {name}: a {type(module).__name__} that stays in training mode after model.eval(); what a "
+                "posterior predicts must depend on its weights' noise and on the example alone"
             )
 
 
