@@ -21,8 +21,10 @@ DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 PLACES = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
 
 
-# What torch raises for arguments and shapes that do not fit.
-UNFITTING = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError)
+# What torch and Python raise for arguments and shapes that do not fit, recursion and overflows among them.
+UNFITTING = (
+    RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError,
+)  # fmt: skip
 
 
 def plain(value: Any) -> Any:
@@ -57,11 +59,13 @@ def filled(value: Any, values: Mapping[str, Any]) -> Any:
 def places(kind: str, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of an operation in the order of its function's: those by place and those by name.
 
-    Raises UserError for an operation that is unknown, and for arguments that do not fit it.
+    Raises UserError for an operation that is unknown, for arguments that do not fit it, and for dropout in it.
     """
     operation = OPERATIONS.get(kind)
     if operation is None:
         raise UserError(f"operation {kind}: unknown")
+    if drops(kind, arguments):
+        raise UserError(f"operation {kind}: drops values at random, by noise without a key")
     if operation.schema is not None:
         return by_schema(operation, arguments)
     if kind.startswith("sym."):
@@ -69,6 +73,14 @@ def places(kind: str, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, A
             raise UserError(f"operation {kind}: arguments {sorted(arguments)}, where numbers x and y are needed")
         return list(arguments.values()), {}
     return [], bind(kind, (), arguments)
+
+
+def drops(kind: str, arguments: dict[str, Any]) -> bool:
+    """Whether an operation would draw noise of its own: attention's dropout, recurrent layers', that of schema 1."""
+    if kind == "dropout":
+        return arguments.get("training", True) is not False and arguments.get("p", 0.5) != 0
+    trains = arguments.get("train", False) is not False and arguments.get("dropout", 0) != 0
+    return trains or arguments.get("dropout_p", 0) != 0
 
 
 def by_schema(operation: Operation, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:

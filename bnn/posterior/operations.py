@@ -108,8 +108,8 @@ ATEN: dict[Role, str] = {
         upsample_trilinear3d.vec _upsample_nearest_exact2d.vec _upsample_bilinear2d_aa.vec upsample_nearest2d
         upsample_bilinear2d grid_sampler_2d im2col col2im embedding full_like zeros_like ones_like new_zeros new_ones
         new_full scatter.src scatter.value index_put copy select_scatter slice_scatter lift_fresh_copy alias detach
-        glu _scaled_dot_product_flash_attention_for_cpu scaled_dot_product_attention lstm.input gru.input
-        rnn_tanh.input rnn_relu.input repeat_interleave.self_int meshgrid _pdist_forward _cdist_forward""",
+        glu scaled_dot_product_attention lstm.input gru.input rnn_tanh.input
+        rnn_relu.input repeat_interleave.self_int meshgrid _pdist_forward _cdist_forward""",
 }
 # Arithmetic of sizes: what Python, or torch, calls it, and its name here.
 SYM: dict[Callable[..., Any], str] = {
@@ -161,6 +161,18 @@ def group_norm(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return made
 
 
+def by_channel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """ATen's batch norm, which would read past the end of tensors with fewer numbers than its input has channels."""
+
+    def checked(input: Tensor, *rest: Any) -> Any:
+        for tensor in rest:
+            if isinstance(tensor, Tensor) and (input.dim() < 2 or tensor.shape != input.shape[1:2]):
+                raise ValueError(f"a norm of {list(input.shape)} by tensors of {list(tensor.shape)}")
+        return function(input, *rest)
+
+    return checked
+
+
 def check_parts(count: int) -> None:
     """Raise ValueError for more parts of a tensor than any network makes: each takes memory, however small."""
     if count > MOST_PARTS:
@@ -170,6 +182,9 @@ def check_parts(count: int) -> None:
 INSTEAD = {
     "aten.view.default": reshaped, "aten._unsafe_view.default": reshaped, "aten.split.Tensor": split,
     "aten.unbind.int": unbind, "aten.chunk.default": chunk, "aten.native_group_norm.default": group_norm,
+    **{f"aten.{name}": by_channel(getattr(getattr(torch.ops.aten, packet), overload))
+       for name in ("_native_batch_norm_legit_no_training.default", "_native_batch_norm_legit.no_stats")
+       for packet, overload in [name.split(".")]},
 }  # fmt: skip
 
 
@@ -190,6 +205,20 @@ def of_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def of_values(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Arithmetic of tensors and numbers, or of numbers alone (`of_numbers`)."""
+    numbers = of_numbers(function)
+
+    def checked(x: Any, y: Any) -> Any:
+        if not any(isinstance(value, Tensor) for value in (x, y)):
+            return numbers(x, y)
+        if not all(isinstance(value, Tensor | int | float) for value in (x, y)):
+            raise TypeError(f"arithmetic of {type(x).__name__}, {type(y).__name__}")
+        return function(x, y)
+
+    return checked
+
+
 def registered() -> dict[str, Operation]:
     found: dict[str, Operation] = {}
     for role, names in ATEN.items():
@@ -206,7 +235,7 @@ def registered() -> dict[str, Operation]:
         found[f"sym.{name}"] = Operation(f"sym.{name}", of_numbers(number), Role.NUMBER)
     for role, names in SCHEMA_1.items():
         for name in names.split():
-            found[name] = Operation(name, FUNCTIONS[name], role)
+            found[name] = Operation(name, of_values(FUNCTIONS[name]) if role is Role.BINARY else FUNCTIONS[name], role)
     return found
 
 

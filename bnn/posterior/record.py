@@ -27,10 +27,11 @@ from torch.export.graph_signature import InputKind, OutputKind
 from bnn.errors import UserError
 from bnn.layers import BayesianLayer
 from bnn.posterior import norms
-from bnn.posterior.arguments import PLACES, plain
+from bnn.posterior.arguments import PLACES, drops, plain
 from bnn.posterior.layer_types import is_leaf, layer_arguments, replaced_method
 from bnn.posterior.operations import OPERATIONS, SYM
 from bnn.posterior.schema import GraphNode, needed, references
+from bnn.posterior.sizes import BATCHES
 
 LIBRARY = torch.library.Library("bnn_record", "DEF")
 LIBRARY.define("layer(Tensor x, int number) -> Tensor")
@@ -44,7 +45,6 @@ WHOLE = [
     "upsample_bicubic2d.vec", "upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec",
     "pixel_shuffle.default", "hardswish.default", "hardsigmoid.default", "silu.default", "mish.default",
 ]  # fmt: skip
-LARGEST_BATCH = 1 << 20
 NOT_THE_MODELS = (str(Path(torch.__file__).parent), str(Path(__file__)))  # lines of torch and of this file
 
 
@@ -174,7 +174,7 @@ def exported(model: nn.Module, example: Tensor) -> ExportedProgram:
             logging.getLogger(logger).setLevel(logging.CRITICAL)
         with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            batch = Dim("batch", min=1, max=LARGEST_BATCH)
+            batch = Dim("batch", min=1, max=BATCHES[-1])
             program = torch.export.export(Whole(model), (example,), dynamic_shapes=({0: batch},), strict=False)
             return program.run_decompositions(decompositions())
     except UserError:
@@ -313,6 +313,8 @@ class Recording:
             raise UserError(f"operation {kind}{place(node)}: a posterior cannot hold it")
         try:
             written = {name: self.argument(value) for name, value in arguments.items()}
+            if drops(kind, written):
+                raise UserError("drops values at random, by noise without a key; a posterior cannot hold it")
         except UserError as error:
             raise UserError(f"operation {kind}{place(node)}: {error}") from None
         name = self.named(node, kind.split(".")[1] if "." in kind else kind)

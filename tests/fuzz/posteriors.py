@@ -2,13 +2,16 @@
 
 Each either loads or is refused by a UserError of one line. Nothing else may happen: no other exception, no code that is
 imported or run, no file that is opened elsewhere, no crash of the process, and at no time more memory than 64 MiB plus
-50 times the files' size beyond what the process had. A mutation's number repeats it: --first N --mutations 1.
+50 times the files' size beyond what the process had. What loads is also run once on random inputs, where an error is
+none of loading's, but the process must live on. A mutation's number repeats it: --first N --mutations 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
+import os
 import sys
 import time
 from collections import Counter
@@ -18,24 +21,29 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import torch
+
+from bnn.errors import UserError
+from bnn.posterior import GraphNetwork, load_posterior
+from bnn.posterior.arguments import UNFITTING
+from bnn.posterior.sizes import elements
 from tests.fuzz.mutate import Files, mutated
 from tests.fuzz.watch import CONSTANT, SECONDS, TIMES, Watch, forget_peak, limit_memory, memory
 
 Report = tuple[Counter[str], list[str]]
+MOST_ELEMENTS = 1 << 22  # of a value, per example, in a posterior that is run
+MEMORY = "/dev/shm"  # files that are written a million times need no disk
 
 
 def load(folder: Path, files: Files, watch: Watch) -> tuple[str, str | None]:
     """("loaded" or "refused", a fault or None) of one posterior."""
-    from bnn.errors import UserError
-    from bnn.posterior import load_posterior
-
     for name, data in files.items():
         (folder / name).write_bytes(data)
     forget_peak()
     before, start, fault = memory("VmRSS"), time.perf_counter(), None
     with watch.over(folder) as seen:
         try:
-            load_posterior(folder)
+            network = load_posterior(folder)
             result = "loaded"
         except UserError as error:
             result = "refused"
@@ -53,18 +61,26 @@ def load(folder: Path, files: Files, watch: Watch) -> tuple[str, str | None]:
         fault = f"{taken:,} bytes were taken for files of {sum(map(len, files.values())):,}"
     if seconds > SECONDS:
         fault = f"{seconds:.0f} s"
+    if result == "loaded":
+        result = run(network)
     return result, fault
+
+
+def run(network: GraphNetwork) -> str:
+    """ "ran", or "loaded" where the values do not suit the operations, or would not fit into the memory."""
+    if max((elements(node.output_shape) for node in network.graph.nodes), default=0) > MOST_ELEMENTS:
+        return "loaded"
+    with contextlib.suppress(*UNFITTING), torch.no_grad():
+        network(torch.rand(3, *network.graph.input_shape, dtype=network.dtype))
+        return "ran"
+    return "loaded"
 
 
 def work(pipe: Connection, seeds: list[Files], first: int, last: int, step: int) -> None:
     """Every `step`-th mutation from `first` on; says each number before it is tried."""
-    import torch
-
-    from bnn.posterior import load_posterior
-
     torch.set_num_threads(1)
     watch = Watch()
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as name:
         folder = Path(name)
         for files in seeds:  # what is imported and built on a first use is not the mutations' doing
             for file, data in files.items():
@@ -116,8 +132,10 @@ def fuzz(seeds: list[Files], first: int, mutations: int, jobs: int, say: bool = 
                 counts[result] += 1
                 if fault:
                     faults.append(f"mutation {number}: {fault}")
+                    if say:
+                        print(faults[-1], flush=True)
                 if say and sum(counts.values()) % 10_000 == 0:
-                    print(f"{sum(counts.values()):,}: {dict(counts)}, {len(faults)} faults", flush=True)
+                    print(f"up to {number:,}: {dict(counts)}, {len(faults)} faults", flush=True)
     return counts, faults
 
 
@@ -134,8 +152,6 @@ def main() -> int:
     with TemporaryDirectory() as folder:
         seeds = posteriors(Path(folder))
     counts, faults = fuzz(seeds, asked.first, asked.mutations, asked.jobs, say=True)
-    for fault in faults[:200]:
-        print(fault)
     print(f"{len(seeds)} posteriors, {sum(counts.values()):,} mutations in {time.perf_counter() - start:.0f} s: "
           f"{dict(counts)}; {len(faults)} faults")  # fmt: skip
     return int(bool(faults))

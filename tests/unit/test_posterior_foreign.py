@@ -1,0 +1,187 @@
+"""A posterior that somebody else wrote may ask for nothing beyond the bounds, nor draw noise of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import bnn
+from bnn.errors import UserError
+from bnn.posterior import load_posterior, save_posterior
+from bnn.posterior.schema import GRAPH_FILE, references
+from bnn.posterior.sizes import BATCHES
+
+SHAPE = (3, 4, 4)
+X = {"node": "input"}
+
+
+class Scaled(nn.Module):
+    """A size that depends on the batch, and tensors outside of layers: of as many numbers as channels, and of fewer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(4, 2)
+        self.three, self.two = nn.Parameter(torch.rand(3)), nn.Parameter(torch.rand(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).reshape(x.shape[0] * 3, -1).reshape(-1, 3, 16) * self.three[:, None]
+        return self.last(x.mean(1)[:, :4]) + self.two
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("foreign") / "p"
+    save_posterior(bnn.convert(Scaled()), folder, example_input=torch.rand(2, *SHAPE), step=0)
+    return folder
+
+
+def with_nodes(folder: Path, *nodes: tuple[str, dict[str, Any], Any]) -> Path:
+    """The posterior with more functions before its output: their types, arguments and the shapes of what they give."""
+    graph = json.loads((folder / GRAPH_FILE).read_text())
+    for number, (kind, arguments, shape) in enumerate(nodes):
+        node = {"name": f"more_{number}", "op": "function", "type": kind, "arguments": arguments,
+                "inputs": references(arguments), "output_shape": shape}  # fmt: skip
+        graph["nodes"].insert(-1, node)
+    (folder / GRAPH_FILE).write_text(json.dumps(graph))
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    for file in whole.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+SIZE = ("size", {"x": X}, None)
+
+
+@pytest.mark.parametrize("kind", ["add", "sub", "mul", "truediv", "floordiv"])
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ([0], 10**9), (10**9, [0]), ("a", 10**9), ([0], [1]), ("a", "b"), (None, 1), (True, "a"),
+        ({"node": "more_0"}, 10**9), ({"node": "more_0"}, {"node": "more_0"}), (X, [0]), (X, "a"), (10**400, 1),
+    ],
+)  # fmt: skip
+def test_arithmetic_of_schema_1_is_of_tensors_and_numbers(kind: str, x: Any, y: Any, folder: Path) -> None:
+    with pytest.raises(UserError, match=r"do not fit together: (arithmetic of|a size of|unsupported|integer|int too)"):
+        load_posterior(with_nodes(folder, SIZE, (kind, {"x": x, "y": y}, None)))
+
+
+def test_a_number_of_schema_1_has_64_bits(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"a size of 1e\+27"):
+        load_posterior(with_nodes(folder, ("mul", {"x": 10**18, "y": 10**9}, None)))
+
+
+def test_arithmetic_of_schema_1_that_fits_is_done(folder: Path) -> None:
+    nodes = [
+        SIZE, ("item", {"x": {"node": "more_0"}, "index": 1}, None), ("mul", {"x": {"node": "more_1"}, "y": 5}, None),
+        ("floordiv", {"x": {"node": "more_2"}, "y": 3}, None),
+        ("mul", {"x": X, "y": {"node": "more_3"}}, [None, *SHAPE]),
+        ("truediv", {"x": {"node": "more_4"}, "y": X}, [None, *SHAPE]),
+    ]  # fmt: skip
+    loaded = load_posterior(with_nodes(folder, *nodes))
+    assert loaded(torch.rand(3, *SHAPE)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("wrong", ["weight", "bias", "running_mean", "running_var"])
+def test_a_norm_by_fewer_numbers_than_channels_is_refused(wrong: str, folder: Path) -> None:
+    """ATen's would read what lies behind them in memory."""
+    parts = {
+        part: {"node": "two" if part == wrong else "three"}
+        for part in ("weight", "bias", "running_mean", "running_var")
+    }
+    arguments = {"input": X, **parts, "momentum": 0.1, "eps": 1e-5}
+    kind = "aten._native_batch_norm_legit_no_training.default"
+    with pytest.raises(UserError, match=r"a norm of \[2, 3, 4, 4\] by tensors of \[2\]"):
+        load_posterior(with_nodes(folder, (kind, arguments, None)))
+
+
+def test_a_norm_by_its_own_statistics_too(folder: Path) -> None:
+    arguments = {"input": X, "weight": {"node": "two"}, "bias": None, "training": True, "momentum": 0.1, "eps": 1e-5}
+    with pytest.raises(UserError, match=r"a norm of \[2, 3, 4, 4\] by tensors of \[2\]"):
+        load_posterior(with_nodes(folder, ("aten._native_batch_norm_legit.no_stats", arguments, None)))
+
+
+N = ("aten.sym_size.int", {"self": X, "dim": 0}, None)
+FIRST = {"node": "more_0"}
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [("sym.mul", {"x": FIRST, "y": FIRST}, None)],
+        [("sym.mod", {"x": FIRST, "y": 4}, None)],
+        [("sym.floordiv", {"x": 10**12, "y": FIRST}, None)],
+        # nothing for 2 and 3 examples, and a great deal for 100
+        [("sym.sub", {"x": FIRST, "y": 3}, None), ("sym.max", {"x": {"node": "more_1"}, "y": 0}, None)],
+    ],
+)
+def test_what_two_batches_cannot_show_is_refused(numbers: list[Any], folder: Path) -> None:
+    last = {"node": f"more_{len(numbers)}"}
+    many = ("sym.mul", {"x": last, "y": 1000}, None)
+    with pytest.raises(UserError, match="it does not grow evenly with the number of examples"):
+        load_posterior(with_nodes(folder, N, *numbers, many))
+
+
+def test_a_value_that_grows_with_the_square_of_the_batch_is_bounded(folder: Path) -> None:
+    square = ("aten.zeros.default", {"size": [FIRST, FIRST, 10**5]}, [None, None, 10**5])
+    with pytest.raises(UserError, match=f"elements for {BATCHES[2]} examples: too many"):
+        load_posterior(with_nodes(folder, N, square))
+
+
+def test_sizes_that_grow_evenly_load(folder: Path) -> None:
+    numbers = [("sym.mul", {"x": FIRST, "y": 6}, None), ("sym.floordiv", {"x": {"node": "more_1"}, "y": 2}, None),
+               ("sym.add", {"x": {"node": "more_2"}, "y": 1}, None)]  # fmt: skip
+    made = ("aten.zeros.default", {"size": [{"node": "more_3"}, 2]}, [[1, 3], 2])
+    assert load_posterior(with_nodes(folder, N, *numbers, made))(torch.rand(1, *SHAPE)).shape == (1, 2)
+
+
+ATTENTION = "aten.scaled_dot_product_attention.default"
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (ATTENTION, {"query": X, "key": X, "value": X, "dropout_p": 0.5}, "drops values at random"),
+        (ATTENTION, {"query": X, "key": X, "value": X, "dropout_p": {"node": "more_0"}}, "drops values at random"),
+        ("dropout", {"x": X}, "drops values at random"),
+        ("dropout", {"x": X, "p": 0.1, "training": 1}, "drops values at random"),
+        ("aten._scaled_dot_product_flash_attention_for_cpu.default", {"query": X, "key": X, "value": X}, "unknown"),
+    ],
+)
+def test_noise_without_a_key_is_refused(kind: str, arguments: dict[str, Any], message: str, folder: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        load_posterior(with_nodes(folder, N, (kind, arguments, [None, *SHAPE])))
+
+
+def test_what_drops_nothing_loads(folder: Path) -> None:
+    shape = [None, *SHAPE]
+    nodes = [("dropout", {"x": X, "p": 0.1, "training": False}, shape), ("dropout", {"x": X, "p": 0.0}, shape),
+             (ATTENTION, {"query": X, "key": X, "value": X, "dropout_p": 0.0}, shape)]  # fmt: skip
+    assert load_posterior(with_nodes(folder, *nodes))
+
+
+class Forgetful(nn.Module):
+    """Attention whose dropout is always on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.dense(x)
+        return functional.scaled_dot_product_attention(y, y, y, dropout_p=0.5).mean(1)
+
+
+def test_attention_that_always_drops_is_refused_by_its_line(tmp_path: Path) -> None:
+    message = r"attention\S* \(.*test_posterior_foreign.py:\d+: .*dropout_p=0.5.*\): drops values at random"
+    with pytest.raises(UserError, match=message):
+        save_posterior(bnn.convert(Forgetful()), tmp_path / "p", example_input=torch.rand(2, 3, 4), step=0)
