@@ -86,10 +86,10 @@ def without_data(network: GraphNetwork) -> GraphNetwork:
 def affine(name: str, values: list[list[int] | float | None]) -> list[Size] | None:
     """A shape from those of all BATCHES. Of a number it is checked only that it grows with the batch evenly."""
     shapes = [value for value in values if isinstance(value, list)]
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if numbers:
+        line(name, numbers)
     if not shapes:
-        numbers = [value for value in values if value is not None]
-        if numbers:
-            line(name, numbers)
         return None
     if len({len(shape) for shape in shapes}) > 1:
         raise UserError(f"node {name}: how many axes it has depends on the batch")
