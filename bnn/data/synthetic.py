@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from bnn.data.base import Dataset, DatasetFacts, Options, Split, TaskName
 from bnn.data.recipe import Recipe
@@ -30,10 +30,17 @@ class SyntheticOptions(Options):
     """
 
     shape: tuple[Positive, Positive, Positive] = (3, 32, 32)
-    classes: int = Field(10, ge=2)
+    task: TaskName = "classification"  # before `classes`, which it bounds
+    classes: int = Field(10, ge=1)
     size: int = Field(50_000, gt=0)
     test_size: int = Field(1_000, gt=0)
-    task: TaskName = "classification"
+
+    @field_validator("classes")
+    @classmethod
+    def _enough(cls, value: int, known: ValidationInfo) -> int:
+        if value < 2 and known.data.get("task") != "regression":
+            raise ValueError("must be at least 2, but for a regression")
+        return value
 
     @field_validator("shape", mode="before")
     @classmethod

@@ -44,6 +44,16 @@ def test_unknown_names_options_and_values_are_refused_by_name(tmp_path, function
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("task", ["classification", "segmentation", "regression"])
+def test_one_value_is_enough_for_a_regression_only(task):
+    options = {"task": task, "classes": 1, "size": 4, "test_size": 2, "shape": (1, 2, 3)}
+    if task == "regression":
+        assert load_dataset("synthetic", **options).train.labels.shape == (4, 1)
+    else:
+        with pytest.raises(UserError, match=r"classes=1: .*at least 2"):
+            load_dataset("synthetic", **options)
+
+
 def test_facts_are_those_of_the_loaded_data(tmp_path):
     prepare_dataset("infinite-mnist", tmp_path, size=50)
     for name, options in (
