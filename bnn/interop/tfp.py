@@ -22,6 +22,7 @@ from bnn.interop.names import SourceLayer, read_layers
 from bnn.interop.padding import pad_as_tensorflow
 from bnn.interop.place import place_kernel, place_norm
 from bnn.layers import BayesianLinear, number_layers
+from bnn.layers.parameter import SUFFIX
 from bnn.models.build import build_model
 from bnn.models.describe import INPUT_SHAPES
 from bnn.models.ops import Shape
@@ -60,6 +61,7 @@ def import_tfp(
     built = build_model(model, "bnn", input_shape=shape, classes=classes, width=width)
     _, network = trace(built, torch.zeros(2, *shape), 0, {})
     try:
+        check_applied(network)
         network, padding = pad_as_tensorflow(network)
         network, pairs, statements = fill(network, source)
     except UserError as error:
@@ -112,6 +114,17 @@ def fill(
     sequence = sorted(matched, key=lambda pair: list(layers).index(pair[1].layer))
     pairs = [(slot.layer, from_file.name, str(from_file.kind)) for from_file, slot in sequence]
     return filled, pairs, [text for name, _, _ in pairs for text in said[name]]
+
+
+def check_applied(network: GraphNetwork) -> None:
+    """Raise UserError for a weight that an operation reads, as a recurrent layer's, or that of a Conv1d or Conv3d."""
+    for node in network.graph.nodes:
+        if node.op == "layer" and not node.inputs:
+            readers = [user.type or user.op for user in network.graph.nodes if node.name in user.reads]
+            raise UserError(
+                f"layer {str(node.layer).removesuffix(SUFFIX)}: its weight is read by {', '.join(readers)}; only "
+                "convolutions of images, dense layers and BatchNorms can be imported"
+            )
 
 
 def input_orders(graph: Graph, layers: dict[str, nn.Module]) -> dict[str, NDArray[np.int64]]:

@@ -15,7 +15,7 @@ from bnn.errors import UserError
 from bnn.interop.match import KERNEL_LAYERS, Slot, find_slots, match
 from bnn.interop.names import SourceLayer
 from bnn.interop.padding import pad_as_tensorflow, same_sides
-from bnn.interop.tfp import fill
+from bnn.interop.tfp import check_applied, fill
 from bnn.layers.convert import convert
 from bnn.posterior import GraphNetwork
 from bnn.posterior.trace import trace
@@ -192,3 +192,39 @@ def test_a_convolution_used_on_maps_of_different_parity_pads_each_as_it_needs() 
         "1 above, 1 below, 1 left, 1 right",
     ]
     assert network(torch.zeros(2, 1, 6, 6)).shape == (2, 4)
+
+
+class Sequence(nn.Module):
+    """An image's rows through a layer of sequences."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.last = layer, nn.LazyLinear(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x[:, 0])
+        return self.last((y[0] if isinstance(y, tuple) else y).flatten(1))
+
+
+class Volume(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.last = layer, nn.LazyLinear(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layer(x[:, None]).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [
+        (Sequence(nn.Conv1d(4, 3, 2, bias=False)), "layer.weight"),
+        (Sequence(nn.GRU(4, 3, bias=False, batch_first=True)), "layer.weight_ih_l0"),
+        (Volume(nn.Conv3d(1, 2, 2, bias=False)), "layer.weight"),
+    ],
+)
+def test_weights_that_operations_read_are_refused_by_name(model: nn.Module, layer: str) -> None:
+    model(torch.zeros(1, 2, 4, 4))
+    _, network = trace(convert(model), torch.zeros(2, 2, 4, 4), 0, {})
+    with pytest.raises(UserError, match=rf"^layer {layer}: its weight is read by aten\..*can be imported$"):
+        check_applied(network)
