@@ -25,6 +25,7 @@ class Role(Enum):
 
     POINTWISE = "one tensor and numbers; each element of the output depends on the same element of the input, alike"
     BINARY = "two tensors, broadcast, or a tensor and a number; element by element"
+    PARTIAL = "element by element, but infinite or undefined at some finite numbers, at which a removed unit may lie"
     POOL = "the largest value or the mean of windows of pixels (adaptive), channel by channel: keeps constants"
     AVERAGE_POOL = "means of windows of pixels, channel by channel, which may count padding"
     MEAN = "means over whole axes"
@@ -66,16 +67,17 @@ VIEWS = (Role.RESHAPE, Role.PERMUTE, Role.SELECT, Role.SIZE, Role.NUMBER, Role.I
 
 ATEN: dict[Role, str] = {
     Role.POINTWISE: """
-        abs acos acosh asin asinh atan atanh bitwise_not ceil clamp clone cos cosh elu erf exp expm1 floor gelu
-        hardsigmoid hardswish hardtanh isinf isnan leaky_relu log log10 log1p log2 log_sigmoid logical_not mish neg
-        pow.Tensor_Scalar reciprocal relu round rsqrt sigmoid sign silu sin sinh softplus sqrt square tan tanh trunc
-        celu selu relu6 threshold _to_copy erfc frac deg2rad clamp_min clamp_max""",
+        abs asinh atan bitwise_not ceil clamp clone cos cosh elu erf exp expm1 floor gelu hardsigmoid hardswish hardtanh
+        isinf isnan leaky_relu log_sigmoid logical_not mish neg pow.Tensor_Scalar relu round sigmoid sign silu sin sinh
+        softplus square tan tanh trunc celu selu relu6 threshold _to_copy erfc frac deg2rad clamp_min clamp_max""",
+    Role.PARTIAL: """
+        acos acosh asin atanh log log10 log1p log2 reciprocal rsqrt sqrt pow.Tensor_Tensor pow.Scalar remainder.Tensor
+        fmod.Tensor""",
     Role.BINARY: """
         add.Tensor add.Scalar sub.Tensor sub.Scalar mul.Tensor mul.Scalar div.Tensor div.Scalar div.Tensor_mode
-        div.Scalar_mode rsub.Scalar maximum minimum pow.Tensor_Tensor pow.Scalar remainder.Tensor remainder.Scalar
-        fmod.Tensor fmod.Scalar atan2 eq.Tensor eq.Scalar ne.Tensor ne.Scalar lt.Tensor lt.Scalar le.Tensor le.Scalar
-        gt.Tensor gt.Scalar ge.Tensor ge.Scalar logical_and logical_or logical_xor bitwise_and.Tensor bitwise_or.Tensor
-        bitwise_xor.Tensor floor_divide hypot""",
+        div.Scalar_mode rsub.Scalar maximum minimum remainder.Scalar fmod.Scalar atan2 eq.Tensor eq.Scalar ne.Tensor
+        ne.Scalar lt.Tensor lt.Scalar le.Tensor le.Scalar gt.Tensor gt.Scalar ge.Tensor ge.Scalar logical_and
+        logical_or logical_xor bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor floor_divide hypot""",
     Role.POOL: """
         max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d
         adaptive_max_pool2d adaptive_max_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d
@@ -173,6 +175,20 @@ def by_channel(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
+    """ATen's LSTM, GRU or RNN. Of shapes alone (torch's meta device) it does one step, not each of a long sequence."""
+
+    def stepping(input: Tensor, *rest: Any) -> Any:
+        if input.device.type != "meta" or input.dim() != 3:
+            return function(input, *rest)
+        time = 1 if rest[-1] else 0  # the last argument is batch_first
+        output, *states = function(input.narrow(time, 0, 1), *rest)
+        shape = [input.shape[axis] if axis == time else size for axis, size in enumerate(output.shape)]
+        return (output.new_empty(shape), *states)
+
+    return stepping
+
+
 def check_parts(count: int) -> None:
     """Raise ValueError for more parts of a tensor than any network makes: each takes memory, however small."""
     if count > MOST_PARTS:
@@ -185,9 +201,16 @@ INSTEAD = {
     **{f"aten.{name}": by_channel(getattr(getattr(torch.ops.aten, packet), overload))
        for name in ("_native_batch_norm_legit_no_training.default", "_native_batch_norm_legit.no_stats")
        for packet, overload in [name.split(".")]},
+    **{f"aten.{kind}.input": recurrent(getattr(torch.ops.aten, kind).input)
+       for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
 }  # fmt: skip
 
 
+# Quotients, and which argument they divide by.
+DIVISIONS = {
+    "aten.div.Tensor": "other", "aten.div.Tensor_mode": "other", "aten.floor_divide.default": "other",
+    "truediv": "y", "floordiv": "y",
+}  # fmt: skip
 NUMBERS = (int, float, torch.SymInt, torch.SymFloat)  # (torch's while a network is exported)
 
 
@@ -226,7 +249,11 @@ def registered() -> dict[str, Operation]:
             packet, _, overload = name.partition(".")
             whole = f"aten.{packet}.{overload or 'default'}"
             function = getattr(getattr(torch.ops.aten, packet), overload or "default")
-            same_type = role is Role.POINTWISE and not overload and packet not in ("logical_not", "isnan", "isinf")
+            same_type = (
+                role in (Role.POINTWISE, Role.PARTIAL)
+                and not overload
+                and packet not in ("logical_not", "isnan", "isinf")
+            )
             inplace = getattr(torch.ops.aten, f"{packet}_", None) if same_type else None
             found[whole] = Operation(
                 whole, INSTEAD.get(whole, function), role, getattr(inplace, "default", None), function._schema
@@ -244,4 +271,17 @@ OPERATIONS: dict[str, Operation] = registered()
 
 def role_of(node: GraphNode) -> Role | None:
     """What may be assumed of a function's node; None for a node that is no function."""
-    return OPERATIONS[node.type].role if node.op == "function" else None
+    if node.op != "function":
+        return None
+    role = OPERATIONS[node.type].role
+    return Role.PARTIAL if role in (Role.POINTWISE, Role.BINARY) and is_partial(node) else role
+
+
+def is_partial(node: GraphNode) -> bool:
+    """Whether a quotient or a power is undefined somewhere: it divides by a tensor, or roots are taken."""
+    if node.type in DIVISIONS:
+        return isinstance(node.arguments.get(DIVISIONS[node.type]), dict)
+    if node.type == "aten.pow.Tensor_Scalar":
+        exponent = node.arguments["exponent"]
+        return not (isinstance(exponent, int | float) and exponent >= 0 and exponent % 1 == 0)
+    return False

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bnn.errors import UserError
+from bnn.layers.parameter import SUFFIX
 from bnn.posterior import GraphNetwork
 from bnn.pruning.snr import bayesian, layer_snr
 from bnn.pruning.spaces import Space, Spaces
@@ -118,7 +119,7 @@ def select_units(network: GraphNetwork, percent: float | None, threshold: float 
         values.append(ratios[order])
         ranks.append(torch.arange(1, len(order) + 1, dtype=torch.float64) / space.units)
     if not places:
-        reasons = "; ".join(kept_units(network)) or "it has no hidden units"
+        reasons = "; ".join(kept_units(network)) or "the only units that it has are the classes"
         raise UserError(f"--by unit: no unit of this network can be removed: {reasons}")
     ratios = torch.cat(values)
     by_rank = scope == "layer" and percent is not None
@@ -165,6 +166,12 @@ def kept_units(network: GraphNetwork) -> list[str]:
         reason = why_kept(space, layers)
         if reason is not None and reason != "classes" and space.producers:
             found.setdefault(reason, []).extend(dict.fromkeys(space.producers))
+    nodes = network.graph.nodes
+    for node in nodes:
+        if node.op == "layer" and not node.inputs:  # a recurrent layer's weight, for instance
+            readers = dict.fromkeys(f"{user.name} ({user.type})" for user in nodes if node.name in user.reads)
+            reason = f"units are not followed through what reads the weight: {', '.join(readers)}"
+            found.setdefault(reason, []).append(str(node.layer).removesuffix(SUFFIX))
     return [f"{', '.join(names)}: {reason}" for reason, names in found.items()]
 
 

@@ -148,7 +148,7 @@ class Spaces:
             return self.several[node.inputs[0]] if node.arguments["index"] == 0 else self.unknown(node)
         if node.output_shape is not None:
             return self.visit_function(node, role)
-        if role in (Role.SIZE, Role.NUMBER, Role.ITEM, Role.BINARY):
+        if role in (Role.SIZE, Role.NUMBER, Role.ITEM, Role.BINARY, Role.PARTIAL):
             self.counted[node.name] = self.count(node)
         else:
             self.several[node.name] = self.visit_function(node, role)
@@ -282,7 +282,7 @@ class Spaces:
     def unknown(self, node: GraphNode) -> Channels | None:
         """None, with all frozen that a node reads."""
         for name in node.inputs:
-            if channels := self.channels[name]:
+            if channels := self.channels[name] or self.several.get(name):  # a later output of several, for instance
                 self.freeze(channels.segments, f"operation {node.name} ({node.type}) is not understood")
         self.freeze(self.counts_in(node), f"operation {node.name} ({node.type}) is not understood")
         return None
