@@ -9,7 +9,8 @@ import pandas as pd
 from scipy.special import entr
 
 from bnn.errors import UserError
-from bnn.inference.reliability import calibration_error
+from bnn.inference.reliability import calibration_error, debiased_calibration_error, reliability
+from bnn.inference.selective import accuracy_at_coverage, area_under_risks, risks
 
 # A probability of zero counts as this: its logarithm stays finite (as in bnn/training/evaluation.py).
 SMALLEST = 1e-300
@@ -136,6 +137,7 @@ class PredictiveStatistics:
         errors = probability.copy()
         errors[self._rows, self.labels] -= 1
         nll = float(negative_log(self._of_truth(probability)).mean())
+        risk = risks(probability, self.labels)
         return {
             "accuracy": float((images["predicted"] == images["label"]).mean()),
             "accuracy_single_draw": float(np.mean(self._accuracy)),
@@ -145,6 +147,9 @@ class PredictiveStatistics:
             "log_probability": -nll,
             "brier": float((errors**2).sum(axis=1).mean()),
             "calibration_error": calibration_error(probability, self.labels),
+            "calibration_error_debiased": debiased_calibration_error(reliability(probability, self.labels)),
+            "aurc": area_under_risks(risk),
+            "accuracy_at_90_coverage": accuracy_at_coverage(risk),
             "predictive_entropy": float(images["predictive_entropy"].mean()),
             "mutual_information": float(images["mutual_information"].mean()),
             "variation_ratio": float(images["variation_ratio"].mean()),

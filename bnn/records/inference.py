@@ -149,10 +149,13 @@ class InferenceSummary(HeldOutSummary):
     """inference.json, written last. Probabilities and accuracies are fractions, NLL and log probability in nats.
 
     `accuracy`, `nll`, `brier` and `calibration_error` are of the Monte-Carlo mean; `log_probability` is -nll, the
-    held-out log probability that BPrune and TFP's example print. `accuracy_single_draw` and `nll_single_draw` are means
-    over draws, `accuracy_single_draw_std` the standard deviation over them. `softmax_spread` is the standard deviation
-    over draws of the true class's probability, mean over images. `settled_draws` is the smallest S of the table
-    convergence from which on the 97.5% quantile of the distance stays below `settled_tolerance`; None: none does.
+    held-out log probability that BPrune and TFP's example print. So are `calibration_error_debiased`, the root mean
+    square of the same bins' errors without what chance adds, `aurc`, the area under risk against coverage, and
+    `accuracy_at_90_coverage`, the accuracy of the most confident 90% (`bnn.inference.reliability` and
+    `bnn.inference.selective` define them); None in older records. `accuracy_single_draw` and `nll_single_draw` are
+    means over draws, `accuracy_single_draw_std` the standard deviation over them. `softmax_spread` is the standard
+    deviation over draws of the true class's probability, mean over images. `settled_draws` is the smallest S of the
+    table convergence from which on the 97.5% quantile of the distance stays below `settled_tolerance`; None: none does.
     `seconds_draws` is the time of the slowest rank for all draws, `seconds_startup` that of loading and preparing; they
     are the phases draws and startup of `neighbours`.
     """
@@ -173,6 +176,9 @@ class InferenceSummary(HeldOutSummary):
     log_probability: float
     brier: float
     calibration_error: float
+    calibration_error_debiased: float | None = None
+    aurc: float | None = None
+    accuracy_at_90_coverage: float | None = None
     predictive_entropy: float
     mutual_information: float
     variation_ratio: float

@@ -157,6 +157,9 @@ def test_two_draws_of_two_images_by_hand() -> None:
             "log_probability": -LN2,
             "brier": 0.5,
             "calibration_error": 0,
+            "calibration_error_debiased": 0,  # 0 - 1/4 is below zero
+            "aurc": 0.5,  # two images alike, half of them wrong
+            "accuracy_at_90_coverage": 0.5,
             "predictive_entropy": LN2,
             "mutual_information": LN2 / 2,
             "variation_ratio": 0.25,

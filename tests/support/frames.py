@@ -81,7 +81,8 @@ def inference_frames(posteriors: list[dict[str, Any]] | None = None) -> Frames:
         alike = spread == 0
         told: dict[str, Any] = {
             "draws": made, "accuracy": 0.975, "accuracy_single_draw": 0.96, "accuracy_single_draw_std": 0.004,
-            "nll": 0.08, "brier": 0.04, "calibration_error": 0.0123, "predictive_entropy": 0.11,
+            "nll": 0.08, "brier": 0.04, "calibration_error": 0.0123, "calibration_error_debiased": 0.01,
+            "aurc": 0.006, "accuracy_at_90_coverage": 0.99, "predictive_entropy": 0.11,
             "mutual_information": 0.03, "softmax_spread": 0.0 if alike else 0.05, "settled_tolerance": 0.01,
             "settled_draws": 10 if alike else 200, "seconds_startup": 2.0, "seconds_draws": 0.05 * made,
         }  # fmt: skip

@@ -42,7 +42,7 @@ _ORIGIN = (
 # One row per planned job; without a record as planned, what it would tell is empty and `status` is MISSING.
 INFERENCE = TableSchema(
     name="inference",
-    version=2,
+    version=3,
     columns=(
         *IDENTITY,
         *_TRAINED,
@@ -65,6 +65,19 @@ INFERENCE = TableSchema(
         Column("log_probability", "float64", "nats", "held-out log probability: -nll"),
         Column("brier", "float64", "", "Brier score of the Monte-Carlo mean"),
         Column("calibration_error", "float64", "fraction", "expected calibration error of the Monte-Carlo mean"),
+        Column(
+            "calibration_error_debiased",
+            "float64",
+            "fraction",
+            "root mean square of the same bins' errors, without what chance adds; empty in older records",
+        ),
+        Column("aurc", "float64", "fraction", "area under risk against coverage; empty in older records"),
+        Column(
+            "accuracy_at_90_coverage",
+            "float64",
+            "fraction",
+            "of the 90% of the images whose confidence is highest; empty in older records",
+        ),
         Column("predictive_entropy", "float64", "nats", "mean over images: total uncertainty"),
         Column("mutual_information", "float64", "nats", "mean over images: epistemic uncertainty"),
         Column("variation_ratio", "float64", "fraction", "mean over images: draws that do not vote as most do"),
