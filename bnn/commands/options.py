@@ -174,10 +174,11 @@ def setting_options(
     model: type[BaseModel],
     *,
     argument: str = "",
+    rest: str = "",
     known: Mapping[str, Values] | None = None,
     defaults: Mapping[str, str] | None = None,
 ) -> Callable[[Decorated], Decorated]:
-    """A decorator that adds one option per field, and the field `argument` as an argument.
+    """A decorator that adds one option per field, the field `argument` as an argument, `rest` as all that follow it.
 
     `known`: values to complete by field; `defaults`: what is said of defaults that the model does not have.
     """
@@ -187,6 +188,10 @@ def setting_options(
             kind = setting_type(field, (known or {}).get(name, ()))
             if name == argument:
                 command = click.argument(name, type=kind, metavar=name.upper())(command)
+                continue
+            if name == rest:
+                more = SettingType(f"[{argument.upper()}]...", path=True)
+                command = click.argument(name, type=more, metavar=f"[{argument.upper()}]...", nargs=-1)(command)
                 continue
             text = help_text(field, (defaults or {}).get(name))
             required = field.is_required()

@@ -15,7 +15,7 @@ from bnn.atomic import atomic_file
 from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.inference.heldout import HeldOut
-from bnn.inference.predictor import Predictor
+from bnn.inference.mixture import Mixture
 
 CHUNK_BYTES = 64 * 2**20
 CHUNKS = 32  # there are at least so many, if there are as many draws: an interrupted run loses one per rank
@@ -49,27 +49,29 @@ def missing_chunks(draws: int, chunk: int, engine: Engine, folder: Path) -> list
 
 
 def compute_chunks(
-    predictor: Predictor, images: HeldOut, chunks: Iterable[range], seed: int, rank: int, folder: Path, device: str,
+    mixture: Mixture, images: HeldOut, chunks: Iterable[range], seed: int, rank: int, folder: Path, device: str,
     drawn: Callable[[int], object],
 ) -> None:  # fmt: skip
     """Make the draws of each of `chunks` and write it to `folder`; `drawn` is told how many more draws are made.
 
     Raises UserError for probabilities that are not finite, and when a file cannot be written.
     """
-    blocks = images.blocks(predictor.block, device)
+    blocks = mixture.blocks(images, device)
     for chunk in chunks:
         made = np.empty((len(chunk), len(images), images.classes), np.float32)
         seconds = np.empty(len(chunk))
-        values = predictor.probabilities(seed, chunk.start, chunk.stop, blocks)
-        for place, draw in enumerate(chunk):
-            start = time.perf_counter()
-            made[place] = next(values).cpu().numpy()
-            seconds[place] = time.perf_counter() - start
-            if not np.isfinite(made[place]).all():
-                raise UserError(f"draw {draw}: probabilities that are not finite")
-            drawn(1)
-        if predictor.mode != "exact":
-            seconds[:] = seconds.mean()  # one pass makes several draws
+        for share in mixture.shares(chunk):
+            values = mixture.probabilities(seed, share, blocks)
+            for place in share.places:
+                start = time.perf_counter()
+                made[place] = next(values).cpu().numpy()
+                seconds[place] = time.perf_counter() - start
+                if not np.isfinite(made[place]).all():
+                    raise UserError(f"draw {chunk[place]}: probabilities that are not finite")
+                drawn(1)
+            if mixture.predictors[share.member].mode != "exact":
+                mine = slice(share.places.start, share.places.stop, share.places.step)
+                seconds[mine] = seconds[mine].mean()  # one pass makes several draws
         write_chunk(folder, Chunk(chunk.start, made, seconds, rank))
 
 

@@ -17,12 +17,19 @@ from bnn.inference.settings import MODES, InferSettings
 
 @click.command()
 @setting_options(
-    InferSettings, argument="posterior", known={"dataset": dataset_names, "mode": MODES}, defaults={"threads": MACHINE}
+    InferSettings,
+    argument="posterior",
+    rest="others",
+    known={"dataset": dataset_names, "mode": MODES},
+    defaults={"threads": MACHINE},
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the records")
-def infer(out: Path, **options: Any) -> None:
-    """Predict held-out images by Monte-Carlo draws from POSTERIOR, on one rank or, with mpiexec, on many."""
-    values, room = threads_given(given(InferSettings, options))
+def infer(out: Path, others: tuple[str, ...], **options: Any) -> None:
+    """Predict held-out images by Monte-Carlo draws from POSTERIOR, on one rank or, with mpiexec, on many.
+
+    Several posteriors are mixed in equal parts: conventional networks as an ensemble, BNNs as a mixture.
+    """
+    values, room = threads_given({**given(InferSettings, options), "others": others})
     settings = parse(InferSettings, values)
     limit_threads(settings.threads)
     from bnn.inference.run import infer as run

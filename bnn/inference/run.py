@@ -15,13 +15,13 @@ from bnn.engine import Engine
 from bnn.inference.chunks import compute_chunks, draws_per_chunk, missing_chunks, read_chunks
 from bnn.inference.convergence import SETTLED_TOLERANCE, convergence, settled_draws
 from bnn.inference.heldout import held_out
-from bnn.inference.predictor import Predictor
+from bnn.inference.mixture import Mixture, member_facts, refuse_twins
 from bnn.inference.settings import InferSettings
 from bnn.inference.summary import held_out_summary
 from bnn.inference.tables import FILES, gather, write_tables
 from bnn.neighbours import NeighbourMeter, gather_neighbours
 from bnn.posterior import load_posterior
-from bnn.posterior.facts import find_posterior, posterior_facts
+from bnn.posterior.facts import find_posterior
 from bnn.records import inference as records
 from bnn.records.columns import write_table
 from bnn.records.files import write_text
@@ -35,22 +35,27 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     """Predict and write the records to `out`, inference.json last; returns the summary on rank 0.
 
     Every rank calls it. Draws that an interrupted run with the same settings has made are kept. Raises UserError as
-    `prepare_device`, `load_posterior` and `held_out` do, and when `out` cannot be written.
+    `prepare_device`, `load_posterior`, `held_out` and `Mixture` do, for a posterior that is given twice, and when `out`
+    cannot be written.
     """
     meter = NeighbourMeter("startup")
     prepare_device(settings.device, settings.threads, engine)
-    folder = find_posterior(settings.posterior, settings.step)
-    network = load_posterior(folder).to(settings.device)
-    facts = posterior_facts(folder, network)
-    if made := made_before(out / records.INFERENCE, records.InferenceSummary, settings.labels, facts.sha256):
+    folders = [find_posterior(path, settings.step) for path in (settings.posterior, *settings.others)]
+    networks = [load_posterior(folder).to(settings.device) for folder in folders]
+    facts = [member_facts(*each) for each in zip(folders, networks, strict=True)]
+    refuse_twins(facts)
+    members = facts if len(facts) > 1 else []
+    made = made_before(out / records.INFERENCE, records.InferenceSummary, settings.labels, facts[0].sha256)
+    if made and [member.sha256 for member in made.members] == [member.sha256 for member in members]:
         return made if engine.rank == 0 else None
-    images = held_out(settings, network)
-    predictor = Predictor(network, settings.mode)
-    together = predictor.passes(len(images))
+    images = held_out(settings, networks[0])
+    mixture = Mixture(folders, networks, settings.mode)
+    settings = settings.model_copy(update={"draws": mixture.draws(settings.draws)})
+    together = mixture.together(len(images))
     chunk = draws_per_chunk(settings.draws, len(images), images.classes, together)
     if settings.draws_at_once is not None:
         chunk = -(-settings.draws_at_once // together) * together
-    work = out / WORK / settings.fingerprint(facts.sha256, chunk)
+    work = out / WORK / settings.fingerprint(",".join(each.sha256 for each in facts), chunk)
     if engine.rank == 0:
         with errors_named(out):
             make_ready(out, RECORDS, work)
@@ -60,7 +65,7 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     meter.enter("draws")
     mine = missing_chunks(settings.draws, chunk, engine, work)
     with counted("inference", sum(map(len, mine)), "draws", shown=engine.rank == 0) as drawn:
-        compute_chunks(predictor, images, mine, settings.seed, engine.rank, work, settings.device, drawn)
+        compute_chunks(mixture, images, mine, settings.seed, engine.rank, work, settings.device, drawn)
     taken = time.perf_counter() - start
     meter.stop()
     seconds = engine.gather(taken, "seconds")
@@ -77,17 +82,18 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
         write_tables(gathered, table, images, staging)
         write_table(neighbours.frame(), staging / NEIGHBOURS_FILE, NEIGHBOURS)
         common = held_out_summary(
-            settings, facts, images, neighbours,
-            measured="draws", spread=measured["softmax_spread"], hosts=hosts, started_at=started_at,
+            settings, facts[0], images, neighbours, members=members, measured="draws",
+            spread=measured["softmax_spread"], hosts=hosts, started_at=started_at,
         )  # fmt: skip
         summary = records.InferenceSummary(
             **common,
+            members=members,
             dataset_checksum=images.checksum,
             classes=images.classes,
             mode=settings.mode,
-            form=predictor.form,
+            form=mixture.predictors[0].form,
             noise=noise_source(settings.device),
-            block=predictor.block,
+            block=mixture.predictors[0].block,
             engine=engine.name,
             ranks=engine.size,
             **measured,

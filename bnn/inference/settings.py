@@ -39,6 +39,10 @@ class HeldOutSettings(BaseModel):
 class InferSettings(HeldOutSettings):
     """Settings of `bnn infer`."""
 
+    others: tuple[Path, ...] = Field((), description="further posteriors, to be mixed with the first in equal parts")
+    draws: int = Field(
+        100, ge=1, description="Monte-Carlo draws S of all posteriors together; without Bayesian layers, one of each"
+    )
     mode: str = Field("exact", description="how weights are sampled: exact, flipout or local-reparameterization")
     engine: Literal["single", "horovod", "torch"] = Field("single", description="what divides the draws over ranks")
     draws_at_once: int | None = Field(None, ge=1, description="draws per chunk (default: what 64 MiB hold)")
@@ -46,7 +50,10 @@ class InferSettings(HeldOutSettings):
     fusion_buffer_mb: float = Field(64.0, ge=0, description="Horovod's fusion buffer")
 
     def fingerprint(self, posterior: str, chunk: int) -> str:
-        """Names the work that chunks of an interrupted run belong to; `posterior` is its tensors' SHA-256."""
+        """Names the work that chunks of an interrupted run belong to; `posterior` is its tensors' SHA-256,
+
+        those of several with commas between them.
+        """
         work = self.model_dump(
             mode="json", include={"dataset", "dataset_options", "split", "images", "draws", "seed", "mode", "device"}
         )

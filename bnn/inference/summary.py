@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bnn import metrics
@@ -21,6 +21,7 @@ def held_out_summary(
     images: HeldOut,
     neighbours: Neighbours,
     *,
+    members: Sequence[PosteriorFacts] = (),
     measured: str,
     spread: float | None,
     hosts: Iterable[str],
@@ -28,12 +29,17 @@ def held_out_summary(
 ) -> dict[str, Any]:
     """The fields of `bnn.records.inference.HeldOutSummary`; `started_at` in seconds since 1970.
 
+    `members` are the posteriors of a mixture, `facts` the first of them; there are none of a single posterior.
     `measured` is the phase that was timed; `spread` the standard deviation over draws of the true class's probability,
     None where it does not say whether the posterior is degenerate.
     """
     made = envelope(started_at)
     reasons = metrics.disturbances(neighbours.phases.get(measured), f"the {measured}", settings.foreign_limit)
-    reasons += metrics.degenerate(facts.sigma_median, facts.sigma_median_start, spread)
+    for member in members:
+        found = metrics.degenerate(member.sigma_median, member.sigma_median_start, None)
+        reasons += [f"{member.path}: {reason}" for reason in found]
+    start = (None, None) if members else (facts.sigma_median, facts.sigma_median_start)
+    reasons += metrics.degenerate(*start, spread)
     if made["git_dirty"]:
         reasons.insert(0, "the working tree had uncommitted changes")
     return {

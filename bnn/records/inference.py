@@ -98,7 +98,8 @@ CONVERGENCE = TableSchema(
 class PosteriorFacts(BaseModel):
     """What was inferred from. `effective_bits` is the median over kernel weights of log2(1 + SNR), SNR = |mu| / sigma:
 
-    the bits by which a weight's value stands out of its own noise. `sha256` identifies posterior.safetensors.
+    the bits by which a weight's value stands out of its own noise. `sha256` identifies posterior.safetensors. Of a
+    network without Bayesian layers, sigma and bits are None, and its kernel weights are those with two axes or more.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -158,7 +159,13 @@ class InferenceSummary(HeldOutSummary):
     table convergence from which on the 97.5% quantile of the distance stays below `settled_tolerance`; None: none does.
     `seconds_draws` is the time of the slowest rank for all draws, `seconds_startup` that of loading and preparing; they
     are the phases draws and startup of `neighbours`.
+
+    `members`: of a mixture all posteriors, `posterior` being the first; draw s is of the one with index s mod their
+    number. Empty of a single posterior, and in older records. A network without Bayesian layers that is alone, or among
+    its like, makes one draw; all its draws in a mixture are the same. `form` and `block` are those of the first.
     """
+
+    members: list[PosteriorFacts] = []
 
     dataset_checksum: str | None
     classes: int

@@ -44,14 +44,17 @@ def run(ranks: int, posterior: Path, out: Path, *more: str, command: str = "infe
     )
 
 
-def test_any_number_of_ranks_gives_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mixed", [False, True])
+def test_any_number_of_ranks_gives_the_same_bytes(tmp_path: Path, mixed: bool) -> None:
     need_horovod()
     save_network(paper_network("conv", 1 / 32), tmp_path / "p")
+    save_network(paper_network("fc", 1 / 32), tmp_path / "q")
+    others = [str(tmp_path / "q")] if mixed else []
     results = []
     for ranks in (0, 2, 3):
         out = tmp_path / f"ranks-{ranks}"
         engine = ["--engine", "horovod"] if ranks else []
-        done = run(ranks, tmp_path / "p", out, "--draws", "40", "--draws-at-once", "3", *engine)
+        done = run(ranks, tmp_path / "p", out, *others, "--draws", "40", "--draws-at-once", "3", *engine)
         assert done.returncode == 0, done.stderr
         with np.load(out / "draws.npz") as found:
             summary = json.loads((out / "inference.json").read_text())

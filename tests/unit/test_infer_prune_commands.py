@@ -32,7 +32,7 @@ from bnn.pruning.settings import PruneSettings
 from bnn.records import inference as records
 from bnn.records import pruning as pruning_records
 from bnn.records.columns import read_table
-from tests.support.posteriors import paper_network, traced
+from tests.support.posteriors import paper_network
 
 IMAGES = 60
 
@@ -381,9 +381,3 @@ def test_a_folder_that_cannot_be_made(posterior: Path, tmp_path: Path) -> None:
         run_infer(posterior, tmp_path / "file" / "out")
     with pytest.raises(UserError, match="file"):
         prune(prune_settings(posterior), tmp_path / "file" / "out", 0.0)
-
-
-def test_a_conventional_network_has_nothing_to_draw(tmp_path: Path) -> None:
-    save_network(traced(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)), (1, 28, 28)), tmp_path / "p")
-    with pytest.raises(UserError, match="no Bayesian layer"):
-        run_infer(tmp_path / "p", tmp_path / "out")
