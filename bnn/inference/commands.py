@@ -13,6 +13,12 @@ from bnn.commands.saying import say_result
 from bnn.commands.settings import given, parse
 from bnn.commands.threads import MACHINE, limit_threads, threads_given
 from bnn.inference.settings import MODES, InferSettings
+from bnn.inference.severities import KINDS, SEVERITIES, Shift
+
+
+def shift_names() -> list[str]:
+    """For completion alone."""
+    return [str(Shift(kind, severity)) for kind in KINDS for severity in SEVERITIES]
 
 
 @click.command()
@@ -20,7 +26,7 @@ from bnn.inference.settings import MODES, InferSettings
     InferSettings,
     argument="posterior",
     rest="others",
-    known={"dataset": dataset_names, "mode": MODES},
+    known={"dataset": dataset_names, "mode": MODES, "shift": shift_names},
     defaults={"threads": MACHINE},
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the records")

@@ -17,6 +17,8 @@ from bnn.inference.convergence import SETTLED_TOLERANCE, convergence, settled_dr
 from bnn.inference.heldout import held_out
 from bnn.inference.mixture import Mixture, member_facts, refuse_twins
 from bnn.inference.settings import InferSettings
+from bnn.inference.severities import Shift
+from bnn.inference.shift import shifted
 from bnn.inference.summary import held_out_summary
 from bnn.inference.tables import FILES, gather, write_tables
 from bnn.neighbours import NeighbourMeter, gather_neighbours
@@ -35,8 +37,8 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     """Predict and write the records to `out`, inference.json last; returns the summary on rank 0.
 
     Every rank calls it. Draws that an interrupted run with the same settings has made are kept. Raises UserError as
-    `prepare_device`, `load_posterior`, `held_out` and `Mixture` do, for a posterior that is given twice, and when `out`
-    cannot be written.
+    `prepare_device`, `load_posterior`, `held_out`, `shifted` and `Mixture` do, for a posterior that is given twice, and
+    when `out` cannot be written.
     """
     meter = NeighbourMeter("startup")
     prepare_device(settings.device, settings.threads, engine)
@@ -49,6 +51,8 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     if made and [member.sha256 for member in made.members] == [member.sha256 for member in members]:
         return made if engine.rank == 0 else None
     images = held_out(settings, networks[0])
+    if settings.shift is not None:
+        images = shifted(images, Shift.parse(settings.shift))
     mixture = Mixture(folders, networks, settings.mode)
     settings = settings.model_copy(update={"draws": mixture.draws(settings.draws)})
     together = mixture.together(len(images))
@@ -88,6 +92,7 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
         summary = records.InferenceSummary(
             **common,
             members=members,
+            shift=settings.shift,
             dataset_checksum=images.checksum,
             classes=images.classes,
             mode=settings.mode,

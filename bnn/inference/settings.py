@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from bnn.inference.severities import KINDS, Shift
 from bnn.settings import FOREIGN_LIMIT
 
 MODES = ("exact", "flipout", "local-reparameterization")  # how weights are sampled (bnn.inference.predictor)
@@ -43,11 +44,19 @@ class InferSettings(HeldOutSettings):
     draws: int = Field(
         100, ge=1, description="Monte-Carlo draws S of all posteriors together; without Bayesian layers, one of each"
     )
+    shift: str | None = Field(
+        None, description=f"change the images: KIND:SEVERITY, severity 1 to 5, kind one of {', '.join(KINDS)}"
+    )
     mode: str = Field("exact", description="how weights are sampled: exact, flipout or local-reparameterization")
     engine: Literal["single", "horovod", "torch"] = Field("single", description="what divides the draws over ranks")
     draws_at_once: int | None = Field(None, ge=1, description="draws per chunk (default: what 64 MiB hold)")
     cycle_time_ms: float = Field(1.0, gt=0, description="Horovod's cycle time")
     fusion_buffer_mb: float = Field(64.0, ge=0, description="Horovod's fusion buffer")
+
+    @field_validator("shift")
+    @classmethod
+    def _is_a_shift(cls, value: str | None) -> str | None:
+        return None if value is None else str(Shift.parse(value))
 
     def fingerprint(self, posterior: str, chunk: int) -> str:
         """Names the work that chunks of an interrupted run belong to; `posterior` is its tensors' SHA-256,
@@ -57,4 +66,6 @@ class InferSettings(HeldOutSettings):
         work = self.model_dump(
             mode="json", include={"dataset", "dataset_options", "split", "images", "draws", "seed", "mode", "device"}
         )
+        if self.shift is not None:  # (told only where there is one: chunks of before are still those of their settings)
+            work["shift"] = self.shift
         return hashlib.sha256(json.dumps([work, posterior, chunk], sort_keys=True).encode()).hexdigest()[:16]

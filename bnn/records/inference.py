@@ -163,9 +163,12 @@ class InferenceSummary(HeldOutSummary):
     `members`: of a mixture all posteriors, `posterior` being the first; draw s is of the one with index s mod their
     number. Empty of a single posterior, and in older records. A network without Bayesian layers that is alone, or among
     its like, makes one draw; all its draws in a mixture are the same. `form` and `block` are those of the first.
+
+    `shift`: what was done to the images, as KIND:SEVERITY (`bnn.inference.severities`); None: nothing.
     """
 
     members: list[PosteriorFacts] = []
+    shift: str | None = None
 
     dataset_checksum: str | None
     classes: int

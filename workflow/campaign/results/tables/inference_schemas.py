@@ -49,6 +49,7 @@ INFERENCE = TableSchema(
         *_STATUS,
         Column("split", "string", "", "part of the data set that was predicted"),
         Column("images", "int64", "images", "predicted images"),
+        Column("shift", "string", "", "what was done to the images, as kind:severity; empty: nothing"),
         Column("classes", "int64", "", "classes"),
         Column("draws", "int64", "draws", "Monte-Carlo draws"),
         Column("seed", "int64", "", "seed of the draws"),
