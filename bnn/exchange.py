@@ -3,11 +3,13 @@
 Parameters are taken in reverse module order, about the order in which the backward pass finishes them, and put into
 blocks; a block is full when it holds at least so many bytes. Its gradients lie in one flat buffer without padding,
 which is averaged over the ranks as soon as the last of them is there. With one rank nothing is exchanged or copied.
+A gradient may have a companion, a tensor like it that is made of it and travels in the same message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -18,7 +20,23 @@ from bnn.engine import Engine
 Named = tuple[str, nn.Parameter]
 
 
-def assign(parameters: Iterable[Named], block_bytes: float) -> list[list[Named]]:
+@dataclass(frozen=True)
+class Companions:
+    """Which gradients have a companion, and what makes one: `make(parameter, gradient, to)` writes it into `to`.
+
+    Both tensors lie in memory as the parameter does.
+    """
+
+    of: Collection[nn.Parameter] = field(default_factory=frozenset)
+    make: Callable[[nn.Parameter, Tensor, Tensor], None] = lambda parameter, gradient, to: None
+
+
+NO_COMPANIONS = Companions()
+
+
+def assign(
+    parameters: Iterable[Named], block_bytes: float, companions: Companions = NO_COMPANIONS
+) -> list[list[Named]]:
     """Which parameters share a message: consecutive ones in reverse order, frozen ones left out.
 
     A block ends with the parameter that brings it to `block_bytes` (0: every parameter is a block of its own) and
@@ -32,7 +50,7 @@ def assign(parameters: Iterable[Named], block_bytes: float) -> list[list[Named]]
             blocks.append([])
             room = block_bytes
         blocks[-1].append((name, parameter))
-        room -= parameter.numel() * parameter.element_size()
+        room -= parameter.numel() * parameter.element_size() * (2 if parameter in companions.of else 1)
     return blocks
 
 
@@ -43,38 +61,64 @@ class Block:
     place beforehand would have to be zeroed and then added to: twice the memory traffic of the copy.)
     """
 
-    def __init__(self, name: str, members: list[Named]) -> None:
-        first = members[0][1]
+    def __init__(self, name: str, members: list[Named], companions: Companions = NO_COMPANIONS) -> None:
+        gradients = [parameter for _, parameter in members]
+        paired = [parameter for parameter in gradients if parameter in companions.of]
+        first, size = gradients[0], sum(p.numel() for p in (*gradients, *paired))
         self.name = name
-        self.buffer = torch.zeros(sum(p.numel() for _, p in members), dtype=first.dtype, device=first.device)
-        self.views: dict[nn.Parameter, Tensor] = {}
-        offset = 0
-        for _, parameter in members:
+        self.buffer = torch.zeros(size, dtype=first.dtype, device=first.device)
+        self.views = self._views(gradients, 0)
+        self.companions = self._views(paired, sum(p.numel() for p in gradients))
+        self.missing = set(self.views)
+        self._make = companions.make
+
+    def _views(self, parameters: list[nn.Parameter], offset: int) -> dict[nn.Parameter, Tensor]:
+        """Places in the buffer from `offset` on, one for each parameter."""
+        views: dict[nn.Parameter, Tensor] = {}
+        for parameter in parameters:
             # a gradient lies in memory as its parameter does: a channels_last kernel is dense, but permuted
             strides = torch.empty_like(parameter, device="meta").stride()
-            self.views[parameter] = self.buffer.as_strided(parameter.shape, strides, offset)
+            views[parameter] = self.buffer.as_strided(parameter.shape, strides, offset)
             offset += parameter.numel()
-        self.missing = set(self.views)
+        return views
 
     def take(self, parameter: nn.Parameter) -> None:
         """Move a gradient that has just been made into the buffer."""
         view = self.views[parameter]
         view.copy_(cast(Tensor, parameter.grad))
         parameter.grad = view
+        if parameter in self.companions:
+            self._make(parameter, view, self.companions[parameter])
         self.missing.discard(parameter)
+
+    def give_up(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """Zeros for what this step has not produced: these parameters, and their places in the buffer."""
+        late = [(parameter, self.views[parameter]) for parameter in self.missing]
+        for parameter, view in late:
+            view.zero_()
+            if parameter in self.companions:
+                self.companions[parameter].zero_()
+        self.missing.clear()
+        return late
 
 
 class GradientExchange:
     """Averages the gradients of a model over the ranks of `engine`, block by block, from its creation on.
 
-    Call `wait` after every backward pass. Every rank must give the same parameters in the same order.
+    Call `wait` after every backward pass: gradients and `companions` are then the ranks' means. Every rank must give
+    the same parameters in the same order.
     """
 
-    def __init__(self, engine: Engine, parameters: Iterable[Named], block_mb: float) -> None:
+    def __init__(
+        self, engine: Engine, parameters: Iterable[Named], block_mb: float, companions: Companions = NO_COMPANIONS
+    ) -> None:
         self._engine = engine
         self._handles: list[Any] = []
-        groups = assign(parameters, block_mb * 2**20) if engine.size > 1 else []
-        self.blocks = [Block(f"gradients.{index}", members) for index, members in enumerate(groups)]
+        groups = assign(parameters, block_mb * 2**20, companions) if engine.size > 1 else []
+        self.blocks = [Block(f"gradients.{index}", members, companions) for index, members in enumerate(groups)]
+        self.companions: Mapping[nn.Parameter, Tensor] = {
+            parameter: view for block in self.blocks for parameter, view in block.companions.items()
+        }
         for block, members in zip(self.blocks, groups, strict=True):
             for name, parameter in members:
                 parameter.register_post_accumulate_grad_hook(self._arrival(block, name))
@@ -86,7 +130,7 @@ class GradientExchange:
 
     @property
     def bytes_per_step(self) -> int:
-        """Bytes of these messages: those of the trainable parameters, to the byte."""
+        """Bytes of these messages: those of the trainable parameters and of companions, to the byte."""
         return sum(block.buffer.nbytes for block in self.blocks)
 
     def _arrival(self, block: Block, name: str) -> Callable[[Tensor], None]:
@@ -111,11 +155,7 @@ class GradientExchange:
         A parameter that the backward pass did not reach counts as zero. If no rank has reached it, its gradient stays
         None, so that the optimizer leaves it alone; to tell, the host reads back one number per such parameter.
         """
-        late = [(parameter, block.views[parameter]) for block in self.blocks for parameter in block.missing]
-        for _, view in late:
-            view.zero_()
-        for block in self.blocks:
-            block.missing.clear()
+        late = [pair for block in self.blocks for pair in block.give_up()]
         self._start_full()
         for block, handle in zip(self.blocks, self._handles, strict=True):
             self._engine.finish_average(handle, block.buffer)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bnn.engine import Engine, SingleEngine
-from bnn.exchange import GradientExchange, assign
+from bnn.exchange import Companions, GradientExchange, assign
 from bnn.models.build import build_model
 
 
@@ -191,3 +191,52 @@ def test_one_rank_exchanges_and_copies_nothing() -> None:
     exchange.wait()
     assert (exchange.messages_per_step, exchange.bytes_per_step, exchange.blocks) == (0, 0, [])
     assert layer.weight.grad is not None
+
+
+def doubled(parameter: nn.Parameter, gradient: Tensor, to: Tensor) -> None:
+    """A companion that is told from its gradient, and lies as it."""
+    assert gradient.stride() == to.stride() == parameter.stride()
+    torch.mul(gradient, 2, out=to)
+
+
+@pytest.mark.parametrize("block_mb", [0, 0.1, 1000])
+def test_companions_travel_with_their_gradients(block_mb: float) -> None:
+    model = network("cnn")
+    backward(model)
+    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    paired = frozenset(parameter for parameter in model.parameters() if parameter.dim() > 1)
+    engine = HalvingEngine()
+    exchange = GradientExchange(engine, model.named_parameters(), block_mb, Companions(paired, doubled))
+    assert exchange.companions.keys() == paired
+    sizes = [p.numel() * (2 if p in paired else 1) for p in model.parameters()]
+    for _ in range(2):
+        model.zero_grad(set_to_none=True)
+        backward(model)
+        exchange.wait()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(parameter.grad, expected[name] / 2)
+            if parameter in paired:
+                torch.testing.assert_close(exchange.companions[parameter], expected[name])
+        assert sum(sent.numel() for sent in engine.sent.values()) == sum(sizes)
+    assert exchange.bytes_per_step == 4 * sum(sizes)
+    if block_mb != 0.1:
+        assert exchange.messages_per_step == (len(expected) if block_mb == 0 else 1)
+
+
+def test_a_companion_counts_in_its_block() -> None:
+    found = parameters(5, 1, 2, 3, 10)
+    paired = Companions(frozenset({found[2][1], found[3][1]}))  # 20, 4, 16, 24, 40 bytes, taken from the last
+    assert names(assign(found, 24, paired)) == [["p4"], ["p3"], ["p2", "p1", "p0"]]
+
+
+def test_a_companion_of_what_the_backward_pass_does_not_reach_is_zero() -> None:
+    always, sometimes = nn.Linear(3, 2), nn.Linear(3, 2)
+    model = nn.ModuleList([always, sometimes])
+    companions = Companions(frozenset(model.parameters()), doubled)
+    exchange = GradientExchange(HalvingEngine(), model.named_parameters(), 1, companions)
+    for layers in ([always, sometimes], [always]):
+        model.zero_grad(set_to_none=True)
+        sum(layer(torch.ones(1, 3)).sum() for layer in layers).backward()
+        exchange.wait()
+        assert bool(exchange.companions[sometimes.weight].any()) == (sometimes in layers)
+        torch.testing.assert_close(exchange.companions[always.weight], torch.ones(2, 3))
