@@ -17,7 +17,7 @@ from bnn import kernels
 OPS = torch.ops.bnn_kernels
 
 
-def _as(parameter: Tensor, other: Tensor | None) -> Tensor:
+def laid_as(parameter: Tensor, other: Tensor | None) -> Tensor:
     """`other` (a gradient, or state from a checkpoint), lying in memory as the parameter does."""
     assert other is not None
     if other.stride() == parameter.stride():
@@ -28,7 +28,7 @@ def _as(parameter: Tensor, other: Tensor | None) -> Tensor:
 def _lay_out(parameters: list[Tensor]) -> None:
     """Make gradients lie in memory as their parameters do, as torch's fused Adam takes for granted."""
     for parameter in parameters:
-        parameter.grad = _as(parameter, parameter.grad)
+        parameter.grad = laid_as(parameter, parameter.grad)
 
 
 def _fits(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> bool:
@@ -47,7 +47,7 @@ def _states(
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
         for name in moments:
-            state[name] = _as(parameter, state[name]) if name in state else torch.zeros_like(parameter)
+            state[name] = laid_as(parameter, state[name]) if name in state else torch.zeros_like(parameter)
     states = {name: [optimizer.state[p][name] for p in parameters] for name in ("step", *moments)}
     torch._foreach_add_(states["step"], 1.0)
     return states
@@ -73,7 +73,7 @@ class FusedAdam(torch.optim.Adam):
             if not some:
                 continue
             states = _states(self, some, ("exp_avg", "exp_avg_sq"))
-            gradients = [_as(p, p.grad) for p in some]
+            gradients = [laid_as(p, p.grad) for p in some]
             OPS.adam_(
                 some, gradients, states["exp_avg"], states["exp_avg_sq"], states["step"],
                 group["lr"], *group["betas"], group["eps"],
@@ -101,7 +101,7 @@ class FusedRMSprop(torch.optim.RMSprop):
             if not some:
                 continue
             states = _states(self, some, ("square_avg",))
-            gradients = [_as(p, p.grad) for p in some]
+            gradients = [laid_as(p, p.grad) for p in some]
             OPS.rmsprop_(some, gradients, states["square_avg"], group["lr"], group["alpha"], group["eps"])
         torch.autograd.graph.increment_version(parameters)  # (operators of one's own do not)
         return None

@@ -26,7 +26,7 @@ ISA_FLAGS = {
     "avx2": ("-mavx2", "-mfma"),
     "avx512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
 }
-OPERATORS = ("registration", "convolution", "sparse_product", "noise", "optimizer")  # that see torch's tensors
+OPERATORS = ("registration", "convolution", "sparse_product", "noise", "optimizer", "ivon")  # that see torch's tensors
 PLAIN = ("geometry", "dispatch")  # that need nothing of torch
 
 

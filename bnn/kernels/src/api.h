@@ -101,6 +101,12 @@ struct AdamStep {
   float rate, beta1, beta2, epsilon, bias1, bias2_root;
 };
 
+// What does not change within an update by IVON: `decay` is delta, `first` and `second` are 1 - beta1 and 1 - beta2,
+// `bias` is 1 - beta1^t, `clip` the largest step before `rate` (infinity: none).
+struct IvonStep {
+  float rate, ess, decay, first, second, bias, clip;
+};
+
 struct Kernels {
   const char* name;
   int gather_width;      // destination channels of one task of `gather`
@@ -141,6 +147,15 @@ struct Kernels {
                float* square);
   void (*rmsprop)(float rate, float decay, float epsilon, int64_t first, int64_t last, const float* gradient,
                   float* value, float* square);
+  // IVON: mean + eps / sqrt(ess (hessian + decay)) for elements [first, last) of one chunk; returns the KL of
+  // N(mean, 1 / (ess (hessian + decay))) from N(0, 1 / (ess decay)), nats.
+  double (*ivon_sample)(const float* mean, const float* hessian, float ess, float decay, uint64_t seed, int64_t first,
+                        int64_t last, float* to);
+  // gradient * eps, where `first` begins a chunk.
+  void (*ivon_product)(const float* gradient, uint64_t seed, int64_t first, int64_t last, float* to);
+  // The update where `first` begins a chunk. Without `product` it is gradient * eps, drawn again.
+  void (*ivon)(const IvonStep&, uint64_t seed, int64_t first, int64_t last, const float* gradient, const float* product,
+               float* mean, float* momentum, float* hessian);
 };
 
 // The kernels for this machine's vector width; BNN_KERNELS_ISA (avx512, avx2, generic) asks for a narrower one.

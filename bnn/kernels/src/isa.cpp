@@ -2,6 +2,7 @@
 #include "api.h"
 #include "elementwise.h"
 #include "gather.h"
+#include "ivon.h"
 #include "random.h"
 #include "sampled.h"
 #include "sparse.h"
@@ -23,6 +24,7 @@ const Kernels BNN_TABLE = {
     BNN_ISA::perturb,        BNN_ISA::sample,
     BNN_ISA::sampled,        BNN_ISA::sparse,
     BNN_ISA::chain,          BNN_ISA::adam,
-    BNN_ISA::rmsprop,
+    BNN_ISA::rmsprop,        BNN_ISA::ivon_sample,
+    BNN_ISA::ivon_product,   BNN_ISA::ivon,
 };
 }  // namespace bnn
