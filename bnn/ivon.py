@@ -188,7 +188,7 @@ class Ivon(torch.optim.Optimizer):
         OPS.ivon_(
             some,
             [laid_as(p, p.grad) for p in some],
-            [self.products[p] for p in some] if all(given) else [],
+            [laid_as(p, self.products[p]) for p in some] if all(given) else [],
             [self._laid(p, "momentum") for p in some],
             [self._laid(p, "hessian") for p in some],
             [self.state[p]["step"] for p in some],

@@ -25,7 +25,32 @@ BEST, BEST_OF = "cnn-best", ("cnn-compiled", "cnn-kernels")
 # Fields that say where and how a run is kept, not what it computes: they do not change a run's hash.
 NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
 # Fields that came later: left out while they have their default, so that the hash of older runs stays.
-LATER = frozenset({"output", "task", "observation_std", "init", "sigma_share"})
+LATER = frozenset(
+    {
+        "output", "task", "observation_std", "init", "sigma_share", "ivon_ess", "ivon_delta", "ivon_hess_init",
+        "ivon_beta1", "ivon_beta2", "ivon_clip_radius", "ivon_rescale", "ivon_noise",
+    }
+)  # fmt: skip
+IVON = frozenset(name for name in LATER if name.startswith("ivon_"))
+# Settings of Bayesian layers, which conventional ones have not, and what IVON has of its own instead.
+OF_LAYERS = frozenset({"sigma_share", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs"})
+# Which settings do not apply: to a cnn, to a bnn with Bayesian layers, to one by IVON.
+IDLE = {
+    "cnn": OF_LAYERS | IVON | {"estimator"},
+    "bnn": IVON | {"baseline"},
+    "ivon": OF_LAYERS | {"baseline", "mu_init_std", "optimizer"},
+}
+# What IVON refuses unless it has its default, and why.
+NOT_BY_IVON = {
+    "optimizer": "ivon is an optimizer itself",
+    "mixed_precision": "ivon computes in one precision",
+    "compile": "ivon does not go through torch.compile",
+    "device": "ivon trains on CPUs only",
+    "prior_scale": "ivon's prior is N(0, 1 / (ivon_ess ivon_delta)): set ivon_delta",
+    "sigma_share": "ivon's sigma starts at 1 / sqrt(ivon_ess (ivon_hess_init + ivon_delta)): set ivon_hess_init",
+    "beta": "ivon weighs the KL by 1 / ivon_ess: set ivon_ess",
+    "beta_anneal_epochs": "ivon weighs the KL by 1 / ivon_ess throughout",
+}
 
 # Options of a data set that say where its files lie: idle where its checksum is stated.
 PATHS = frozenset({"path", "test_path"})
@@ -73,8 +98,12 @@ class TrainSettings(BaseModel):
         1.0, gt=0, description="standard deviation of a regression's targets where the model gives means alone"
     )
     kind: Literal["bnn", "cnn"] = Field("bnn", description="bnn (Bayesian layers) or cnn (conventional layers)")
-    estimator: Literal["flipout", "flipout-reference", "reparameterization", "local-reparameterization"] = Field(
-        "flipout", description="how a bnn's gradient is estimated; flipout uses this project's kernels where it can"
+    estimator: Literal["flipout", "flipout-reference", "reparameterization", "local-reparameterization", "ivon"] = (
+        Field(
+            "flipout",
+            description="how a bnn's gradient is estimated; flipout uses this project's kernels where it can; ivon: "
+            "conventional layers, whose posterior the optimizer learns (Shen et al. 2024)",
+        )
     )
     baseline: Literal["cnn-plain", "cnn", "cnn-compiled", "cnn-kernels", "cnn-best"] = Field(
         "cnn",
@@ -108,12 +137,36 @@ class TrainSettings(BaseModel):
     beta_anneal_epochs: float = Field(
         0.0, ge=0, description="epochs over which beta rises linearly from 0; 0: constant"
     )
+    ivon_ess: float | None = Field(
+        None, gt=0, description="ivon's effective sample size lambda; none: the number of training examples"
+    )
+    ivon_delta: float = Field(
+        1e-4, gt=0, description="ivon's weight decay delta; the prior of its weights is N(0, 1 / (lambda delta))"
+    )
+    ivon_hess_init: float = Field(
+        1.0, gt=0, description="start of ivon's h; sigma = 1 / sqrt(lambda (h + delta)) starts there"
+    )
+    ivon_beta1: float = Field(0.9, ge=0, lt=1, description="ivon's decay of the gradient's running mean")
+    ivon_beta2: float = Field(0.99999, ge=0, lt=1, description="ivon's decay of h")
+    ivon_clip_radius: float | None = Field(
+        None, gt=0, description="ivon's largest preconditioned step, before the learning rate; none: no limit"
+    )
+    ivon_rescale: bool = Field(
+        True, description="ivon's steps are the learning rate x (ivon_hess_init + ivon_delta) / (h + delta)"
+    )
+    ivon_noise: Literal["rank", "shared"] = Field(
+        "rank",
+        description="ivon: rank (every rank has a weight sample of its own, two numbers travel per weight) or shared "
+        "(all ranks share one, one number travels)",
+    )
     batch_size: int = Field(128, gt=0, description="training examples per rank and step")
     epochs: int = Field(1, gt=0, description="passes over the training set")
     max_steps: int | None = Field(None, gt=0, description="stop after this many steps, whatever the epochs")
     warmup_steps: int = Field(2, ge=0, description="first steps of every attempt, measured apart")
     optimizer: Literal["adam", "rmsprop"] = Field("adam", description="optimizer")
-    learning_rate: float = Field(1e-4, gt=0, description="learning rate for one rank")
+    learning_rate: float = Field(
+        1e-4, gt=0, description="learning rate for one rank; ivon's is that of SGD, such as 0.1, and has to be given"
+    )
     lr_scaling: Literal["ranks", "none"] = Field("ranks", description="ranks: learning rate x number of ranks")
     sharding: Literal["disjoint", "unsharded"] = Field(
         "disjoint", description="disjoint: ranks share one shuffle; unsharded: each shuffles the whole set (the paper)"
@@ -163,7 +216,18 @@ class TrainSettings(BaseModel):
             raise _unfit("compile", f"baseline {self.baseline} says by itself what is compiled")
         if self.kind == "cnn" and self.baseline == "cnn-kernels" and not self.kernels_fit:
             raise _unfit("baseline", "cnn-kernels needs device cpu, precision float32 and no mixed_precision")
+        if self.by_ivon:
+            for key, reason in NOT_BY_IVON.items():
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise _unfit(key, reason)
+            if "learning_rate" not in self.model_fields_set:
+                raise _unfit("learning_rate", "ivon has no default; published ones are between 0.1 and 2.5")
         return self
+
+    @property
+    def by_ivon(self) -> bool:
+        """Whether the optimizer learns the posterior of conventional layers (`bnn.ivon`)."""
+        return self.kind == "bnn" and self.estimator == "ivon"
 
     @property
     def kernels_fit(self) -> bool:
@@ -180,11 +244,11 @@ class TrainSettings(BaseModel):
     def implementation(self) -> str:
         """Name of what is asked for: bnn-<estimator> or the CNN baseline, and how it departs from that.
 
-        `bnn-flipout` is the one with kernels, `bnn-flipout-torch` the one without. What runs is named by
-        `bnn.training.implementation`, because only the machine knows whether it has the kernels.
+        `bnn-flipout` is the one with kernels, `bnn-flipout-torch` the one without; so is it with ivon. What runs is
+        named by `bnn.training.implementation`, because only the machine knows whether it has the kernels.
         """
         name = f"bnn-{self.estimator}" if self.kind == "bnn" else self.baseline
-        if name == "bnn-flipout" and not self.kernels_fit:
+        if name in ("bnn-flipout", "bnn-ivon") and not self.kernels_fit:
             name += "-torch"
         if self.compiled and name != "cnn-compiled":
             name = "cnn-compiled" if name == "cnn" else f"{name}-compiled"
@@ -197,10 +261,7 @@ class TrainSettings(BaseModel):
 
     def science(self) -> dict[str, Any]:
         """The settings that change the result; those that do not apply to this kind are left out."""
-        idle = {
-            "cnn": {"sigma_share", "estimator", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs"}
-        }
-        skip = NOT_SCIENCE | idle.get(self.kind, {"baseline"})
+        skip = NOT_SCIENCE | IDLE["ivon" if self.by_ivon else self.kind]
         skip |= {key for key in LATER if getattr(self, key) == type(self).model_fields[key].default}
         values = {key: value for key, value in self.model_dump(mode="json").items() if key not in skip}
         if self.init is not None:

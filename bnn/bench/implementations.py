@@ -13,6 +13,7 @@ from bnn.errors import UserError
 BASE, CONTROL = "cnn", "cnn-again"
 AGAIN = {CONTROL: BASE, "bnn-flipout-again": "bnn-flipout"}
 EXACT = "bnn-exact"  # one weight sample per draw, BatchNorm folded, by the kernels; for inference only
+IVON = "bnn-ivon"  # trains conventional layers; draws of what it has learnt are bnn-exact's
 BEST, BEST_OF = settings.BEST, settings.BEST_OF  # no implementation: a run's rows of the faster of these once more
 
 
@@ -49,6 +50,7 @@ OURS: dict[str, Implementation] = {
     "bnn-flipout-reference": _bnn("flipout-reference"),
     "bnn-reparameterization": _bnn("reparameterization"),
     "bnn-local-reparameterization": _bnn("local-reparameterization"),
+    IVON: Implementation(settings={"kind": "bnn", "estimator": "ivon", "learning_rate": 0.1}),
     EXACT: _bnn("flipout"),  # how `bnn infer` draws; the worker has a branch for it
 }
 # Peers keep their freed memory as we do: what helps us helps them.
@@ -99,6 +101,8 @@ def choose(benchmark: str, named: Sequence[str], peers: Sequence[str]) -> Choice
             raise UserError(f"--implementations: {name} is a peer; ask for it with --peers {name}")
         if benchmark == "step" and name == EXACT:
             raise UserError(f"--implementations: {name} makes draws and cannot be trained: bnn bench inference")
+        if benchmark == "inference" and name == IVON:
+            raise UserError(f"--implementations: {name} is a way to train; draws of its posterior are {EXACT}'s")
         if name not in (*OURS, BEST):
             raise UserError(f"--implementations: {name} is unknown; there are {', '.join((*OURS, BEST))}")
     for name in peers:

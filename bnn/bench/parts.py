@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from bnn import kernels
 from bnn.device import synchronize
 from bnn.layers import bayesian_layers, kl_divergence
 from bnn.settings import TrainSettings
@@ -21,7 +22,7 @@ from bnn.training.implementation import kernels_used
 REPEATS = 3
 UPDATE = "bnn.bench.update"
 # Operators of our kernels that make noise, KL and its gradient; convolutions and optimizers are others.
-NOISE_OPERATORS = tuple(f"bnn_kernels::{name}" for name in ("normal", "signs", "perturb", "chain_"))
+NOISE_OPERATORS = tuple(f"bnn_kernels::{name}" for name in ("normal", "signs", "perturb", "chain_", "ivon_sample"))
 
 
 def noise_and_kl(
@@ -34,8 +35,12 @@ def noise_and_kl(
     """Seconds that one step spends on noise, KL and its gradient, outside of the optimizer's own `step`.
 
     0 for a conventional network; None where it cannot be told: a local reparameterisation's noise is that of
-    activations, and a compiled step has no parts. `step` takes one training step.
+    activations, a compiled step has no parts, and IVON's is one with the sample in plain torch. `step` takes one
+    training step.
     """
+    if settings.by_ivon:
+        fit = settings.kernels_fit and kernels.available()
+        return median(profiled(step, optimizer) for _ in range(REPEATS)) if fit else None
     layers = list(bayesian_layers(model))
     if not layers:
         return 0.0

@@ -70,6 +70,8 @@ IMPLEMENTATIONS: dict[str, str] = {
     "bnn-reparameterization": "conventional",
     "bnn-exact": "conventional",
     "bnn-local-reparameterization": "two-convolutions",
+    "bnn-ivon": "conventional",
+    "bnn-ivon-torch": "conventional",
     "bayesian-torch": "two-convolutions",
     "tfp": "two-convolutions",
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from bnn import kernels
 from bnn.data import Dataset
 from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
 from bnn.errors import UserError
-from bnn.exchange import GradientExchange
+from bnn.exchange import NO_COMPANIONS, Companions, GradientExchange
+from bnn.ivon import Ivon
 from bnn.layers import PosteriorInit
 from bnn.model_names import is_own
 from bnn.models.build import build_model
@@ -19,6 +21,7 @@ from bnn.settings import TrainSettings
 from bnn.training.fit import fit, lay_out
 from bnn.training.forward import make_forward
 from bnn.training.implementation import with_kernels
+from bnn.training.ivon import ivon_options, make_ivon, make_twin
 from bnn.training.pretrained import start_from
 from bnn.training.task import make_task
 from bnn.training.trainer import DTYPES, Trainer
@@ -38,6 +41,19 @@ def make_trainer(settings: TrainSettings, dataset: Dataset, engine: Engine, sche
         raise UserError(
             f"output {settings.output}: model {settings.model} gives one tensor; there is nothing to choose"
         )
+    twin, companions = None, NO_COMPANIONS
+    optimizer: torch.optim.Optimizer
+    if settings.by_ivon:
+        options = ivon_options(settings, len(dataset.train))
+        twin = make_twin(settings, model, options)
+        optimizer = ivon = make_ivon(model, twin, learning_rate(settings, engine.size), options)
+        if settings.ivon_noise == "rank":
+            companions = Companions(frozenset(ivon.noisy), ivon.product)
+    else:
+        optimizer = make_optimizer(settings, model, engine.size)
+    exchange = GradientExchange(engine, model.named_parameters(), settings.gradient_block_mb, companions)
+    if isinstance(optimizer, Ivon):
+        optimizer.products = exchange.companions
     return Trainer(
         settings=settings,
         engine=engine,
@@ -47,8 +63,9 @@ def make_trainer(settings: TrainSettings, dataset: Dataset, engine: Engine, sche
         layout=layout,
         held=held,
         forward=make_forward(settings, model),
-        optimizer=make_optimizer(settings, model, engine.size),
-        exchange=GradientExchange(engine, model.named_parameters(), settings.gradient_block_mb),
+        optimizer=optimizer,
+        exchange=exchange,
+        twin=twin,
     )
 
 
@@ -60,13 +77,14 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
     torch.manual_seed(settings.seed)
     init = PosteriorInit(settings.prior_scale, settings.mu_init_std, settings.rho_init, settings.rho_init_std)
     without_kernels = settings.estimator == "flipout" and not settings.kernels_fit  # library kernels: the reference's
+    conventional = settings.kind == "cnn" or settings.by_ivon
     model = build_model(
         settings.model,
-        settings.kind,
+        "cnn" if conventional else "bnn",
         input_shape=dataset.input_shape,
         classes=dataset.classes,
         width=settings.width,
-        estimator="flipout-reference" if without_kernels else settings.estimator,
+        estimator="flipout-reference" if without_kernels or conventional else settings.estimator,
         init=init,
     )
     if settings.batchnorm_momentum is not None:
@@ -77,6 +95,8 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
     start_from(settings, model)
     if settings.tuned and not is_own(settings.model):
         lay_out(model, torch.channels_last)
+    if settings.by_ivon:
+        return with_kernels(model) if settings.kernels_fit and kernels.available() else model
     return with_kernels(model) if settings.kind == "cnn" and settings.baseline == "cnn-kernels" else model
 
 
@@ -101,9 +121,14 @@ def choose_output(settings: TrainSettings, model: nn.Module) -> ChosenOutput | N
     return chosen
 
 
+def learning_rate(settings: TrainSettings, ranks: int) -> float:
+    """The learning rate of this many ranks."""
+    return settings.learning_rate * (ranks if settings.lr_scaling == "ranks" else 1)
+
+
 def make_optimizer(settings: TrainSettings, model: nn.Module, ranks: int) -> torch.optim.Optimizer:
     """Adam or RMSProp (decay 0.9, as TensorFlow's) with the learning rate of this many ranks."""
-    rate = settings.learning_rate * (ranks if settings.lr_scaling == "ranks" else 1)
+    rate = learning_rate(settings, ranks)
     if settings.optimizer == "rmsprop":
         rmsprop = FusedRMSprop if settings.tuned else torch.optim.RMSprop
         return rmsprop(model.parameters(), lr=rate, alpha=0.9)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnn.layers import NoiseKey, set_noise
 from bnn.models.own import user_code
@@ -48,9 +48,8 @@ def evaluate(run: Run, step: int) -> Evaluation:
     `draw_spread` the standard deviation over draws of the true class's probability, averaged over the images.
     """
     trainer, settings, split = run.trainer, run.settings, run.dataset.test
-    model, engine = trainer.model, trainer.engine
     start = time.perf_counter()
-    model.eval()
+    model, engine = trainer.posterior().eval(), trainer.engine
     draws = settings.evaluate_draws if settings.kind == "bnn" else 1
     sums = RegressionSums(trainer.task) if isinstance(trainer.task, Regression) else ClassSums(trainer.task)
     mine = np.arange(engine.rank, len(split), engine.size)
@@ -59,7 +58,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
         run.heartbeat.move("evaluation")
         images, targets = trainer.form.tensors(split, mine[low : low + block])
         with user_code(settings.model, model):
-            sums.add(keyed_draws(run, images, draws), targets, draws)
+            sums.add(keyed_draws(run, model, images, draws), targets, draws)
     trainer.to_training()
     run.heartbeat.move("exchange")
     totals = np.sum(engine.gather(sums.values, f"evaluation.{step}"), axis=0)
@@ -73,9 +72,9 @@ def evaluate(run: Run, step: int) -> Evaluation:
     )
 
 
-def keyed_draws(run: Run, images: Tensor, draws: int) -> Iterator[Tensor]:
+def keyed_draws(run: Run, model: nn.Module, images: Tensor, draws: int) -> Iterator[Tensor]:
     """The model's outputs for `images`, draw by draw."""
-    model, rank = run.trainer.model, run.trainer.engine.rank
+    rank = run.trainer.engine.rank
     for draw in range(draws):
         set_noise(model, NoiseKey(run.settings.seed, draw, EVALUATION_RANK + rank))
         yield model(images)

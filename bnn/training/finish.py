@@ -72,7 +72,7 @@ def parameter_row(row: ConvertedParameter) -> ParameterRow:
 def finite_result(run: Run) -> bool:
     """Whether all parameters and held-out metrics are finite: no later loss would show a spoilt last update."""
     evaluated = all(evaluation.nll is not None for evaluation in run.evaluations)
-    return evaluated and all(bool(torch.isfinite(parameter).all()) for parameter in run.trainer.model.parameters())
+    return evaluated and all(bool(torch.isfinite(value).all()) for value in run.trainer.posterior().parameters())
 
 
 def last_epoch_accuracy(steps: pd.DataFrame, epochs_completed: int) -> float | None:
@@ -100,7 +100,7 @@ def summarise(
 ) -> Summary:
     """The summary of a run from the rows of all its ranks; both starts are in seconds since 1970."""
     settings, trainer = run.settings, run.trainer
-    model, schedule = trainer.model, trainer.schedule
+    model, schedule = trainer.posterior(), trainer.schedule
     steps = metrics.per_step(rows)
     paper, paper_std = metrics.throughput_paper(rows)
     sigma = sigma_median(model)
@@ -201,7 +201,7 @@ def finish(
 
 def write_posterior(run: Run) -> None:
     """Stage the trained posterior as `posterior/step-N`."""
-    model = run.trainer.model
+    model = run.trainer.posterior()
     with conventional(model), user_code(run.settings.model, model):
         save_posterior(
             model,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from bnn import kernels
 from bnn.errors import UserError
 from bnn.settings import TrainSettings
 
@@ -14,7 +15,8 @@ from bnn.settings import TrainSettings
 def implementation_of(settings: TrainSettings, model: nn.Module) -> str:
     """The name of what runs: that of what the settings ask for, unless this machine has no kernels for it."""
     name = settings.implementation
-    return "bnn-flipout-torch" if name == "bnn-flipout" and not kernels_used(model) else name
+    without = (name == "bnn-flipout" and not kernels_used(model)) or (name == "bnn-ivon" and not kernels.available())
+    return f"{name}-torch" if without else name
 
 
 def kernels_used(model: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bnn.errors import UserError
-from bnn.layers import bayesian_layers
+from bnn.layers import BayesianLayer, bayesian_layers
 from bnn.layers.pretrained import load_conventional
 from bnn.regular import require_regular
 from bnn.settings import TrainSettings
@@ -50,5 +50,10 @@ def share_sigma(model: nn.Module, share: float, rho_least: float) -> None:
     """
     for layer in bayesian_layers(model):
         floor = functional.softplus(torch.tensor(rho_least, dtype=torch.float64))
-        sigma = (share * layer.mu.double().abs()).clamp_min(floor.item())
-        layer.rho.copy_(sigma + torch.log(-torch.expm1(-sigma)))  # the inverse of softplus, for small sigma, too
+        set_sigma(layer, (share * layer.mu.double().abs()).clamp_min(floor.item()))
+
+
+@torch.no_grad()
+def set_sigma(layer: BayesianLayer, sigma: Tensor) -> None:
+    """Give a layer's posterior these standard deviations, of its kernel's shape, in float64."""
+    layer.rho.copy_(sigma + torch.log(-torch.expm1(-sigma)))  # the inverse of softplus, for small sigma, too

@@ -48,13 +48,15 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
     heartbeat.move("start")
     choice = choose(settings, engine, partial(trial_seconds, dataset=dataset, schedule=schedule), kept)
     trainer = make_trainer(choice.settings, dataset, engine, schedule)
-    sigma_start = sigma_median(trainer.model)
+    start = trainer.posterior()
+    sigma_start = sigma_median(start)
     if settings.save_posterior:  # a model that cannot be saved is refused before it is trained, not after
-        with conventional(trainer.model), user_code(settings.model, trainer.model):
-            trace(trainer.model, example_input(trainer.model, dataset), 0, {})
-    trainer.to_training()
+        with conventional(start), user_code(settings.model, start):
+            trace(start, example_input(start, dataset), 0, {})
     own = settings.kind == "bnn" and is_own(settings.model)
-    conversion = conversion_report(trainer.model) if own else []
+    conversion = conversion_report(start) if own else []
+    del start
+    trainer.to_training()
     if conversion and engine.rank == 0:
         print(f"model {settings.model}: {report_text(conversion)}", flush=True)
 

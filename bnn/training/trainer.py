@@ -17,11 +17,13 @@ from bnn.data.base import Split
 from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
 from bnn.exchange import GradientExchange
+from bnn.ivon import Ivon
 from bnn.layers import NoiseKey, bayesian_layers, kl_divergence, set_noise
 from bnn.layers.noise import layer_seed
 from bnn.settings import TrainSettings
 from bnn.training.forward import Forward
 from bnn.training.implementation import implementation_of
+from bnn.training.ivon import posterior_of
 from bnn.training.task import Task
 
 Lap = Callable[[], object]
@@ -36,7 +38,8 @@ class Trainer:
 
     `settings` are those that run: where cnn-best was asked for, they have the baseline that was chosen. `forward` maps
     images to outputs as training computes them (bnn.training.forward); `exchange` averages the gradients of `model`;
-    `layout` is how images lie in memory; `held` are the parts of the model that never leave evaluation mode.
+    `layout` is how images lie in memory; `held` are the parts of the model that never leave evaluation mode. `twin` is
+    the Bayesian twin of a conventional model that IVON trains, without memory (bnn.training.ivon), else None.
     """
 
     settings: TrainSettings
@@ -49,6 +52,21 @@ class Trainer:
     forward: Forward
     optimizer: torch.optim.Optimizer
     exchange: GradientExchange
+    twin: nn.Module | None = None
+
+    def posterior(self) -> nn.Module:
+        """The model that is evaluated and saved: `model` itself, or what IVON has learnt so far as a Bayesian model."""
+        if self.twin is None or not isinstance(self.optimizer, Ivon):
+            return self.model
+        return posterior_of(self.model, self.twin, self.optimizer)
+
+    def draw(self, step: int) -> Tensor | None:
+        """Choose the noise of a step. Under IVON the model then holds a sample of its weights; returns the KL, nats."""
+        settings, rank = self.settings, self.engine.rank
+        key_noise(self.model, NoiseKey(settings.seed, step, rank), self.compiled)
+        if not isinstance(self.optimizer, Ivon):
+            return None
+        return self.optimizer.sample(NoiseKey(settings.seed, step, rank if settings.ivon_noise == "rank" else 0))
 
     @cached_property
     def implementation(self) -> str:
@@ -82,10 +100,10 @@ class Trainer:
         ranks] on the images' device; nll, kl and loss are in nats.
         """
         settings, model, schedule = self.settings, self.model, self.schedule
-        key_noise(model, NoiseKey(settings.seed, step, self.engine.rank), self.compiled)
+        learnt = self.draw(step)
         output = self.forward(images)
         nll = self.task.nll(output, targets)
-        kl = kl_divergence(model)
+        kl = kl_divergence(model) if learnt is None else learnt
         beta = beta_at(step, schedule, settings)
         loss = nll + beta * kl / schedule.n
         lap()
@@ -130,7 +148,12 @@ def to_device(array: np.ndarray, device: str) -> Tensor:
 
 
 def beta_at(step: int, schedule: Schedule, settings: TrainSettings) -> float:
-    """Weight of the KL term: constant, or rising linearly from 0 over `beta_anneal_epochs` (the paper, section 2.1)."""
+    """Weight of the KL term: constant, or rising linearly from 0 over `beta_anneal_epochs` (the paper, section 2.1).
+
+    IVON minimises NLL + KL / lambda, hence n / lambda.
+    """
+    if settings.by_ivon:
+        return schedule.n / (settings.ivon_ess or schedule.n)
     ramp = settings.beta_anneal_epochs * schedule.epoch_samples / schedule.step_samples
     return settings.beta * min(1.0, step / ramp) if ramp else settings.beta
 

@@ -127,3 +127,57 @@ def test_settings_files_are_named_when_unreadable(tmp_path):
         read_settings(tmp_path / "list.json")
     (tmp_path / "good.json").write_text(json.dumps({"model": "fc"}))
     assert read_settings(tmp_path / "good.json").model == "fc"
+
+
+IVON_CELL = {"estimator": "ivon", "learning_rate": 0.1}
+
+
+def test_settings_of_ivon_are_hashed_by_it_alone():
+    base = TrainSettings(**IVON_CELL)
+    for values in (
+        {"ivon_ess": 100.0}, {"ivon_delta": 1e-3}, {"ivon_hess_init": 0.5}, {"ivon_beta1": 0.8}, {"ivon_beta2": 0.999},
+        {"ivon_clip_radius": 1.0}, {"ivon_rescale": False}, {"ivon_noise": "shared"}, {"learning_rate": 0.2},
+    ):  # fmt: skip
+        assert TrainSettings(**{**IVON_CELL, **values}).fingerprint() != base.fingerprint(), values
+        other = {key: value for key, value in values.items() if key != "learning_rate"}
+        assert TrainSettings(**other).fingerprint() == TrainSettings().fingerprint()
+        assert TrainSettings(kind="cnn", **other).fingerprint() == TrainSettings(kind="cnn").fingerprint()
+    for values in ({"rho_init": -4.0}, {"rho_init_std": 0.0}, {"mu_init_std": 1.0}, {"baseline": "cnn-plain"}):
+        assert TrainSettings(**{**IVON_CELL, **values}).fingerprint() == base.fingerprint(), values
+
+
+def test_hashes_are_those_from_before_ivon():
+    assert TrainSettings().fingerprint() == "9fab185d54781063"
+    assert TrainSettings(kind="cnn").fingerprint() == "d34763be1b02f5c8"
+    assert not any(key.startswith("ivon") for key in TrainSettings(**IVON_CELL).science())
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"optimizer": "rmsprop"}, "optimizer"),
+        ({"mixed_precision": "bfloat16"}, "mixed_precision"),
+        ({"compile": True}, "compile"),
+        ({"device": "cuda"}, "device"),
+        ({"prior_scale": 2.0}, "prior_scale"),
+        ({"sigma_share": 0.1}, "sigma_share"),
+        ({"beta": 0.5}, "beta"),
+        ({"beta_anneal_epochs": 2.0}, "beta_anneal_epochs"),
+    ],
+)
+def test_ivon_refuses_by_name_what_it_cannot_do(values, key):
+    with pytest.raises(SettingsError) as caught:
+        parse_settings({**IVON_CELL, **values}, "f.json")
+    assert caught.value.key == key
+    assert str(caught.value).startswith(f"f.json: {key}: ivon")
+    assert parse_settings({**IVON_CELL, "kind": "cnn", **values}, "f.json")  # (a cnn is not by ivon)
+
+
+def test_ivon_has_no_default_learning_rate():
+    with pytest.raises(SettingsError, match="learning_rate: ivon has no default"):
+        parse_settings({"estimator": "ivon"}, "f.json")
+    made = parse_settings({"estimator": "ivon", "learning_rate": 1e-4}, "f.json")
+    again = parse_settings(made.model_dump(mode="json"), "cell.json")
+    assert again == made
+    assert made.implementation == "bnn-ivon"
+    assert TrainSettings(**IVON_CELL, precision="float64").implementation == "bnn-ivon-torch"
