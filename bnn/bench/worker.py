@@ -82,7 +82,7 @@ class Ours:
         found["ISA of torch"] = torch.backends.cpu.get_cpu_capability()
         if kernels.available():
             found["ISA of our kernels"] = kernels.isa()
-        total, _ = count_parameters(self.model)
+        total, _ = count_parameters(self.trainer.posterior())
         return {
             "resolved": self.trainer.implementation,
             "parameters_total": total,

@@ -26,20 +26,21 @@ def bench(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
-def test_training_steps_of_a_bnn_and_the_base_are_recorded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["bnn-flipout-reference", "bnn-ivon"])
+def test_training_steps_of_a_bnn_and_the_base_are_recorded(tmp_path: Path, name: str) -> None:
     out = tmp_path / "step.parquet"
-    words = ("--batch", "4", "--rounds", "2", "--steps", "2", "--no-peak", "--implementations", "bnn-flipout-reference")
+    words = ("--batch", "4", "--rounds", "2", "--steps", "2", "--no-peak", "--implementations", name)
     done = bench("step", *TINY, *words, "--out", out)
     assert done.returncode == 0, done.stderr
     rows = read_table(out, BENCH)
     header = BenchHeader.model_validate_json(header_path(out).read_text())
-    assert set(rows["implementation"]) == set(header.workers) == {"cnn", "cnn-again", "bnn-flipout-reference"}
+    assert set(rows["implementation"]) == set(header.workers) == {"cnn", "cnn-again", name}
     assert rows.groupby(["implementation", "round"]).size().tolist() == [2] * 6
     assert (rows["seconds"] > 0).all()
     assert (rows["seconds_noise_kl_optimizer"] > 0).all()
     assert (rows["peak_memory_bytes"] > 50 << 20).all()
     total = describe("fc", "bnn", (1, 8, 8), 10, 0.1).parameters
-    assert rows.set_index("implementation")["parameters_total"]["bnn-flipout-reference"].unique().tolist() == [total]
+    assert rows.set_index("implementation")["parameters_total"][name].unique().tolist() == [total]
     assert "torch" in header.workers["cnn"].versions
     assert "noise floor (cnn measured twice)" in done.stdout
 
@@ -59,6 +60,10 @@ def test_draws_of_a_reparameterised_bnn_are_recorded(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("step", "--implementations", "cnn-worst"), "cnn-worst is unknown"),
+        (
+            ("inference", "--implementations", "bnn-ivon"),
+            "bnn-ivon is a way to train; draws of its posterior are bnn-exact's",
+        ),
         (("step", "--peers", "pyro"), "pyro is unknown"),
         (("step", "--shape", "8,8"), "give channels, height and width"),
         (("step", "--model", "tests.support.models:small", "--peers", "tfp"), "peers have the built-in models only"),
