@@ -9,9 +9,10 @@ the prior is N(0, 1 / (lambda delta)). A step computes the mean loss at one samp
     h <- h + (1 - beta2) (f - h) + (1 - beta2)^2 (h - f)^2 / (2 (h + delta))
     m <- m - alpha clip((g / (1 - beta1^t) + delta m) / (h + delta))    with the new h
 
-Three words are kept per weight, m in the parameter, g and h in the optimizer's state. eps is drawn again where it is
-needed: by this project's kernels from counters (one pass over memory each for the sample and for the update), in plain
-torch from a generator that is seeded again.
+Three words are kept per weight, m in the parameter, g and h in the optimizer's state. Between sample and update there
+is a fourth, the sample: eps is its difference from m, which is what the gradient has seen of the noise, so that none is
+kept or drawn twice. It is named by a NoiseKey: this project's kernels draw it from counters (one pass over memory each
+for the sample and for the update), plain torch from a generator.
 """
 
 from __future__ import annotations
@@ -58,8 +59,7 @@ class Ivon(torch.optim.Optimizer):
 
     That is SGD with a debiased running mean of gradients. Every step is `sample`, then a backward pass, then `step`.
     Between `step` and the next `sample` parameters hold the posterior means, and state `hessian` has their h.
-    `products` may give avg(G z) for parameters, z = eps sqrt(lambda (h + delta)); for others it is computed from the
-    gradient and this rank's noise.
+    `products` may give avg(G eps) for parameters; for others it is computed from the gradient and this rank's noise.
     """
 
     def __init__(
@@ -67,9 +67,7 @@ class Ivon(torch.optim.Optimizer):
     ) -> None:
         self.options = options
         self.products: Mapping[nn.Parameter, Tensor] = {}
-        self._seeds: dict[nn.Parameter, int] = {}  # of the noise of the sample that the parameters hold now
-        self._means: dict[nn.Parameter, Tensor] = {}
-        self._by_kernels = False
+        self._means: dict[nn.Parameter, Tensor] = {}  # while the parameters hold a sample
         groups = [{"params": list(noisy), "noise": True}, {"params": list(plain), "noise": False}]
         super().__init__([group for group in groups if group["params"]], {"lr": lr})
         for parameter in self._of(noise=True):
@@ -101,35 +99,34 @@ class Ivon(torch.optim.Optimizer):
         if self._means:
             raise RuntimeError("a second sample before the step")
         parameters, options = self.noisy, self.options
-        self._seeds = {p: _signed(layer_seed(key, index)) for index, p in enumerate(parameters)}
+        seeds = [_signed(layer_seed(key, index)) for index in range(len(parameters))]
         self._means = {p: p.data for p in parameters}
         hessians = [self._laid(p, "hessian") for p in parameters]
-        self._by_kernels = bool(parameters) and kernels.fits(*parameters)
-        if self._by_kernels:
-            seeds = list(self._seeds.values())
+        if parameters and kernels.fits(*parameters):
             samples, kl = OPS.ivon_sample([p.data for p in parameters], hessians, seeds, options.ess, options.delta)
         else:
-            samples = [self._sampled(p, h) for p, h in zip(parameters, hessians, strict=True)]
+            samples = [self._sampled(p, h, s) for p, h, s in zip(parameters, hessians, seeds, strict=True)]
             kl = torch.stack([_kl(p, h, options) for p, h in zip(parameters, hessians, strict=True)]).sum()
         for parameter, sample in zip(parameters, samples, strict=True):
             parameter.data = sample
         return kl
 
-    def _sampled(self, mean: nn.Parameter, hessian: Tensor) -> Tensor:
+    def _sampled(self, mean: nn.Parameter, hessian: Tensor, seed: int) -> Tensor:
         sigma = (self.options.ess * (hessian + self.options.delta)).rsqrt()
-        return laid_as(mean, torch.addcmul(mean.data, sigma, _normal(mean, self._seeds[mean])))
+        generator = torch.Generator(device=mean.device).manual_seed(seed)
+        eps = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return laid_as(mean, torch.addcmul(mean.data, sigma, eps))
 
     @torch.no_grad()
     def product(self, parameter: nn.Parameter, gradient: Tensor, to: Tensor) -> None:
-        """Write gradient * z into `to`, z being the N(0, 1) noise of the sample that the parameter holds now.
+        """Write gradient * eps into `to`, eps being the noise of the sample that the parameter holds now.
 
         Both tensors lie in memory as the parameter does.
         """
-        seed = self._seeds[parameter]
-        if self._by_kernels:
-            OPS.ivon_product_(gradient, seed, to)
+        if kernels.fits(gradient, parameter):
+            OPS.ivon_product_(gradient, parameter.data, self._means[parameter], to)
         else:
-            torch.mul(gradient, _normal(parameter, seed), out=to)
+            torch.sub(parameter.data, self._means[parameter], out=to).mul_(gradient)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -141,6 +138,7 @@ class Ivon(torch.optim.Optimizer):
             raise ValueError("Ivon takes no closure")
         if self.noisy and not self._means:
             raise RuntimeError("a step without a sample")
+        samples = {parameter: parameter.data for parameter in self._means}
         for parameter, mean in self._means.items():
             parameter.data = mean
         self._means = {}
@@ -152,25 +150,24 @@ class Ivon(torch.optim.Optimizer):
             if not group["noise"]:
                 for parameter in some:
                     self._step_plain(parameter, rate)
-            elif self._by_kernels and some:
-                self._step_by_kernels(some, rate)
+            elif some and kernels.fits(*some):
+                self._step_by_kernels(some, [samples[p] for p in some], rate)
             else:
                 for parameter in some:
-                    self._step_noisy(parameter, rate)
-        self._seeds = {}
+                    self._step_noisy(parameter, samples[parameter], rate)
 
     def _step_plain(self, parameter: nn.Parameter, rate: float) -> None:
         options, mean = self.options, self._advance(parameter)
         way = mean / (options.hess_init + options.delta)
         parameter.sub_(way.clamp_(-options.clip_radius, options.clip_radius), alpha=rate)
 
-    def _step_noisy(self, parameter: nn.Parameter, rate: float) -> None:
+    def _step_noisy(self, parameter: nn.Parameter, sample: Tensor, rate: float) -> None:
         options, gradient, h = self.options, laid_as(parameter, parameter.grad), self._laid(parameter, "hessian")
         product = self.products.get(parameter)
         if product is None:
-            product = gradient * _normal(parameter, self._seeds[parameter])
+            product = gradient * (sample - parameter)
         precision = h + options.delta
-        move = (1 - options.beta2) * ((options.ess * precision).sqrt() * product - h)
+        move = (1 - options.beta2) * (options.ess * precision * product - h)
         h += move + 0.5 * move.square() / precision
         way = (self._advance(parameter) + options.delta * parameter) / (h + options.delta)
         parameter.sub_(way.clamp_(-options.clip_radius, options.clip_radius), alpha=rate)
@@ -181,18 +178,18 @@ class Ivon(torch.optim.Optimizer):
         g.lerp_(laid_as(parameter, parameter.grad), 1 - self.options.beta1)
         return g / (1 - self.options.beta1 ** float(self.state[parameter]["step"]))
 
-    def _step_by_kernels(self, some: list[nn.Parameter], rate: float) -> None:
+    def _step_by_kernels(self, some: list[nn.Parameter], samples: list[Tensor], rate: float) -> None:
         options = self.options
         given = [parameter in self.products for parameter in some]
         assert all(given) or not any(given)
         OPS.ivon_(
             some,
             [laid_as(p, p.grad) for p in some],
+            samples,
             [laid_as(p, self.products[p]) for p in some] if all(given) else [],
             [self._laid(p, "momentum") for p in some],
             [self._laid(p, "hessian") for p in some],
             [self.state[p]["step"] for p in some],
-            [self._seeds[p] for p in some],
             rate, options.ess, options.delta, options.beta1, options.beta2, options.clip_radius,
         )  # fmt: skip
         torch.autograd.graph.increment_version(some)  # (operators of one's own do not)
@@ -215,11 +212,6 @@ def _start(parameter: nn.Parameter) -> dict[str, Tensor]:
 def _signed(seed: int) -> int:
     """A 64-bit seed as torch's operators and generators take it."""
     return seed - 2**64 if seed >= 2**63 else seed
-
-
-def _normal(like: Tensor, seed: int) -> Tensor:
-    generator = torch.Generator(device=like.device).manual_seed(seed)
-    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 def _kl(mean: Tensor, hessian: Tensor, options: IvonOptions) -> Tensor:

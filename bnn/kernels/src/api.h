@@ -151,11 +151,12 @@ struct Kernels {
   // N(mean, 1 / (ess (hessian + decay))) from N(0, 1 / (ess decay)), nats.
   double (*ivon_sample)(const float* mean, const float* hessian, float ess, float decay, uint64_t seed, int64_t first,
                         int64_t last, float* to);
-  // gradient * eps, where `first` begins a chunk.
-  void (*ivon_product)(const float* gradient, uint64_t seed, int64_t first, int64_t last, float* to);
-  // The update where `first` begins a chunk. Without `product` it is gradient * eps, drawn again.
-  void (*ivon)(const IvonStep&, uint64_t seed, int64_t first, int64_t last, const float* gradient, const float* product,
-               float* mean, float* momentum, float* hessian);
+  // gradient * (sample - mean), the product with the noise.
+  void (*ivon_product)(const float* gradient, const float* sample, const float* mean, int64_t first, int64_t last,
+                       float* to);
+  // The update. Without `product` it is made of gradient, sample and mean.
+  void (*ivon)(const IvonStep&, int64_t first, int64_t last, const float* gradient, const float* sample,
+               const float* product, float* mean, float* momentum, float* hessian);
 };
 
 // The kernels for this machine's vector width; BNN_KERNELS_ISA (avx512, avx2, generic) asks for a narrower one.

@@ -35,25 +35,26 @@ std::tuple<std::vector<Tensor>, Tensor> ivon_sample(at::TensorList means, at::Te
   return {made, kl};
 }
 
-void ivon_product_(const Tensor& gradient, int64_t seed, Tensor to) {
-  check(gradient, "gradient");
-  check_same(to, gradient, "product");
-  const float* from = read(gradient);
+void ivon_product_(const Tensor& gradient, const Tensor& sample, const Tensor& mean, Tensor to) {
+  check(mean, "mean");
+  for (const Tensor* tensor : {&gradient, &sample, (const Tensor*)&to})
+    check_same(*tensor, mean, "gradient, sample, product");
+  const float *from = read(gradient), *w = read(sample), *m = read(mean);
   float* made = to.mutable_data_ptr<float>();
-  for_chunks(gradient.numel(), [&](int64_t, int64_t first, int64_t last) {
-    kernels().ivon_product(from, (uint64_t)seed, first, last, made);
+  for_chunks(mean.numel(), [&](int64_t, int64_t first, int64_t last) {
+    kernels().ivon_product(from, w, m, first, last, made);
   });
 }
 
-void ivon_(at::TensorList means, at::TensorList gradients, at::TensorList products, at::TensorList momenta,
-           at::TensorList hessians, at::TensorList steps, at::IntArrayRef seeds, double rate, double ess, double decay,
+void ivon_(at::TensorList means, at::TensorList gradients, at::TensorList samples, at::TensorList products,
+           at::TensorList momenta, at::TensorList hessians, at::TensorList steps, double rate, double ess, double decay,
            double beta1, double beta2, double clip) {
   const auto m = writable(means, means, "means"), g = writable(momenta, means, "momenta"),
              h = writable(hessians, means, "hessians");
-  const auto from = readable(gradients, means, "gradients");
+  const auto from = readable(gradients, means, "gradients"), w = readable(samples, means, "samples");
   const auto given = products.empty() ? std::vector<const float*>(means.size(), nullptr)
                                       : readable(products, means, "products");
-  TORCH_CHECK(steps.size() == means.size() && seeds.size() == means.size(), "steps, seeds: must be as many as the means");
+  TORCH_CHECK(steps.size() == means.size(), "steps: must be as many as the means");
   std::vector<IvonStep> facts;
   for (const Tensor& step : steps) {
     check(step, "step");
@@ -61,7 +62,7 @@ void ivon_(at::TensorList means, at::TensorList gradients, at::TensorList produc
                      (float)(1 - std::pow(beta1, (double)*read(step))), (float)clip});
   }
   for_chunks_of(means, [&](int64_t i, int64_t first, int64_t last) {
-    kernels().ivon(facts[i], (uint64_t)seeds[i], first, last, from[i], given[i], m[i], g[i], h[i]);
+    kernels().ivon(facts[i], first, last, from[i], w[i], given[i], m[i], g[i], h[i]);
   });
 }
 

@@ -51,11 +51,11 @@ void rmsprop_(at::TensorList values, at::TensorList gradients, at::TensorList sq
 // ivon.cpp: one sample of every weight, means + eps / sqrt(ess (hessians + decay)), and the posterior's KL in nats.
 std::tuple<std::vector<Tensor>, Tensor> ivon_sample(at::TensorList means, at::TensorList hessians,
                                                     at::IntArrayRef seeds, double ess, double decay);
-// gradient * eps into `to`, which lies in memory as the gradient does.
-void ivon_product_(const Tensor& gradient, int64_t seed, Tensor to);
-// The update, `products` empty or as many as the means.
-void ivon_(at::TensorList means, at::TensorList gradients, at::TensorList products, at::TensorList momenta,
-           at::TensorList hessians, at::TensorList steps, at::IntArrayRef seeds, double rate, double ess, double decay,
+// gradient * (sample - mean) into `to`; all lie in memory alike.
+void ivon_product_(const Tensor& gradient, const Tensor& sample, const Tensor& mean, Tensor to);
+// The update. `products`, averages over ranks of the above, are as many as the means, or none.
+void ivon_(at::TensorList means, at::TensorList gradients, at::TensorList samples, at::TensorList products,
+           at::TensorList momenta, at::TensorList hessians, at::TensorList steps, double rate, double ess, double decay,
            double beta1, double beta2, double clip);
 
 }  // namespace bnn::ops

@@ -45,10 +45,11 @@ TORCH_LIBRARY(bnn_kernels, m) {
   m.def(
       "ivon_sample(Tensor[] means, Tensor[] hessians, int[] seeds, float ess, float decay) -> (Tensor[], Tensor)",
       on_cpu(TORCH_FN(ivon_sample)));
-  m.def("ivon_product_(Tensor gradient, int seed, Tensor(a!) to) -> ()", on_cpu(TORCH_FN(ivon_product_)));
+  m.def("ivon_product_(Tensor gradient, Tensor sample, Tensor mean, Tensor(a!) to) -> ()", on_cpu(TORCH_FN(ivon_product_)));
   m.def(
-      "ivon_(Tensor(a!)[] means, Tensor[] gradients, Tensor[] products, Tensor(b!)[] momenta, Tensor(c!)[] hessians, "
-      "Tensor[] steps, int[] seeds, float rate, float ess, float decay, float beta1, float beta2, float clip) -> ()",
+      "ivon_(Tensor(a!)[] means, Tensor[] gradients, Tensor[] samples, Tensor[] products, Tensor(b!)[] momenta, "
+      "Tensor(c!)[] hessians, Tensor[] steps, float rate, float ess, float decay, float beta1, float beta2, float clip) "
+      "-> ()",
       on_cpu(TORCH_FN(ivon_)));
   m.def(
       "conv(Tensor input, Tensor mu, Tensor? delta, Tensor? input_signs, Tensor? output_signs, Tensor? "
