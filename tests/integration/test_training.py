@@ -10,6 +10,8 @@ from safetensors.numpy import load_file
 from bnn.records import PROVENANCE, STEPS, STEPS_FILE, SUMMARY, CellRecord, Provenance, Summary, read_table
 from tests.support.ranks import need_horovod, run_train, run_until
 
+IVON = {"estimator": "ivon", "learning_rate": 0.05, "ivon_beta2": 0.99}
+
 
 def records(folder) -> tuple[Summary, pd.DataFrame, Provenance]:
     summary = Summary.model_validate_json((folder / SUMMARY).read_text())
@@ -63,14 +65,15 @@ def test_two_horovod_ranks_record_both_and_agree(tmp_path):
     assert (by_rank[("nll", 0)] != by_rank[("nll", 1)]).all()
 
 
-def test_both_distributed_engines_compute_the_same(tmp_path):
+@pytest.mark.parametrize("method", [{}, IVON], ids=["flipout", "ivon"])
+def test_both_distributed_engines_compute_the_same(tmp_path, method):
     need_horovod()
-    run_train(tmp_path / "a", ranks=2, engine="horovod")
+    run_train(tmp_path / "a", ranks=2, engine="horovod", **method)
     import os
 
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29571")
     try:
-        done = run_train(tmp_path / "b", ranks=2, engine="torch")
+        done = run_train(tmp_path / "b", ranks=2, engine="torch", **method)
     finally:
         del os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     assert done.returncode == 0, done.stderr
@@ -81,10 +84,12 @@ def test_both_distributed_engines_compute_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_killed_run_resumes_bit_for_bit(tmp_path, ranks):
+@pytest.mark.parametrize("method", [{}, IVON, {**IVON, "ivon_noise": "shared"}], ids=["flipout", "ivon", "ivon-shared"])
+def test_a_killed_run_resumes_bit_for_bit(tmp_path, ranks, method):
     if ranks > 1:
         need_horovod()
     settings = {
+        **method,
         "engine": "horovod" if ranks > 1 else "single",
         "epochs": 6,
         "checkpoint_epochs": 1,
@@ -142,11 +147,12 @@ def test_a_checkpoint_of_other_ranks_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path, ranks):
+@pytest.mark.parametrize("estimator", ["flipout", "ivon"])
+def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path, ranks, estimator):
     if ranks > 1:
         need_horovod()
-    engine = "horovod" if ranks > 1 else "single"
-    done = run_train(tmp_path / "cell", ranks, engine=engine, learning_rate=1e30, lr_scaling="none")
+    method = {"engine": "horovod" if ranks > 1 else "single", "estimator": estimator}
+    done = run_train(tmp_path / "cell", ranks, **method, learning_rate=1e30, lr_scaling="none")
     assert done.returncode == 2
     assert "non-finite loss at step" in done.stderr
     assert "Traceback" not in done.stderr
@@ -174,6 +180,7 @@ def test_a_run_with_other_settings_replaces_the_records(tmp_path):
         ({"batch_size": 4096}, "no step in 2 epochs for batch 4096"),
         ({"device": "cuda"}, "device cuda: no GPU for rank 0: "),
         ({"dataset": "mnist5"}, "mnist5"),
+        ({"estimator": "ivon", "device": "cuda"}, "device: ivon trains on CPUs only"),
     ],
 )
 def test_a_users_mistake_is_one_line(tmp_path, settings, words):
