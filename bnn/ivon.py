@@ -121,8 +121,9 @@ class Ivon(torch.optim.Optimizer):
     def product(self, parameter: nn.Parameter, gradient: Tensor, to: Tensor) -> None:
         """Write gradient * eps into `to`, eps being the noise of the sample that the parameter holds now.
 
-        Both tensors lie in memory as the parameter does.
+        `to` lies in memory as the parameter does.
         """
+        gradient = laid_as(parameter, gradient)
         if kernels.fits(gradient, parameter):
             OPS.ivon_product_(gradient, parameter.data, self._means[parameter], to)
         else:

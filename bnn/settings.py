@@ -230,6 +230,11 @@ class TrainSettings(BaseModel):
         return self.kind == "bnn" and self.estimator == "ivon"
 
     @property
+    def of_layers(self) -> bool:
+        """Whether the posterior is one of Bayesian layers, which `rho_init` and `prior_scale` describe."""
+        return self.kind == "bnn" and not self.by_ivon
+
+    @property
     def kernels_fit(self) -> bool:
         """Whether this project's kernels can compute this run: float32 on a CPU, not compiled by torch."""
         plain = self.mixed_precision == "none" and not self.compile

@@ -181,3 +181,9 @@ def test_ivon_has_no_default_learning_rate():
     assert again == made
     assert made.implementation == "bnn-ivon"
     assert TrainSettings(**IVON_CELL, precision="float64").implementation == "bnn-ivon-torch"
+
+
+def test_rho_describes_the_posterior_of_bayesian_layers_alone():
+    assert TrainSettings().of_layers
+    assert not TrainSettings(kind="cnn").of_layers
+    assert not TrainSettings(**IVON_CELL).of_layers

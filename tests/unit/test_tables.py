@@ -95,6 +95,15 @@ def test_invalid_cells_are_listed_but_not_counted(tmp_path):
     assert (point["repeats"], point["excluded"], point["verdict"]) == (1, 1, "OK")
 
 
+def test_rho_init_is_that_of_cells_with_bayesian_layers(tmp_path):
+    ivon = {"estimator": "ivon", "learning_rate": 0.1}
+    cells = [entry(rho_init=-4.0), entry(variant="ivon", **ivon), entry(kind="cnn")]
+    table = build(tmp_path, *((cell, {}) for cell in cells))["cells"]
+    assert only(table, kind="bnn", variant="base")["rho_init"] == -4.0
+    assert np.isnan(only(table, variant="ivon")["rho_init"])
+    assert np.isnan(only(table, kind="cnn")["rho_init"])
+
+
 def test_a_missing_cell_is_listed(tmp_path):
     tables = build(tmp_path, (entry(), None))
     assert only(tables["cells"])["verdict"] == "MISSING"

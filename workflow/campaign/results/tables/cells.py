@@ -75,7 +75,7 @@ class LoadedCell:
             "ranks": done.ranks if done else self.ranks,
             "synthetic": self.settings.dataset == "synthetic",
             "width": self.settings.width,
-            "rho_init": self.settings.rho_init if self.settings.kind == "bnn" else math.nan,
+            "rho_init": self.settings.rho_init if self.settings.of_layers else math.nan,
         }
 
     def _judge(self) -> tuple[str, list[str]]:
