@@ -341,3 +341,14 @@ def test_pillow_is_the_one_that_is_pinned():
     assert f"pillow=={Image.__version__}\n" in pins
     assert features.check("jpg")
     assert features.check("zlib")
+
+
+@pytest.mark.parametrize("path", ["cifar10/cifar-10-binary.tar.gz", "mnist/train-images-idx3-ubyte.gz"])
+def test_a_pipe_in_place_of_a_staged_file_is_refused_and_not_waited_for(tmp_path, path):
+    name = path.split("/")[0]
+    (tmp_path / name).mkdir()
+    for part in ("t10k-images-idx3", "t10k-labels-idx1", "train-labels-idx1"):
+        (tmp_path / name / f"{part}-ubyte.gz").write_bytes(b"")
+    os.mkfifo(tmp_path / path)
+    with pytest.raises(UserError, match="a named pipe, where a file is expected"):
+        prepare_dataset(name, tmp_path)
