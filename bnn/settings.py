@@ -27,8 +27,8 @@ NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
 # Fields that came later: left out while they have their default, so that the hash of older runs stays.
 LATER = frozenset(
     {
-        "output", "task", "observation_std", "init", "sigma_share", "ivon_ess", "ivon_delta", "ivon_hess_init",
-        "ivon_beta1", "ivon_beta2", "ivon_clip_radius", "ivon_rescale", "ivon_noise",
+        "augmentation", "output", "task", "observation_std", "init", "sigma_share", "ivon_ess", "ivon_delta",
+        "ivon_hess_init", "ivon_beta1", "ivon_beta2", "ivon_clip_radius", "ivon_rescale", "ivon_noise",
     }
 )  # fmt: skip
 IVON = frozenset(name for name in LATER if name.startswith("ivon_"))
@@ -171,6 +171,11 @@ class TrainSettings(BaseModel):
     sharding: Literal["disjoint", "unsharded"] = Field(
         "disjoint", description="disjoint: ranks share one shuffle; unsharded: each shuffles the whole set (the paper)"
     )
+    augmentation: Literal["none", "flip", "crop", "flip-crop"] = Field(
+        "none",
+        description="training images are mirrored (flip) and shifted by up to 4 pixels, zeros moving in (crop); keyed by "
+        "seed, step and example; for classification",
+    )
     batchnorm_statistics: Literal["average", "rank0"] = Field(
         "average", description="running statistics used to evaluate and save: mean over ranks, or rank 0's (the paper)"
     )
@@ -210,6 +215,8 @@ class TrainSettings(BaseModel):
             raise _unfit("output", f"model {self.model} has one output; only package.module:function may have several")
         if self.task != "classification" and not is_own(self.model):
             raise _unfit("task", f"{self.task} needs a model of one's own; {self.model} classifies")
+        if self.task != "classification" and self.augmentation != "none":
+            raise _unfit("augmentation", f"{self.augmentation} would move images and not the targets of {self.task}")
         if self.mixed_precision != "none" and self.precision != "float32":
             raise _unfit("mixed_precision", f"{self.mixed_precision} needs precision float32, not {self.precision}")
         if self.kind == "cnn" and self.compile and self.baseline in ("cnn-kernels", "cnn-best"):

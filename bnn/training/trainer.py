@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bnn.data.augment import augmented
 from bnn.data.base import Split
 from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
@@ -90,8 +91,12 @@ class Trainer:
             module.training = False
 
     def batch(self, split: Split, step: int) -> tuple[Tensor, Tensor]:
-        """This rank's images and labels of `step`, as `Form.tensors` makes them."""
-        return self.form.tensors(split, self.schedule.indices(step, self.engine.rank))
+        """This rank's images and labels of `step`, augmented as the settings say, as `Form.tensors` makes them."""
+        indices, how = self.schedule.indices(step, self.engine.rank), self.settings.augmentation
+        if how == "none":
+            return self.form.tensors(split, indices)
+        images = augmented(split.images[indices], indices, how, self.settings.seed, step)
+        return self.form.tensors(Split(images, split.labels[indices]), np.arange(len(indices)))
 
     def step(self, step: int, images: Tensor, targets: Tensor, lap: Lap) -> tuple[float, Tensor]:
         """Forward and backward pass, exchange and update on images (N, C, H, W) and the task's targets.
