@@ -26,7 +26,7 @@ def shift_names() -> list[str]:
     InferSettings,
     argument="posterior",
     rest="others",
-    known={"dataset": dataset_names, "mode": MODES, "shift": shift_names},
+    known={"dataset": dataset_names, "mode": MODES, "shift": shift_names, "ood": dataset_names},
     defaults={"threads": MACHINE},
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the records")

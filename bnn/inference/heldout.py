@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bnn.data import load_dataset
-from bnn.data.base import Images, Labels
+from bnn.data.base import Images, Labels, Split
 from bnn.errors import UserError
 from bnn.inference.settings import HeldOutSettings
 from bnn.inference.tasks import refuse_other_tasks
@@ -54,22 +54,30 @@ def held_out(settings: HeldOutSettings, network: GraphNetwork) -> HeldOut:
     if dataset.task != "classification":
         raise UserError(f"{settings.dataset}: its targets are of {dataset.task}; predictions are judged by one label")
     split = dataset.test if settings.split == "test" else dataset.train
-    count = len(split) if settings.images is None else settings.images
-    if count > len(split):
-        raise UserError(f"--images: {count} asked for, {settings.dataset} has {len(split)} {settings.split} images")
-    if count == 0:
-        raise UserError(f"{settings.dataset}: no {settings.split} images")
+    indices = evenly_spread(split, settings.images, "--images", settings.dataset, settings.split)
     shape, wanted = list(split.images.shape[1:]), network.graph.input_shape
     if shape != wanted:
         raise UserError(f"{settings.dataset}: images of shape {shape}; this posterior takes {wanted}")
     output = network.graph.nodes[-1].output_shape or []
     if len(output) != 2 or output[0] is not None or not isinstance(output[1], int):
         raise UserError(f"posterior: its output has shape {output}, not (N, classes)")
-    indices = np.arange(count, dtype=np.int64) * len(split) // count  # evenly spread: a split may be sorted by class
     labels = np.asarray(split.labels)[indices]
     if int(labels.max()) >= output[1] or int(labels.min()) < 0:
         raise UserError(
             f"{settings.dataset}: label {int(labels.max())} out of range: this posterior has {output[1]} classes"
         )
-    images = split.images if count == len(split) else split.images[indices]
+    images = split.images if len(indices) == len(split) else split.images[indices]
     return HeldOut(images, labels, indices, output[1], dataset.name, dataset.source, dataset.checksum)
+
+
+def evenly_spread(split: Split, asked: int | None, option: str, dataset: str, name: str) -> NDArray[np.int64]:
+    """Indices of as many images as are asked for, all of them if None; a split may be sorted by class.
+
+    Raises UserError, naming the option or the data set, for more than there are, and for a split without images.
+    """
+    count = len(split) if asked is None else asked
+    if count > len(split):
+        raise UserError(f"{option}: {count} asked for, {dataset} has {len(split)} {name} images")
+    if count == 0:
+        raise UserError(f"{dataset}: no {name} images")
+    return np.asarray(np.arange(count, dtype=np.int64) * len(split) // count, np.int64)

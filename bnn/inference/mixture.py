@@ -76,7 +76,11 @@ class Mixture:
         return passes * len(self.predictors) if passes > 1 else 1
 
     def blocks(self, images: HeldOut, device: str) -> list[list[Tensor]]:
-        """The images in the blocks of each member; those of members with blocks alike are the same tensors."""
+        """The images in the blocks of each member; those of members with blocks alike are the same tensors.
+
+        `probabilities` is of these images from now on.
+        """
+        self._said = {}
         made = {size: images.blocks(size, device) for size in {predictor.block for predictor in self.predictors}}
         return [made[predictor.block] for predictor in self.predictors]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import socket
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bnn import kernels
@@ -14,8 +16,9 @@ from bnn.device import peak_memory_bytes, prepare_device
 from bnn.engine import Engine
 from bnn.inference.chunks import compute_chunks, draws_per_chunk, missing_chunks, read_chunks
 from bnn.inference.convergence import SETTLED_TOLERANCE, convergence, settled_draws
-from bnn.inference.heldout import held_out
+from bnn.inference.heldout import HeldOut, held_out
 from bnn.inference.mixture import Mixture, member_facts, refuse_twins
+from bnn.inference.ood import judged, outside
 from bnn.inference.settings import InferSettings
 from bnn.inference.severities import Shift
 from bnn.inference.shift import shifted
@@ -30,15 +33,30 @@ from bnn.records.files import write_text
 from bnn.records.neighbours import NEIGHBOURS, NEIGHBOURS_FILE
 
 WORK = ".chunks"
-RECORDS = (*FILES, NEIGHBOURS_FILE, records.INFERENCE)  # in the order in which they are published
+RECORDS = (
+    *FILES,
+    records.OOD_IMAGES_FILE,
+    NEIGHBOURS_FILE,
+    records.INFERENCE,
+)  # in the order in which they are published
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images whose draws are made in one phase, so many per chunk, which lie in a folder of their own."""
+
+    phase: str
+    images: HeldOut
+    chunk: int
+    folder: Path
 
 
 def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float) -> records.InferenceSummary | None:
     """Predict and write the records to `out`, inference.json last; returns the summary on rank 0.
 
     Every rank calls it. Draws that an interrupted run with the same settings has made are kept. Raises UserError as
-    `prepare_device`, `load_posterior`, `held_out`, `shifted` and `Mixture` do, for a posterior that is given twice, and
-    when `out` cannot be written.
+    `prepare_device`, `load_posterior`, `held_out`, `shifted`, `outside` and `Mixture` do, for a posterior that is given
+    twice, and when `out` cannot be written.
     """
     meter = NeighbourMeter("startup")
     prepare_device(settings.device, settings.threads, engine)
@@ -53,24 +71,17 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     images = held_out(settings, networks[0])
     if settings.shift is not None:
         images = shifted(images, Shift.parse(settings.shift))
+    others = outside(settings, images)
     mixture = Mixture(folders, networks, settings.mode)
     settings = settings.model_copy(update={"draws": mixture.draws(settings.draws)})
-    together = mixture.together(len(images))
-    chunk = draws_per_chunk(settings.draws, len(images), images.classes, together)
-    if settings.draws_at_once is not None:
-        chunk = -(-settings.draws_at_once // together) * together
-    work = out / WORK / settings.fingerprint(",".join(each.sha256 for each in facts), chunk)
+    parts = parted(settings, mixture, facts, images, others, out / WORK)
     if engine.rank == 0:
         with errors_named(out):
-            make_ready(out, RECORDS, work)
+            make_ready(out, RECORDS, parts[0].folder)
+            parts[-1].folder.mkdir(exist_ok=True)
     engine.barrier("prepared")
     startup = time.time() - started_at
-    start = time.perf_counter()
-    meter.enter("draws")
-    mine = missing_chunks(settings.draws, chunk, engine, work)
-    with counted("inference", sum(map(len, mine)), "draws", shown=engine.rank == 0) as drawn:
-        compute_chunks(mixture, images, mine, settings.seed, engine.rank, work, settings.device, drawn)
-    taken = time.perf_counter() - start
+    taken = make_draws(mixture, parts, settings, engine, meter)
     meter.stop()
     seconds = engine.gather(taken, "seconds")
     neighbours = gather_neighbours(engine, meter)
@@ -79,11 +90,14 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     if engine.rank != 0:
         engine.barrier("written")
         return None
-    with errors_named(out), staged(out, RECORDS) as staging:
-        gathered, of_truth = gather(read_chunks(work, settings.draws, chunk), settings.draws, images, staging)
+    left = tuple(name for name in RECORDS if others or name != records.OOD_IMAGES_FILE)
+    with errors_named(out), staged(out, left) as staging:
+        chunks = [read_chunks(part.folder, settings.draws, part.chunk) for part in parts]
+        gathered, of_truth = gather(chunks[0], settings.draws, images, staging)
         measured = gathered.statistics.summary()
         table = convergence(of_truth, seed=settings.seed)
         write_tables(gathered, table, images, staging)
+        of_others = judged(chunks[1], settings, others, gathered.statistics.images(), staging) if others else None
         write_table(neighbours.frame(), staging / NEIGHBOURS_FILE, NEIGHBOURS)
         common = held_out_summary(
             settings, facts[0], images, neighbours, members=members, measured="draws",
@@ -93,6 +107,7 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
             **common,
             members=members,
             shift=settings.shift,
+            ood=of_others,
             dataset_checksum=images.checksum,
             classes=images.classes,
             mode=settings.mode,
@@ -112,6 +127,43 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     shutil.rmtree(out / WORK, ignore_errors=True)
     engine.barrier("written")
     return summary
+
+
+def parted(
+    settings: InferSettings, mixture: Mixture, facts: Sequence[records.PosteriorFacts], images: HeldOut,
+    others: HeldOut | None, work: Path,
+) -> list[Part]:  # fmt: skip
+    """The held-out images, and those of another data set if there are any; the chunks of both lie in `work`."""
+    chunk = chunk_of(settings, mixture, images)
+    folder = work / settings.fingerprint(",".join(each.sha256 for each in facts), chunk)
+    parts = [Part("draws", images, chunk, folder)]
+    if others:
+        chunk = chunk_of(settings, mixture, others)
+        parts.append(Part("ood", others, chunk, folder / settings.ood_fingerprint(chunk)))
+    return parts
+
+
+def make_draws(
+    mixture: Mixture, parts: Sequence[Part], settings: InferSettings, engine: Engine, meter: NeighbourMeter
+) -> float:
+    """Make this rank's share of the chunks that are missing; returns the seconds that the first part took."""
+    missing = [missing_chunks(settings.draws, part.chunk, engine, part.folder) for part in parts]
+    taken = []
+    with counted("inference", sum(len(c) for m in missing for c in m), "draws", shown=engine.rank == 0) as drawn:
+        for part, mine in zip(parts, missing, strict=True):
+            start = time.perf_counter()
+            meter.enter(part.phase)
+            compute_chunks(mixture, part.images, mine, settings.seed, engine.rank, part.folder, settings.device, drawn)
+            taken.append(time.perf_counter() - start)
+    return taken[0]
+
+
+def chunk_of(settings: InferSettings, mixture: Mixture, images: HeldOut) -> int:
+    """Draws per chunk, of such images."""
+    together = mixture.together(len(images))
+    if settings.draws_at_once is not None:
+        return -(-settings.draws_at_once // together) * together
+    return draws_per_chunk(settings.draws, len(images), images.classes, together)
 
 
 def noise_source(device: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from bnn.inference.severities import KINDS, Shift
 from bnn.settings import FOREIGN_LIMIT
@@ -47,6 +47,11 @@ class InferSettings(HeldOutSettings):
     shift: str | None = Field(
         None, description=f"change the images: KIND:SEVERITY, severity 1 to 5, kind one of {', '.join(KINDS)}"
     )
+    ood: str | None = Field(None, description="another data set: does the uncertainty tell its images from these?")
+    ood_options: dict[str, Any] = Field(default_factory=dict, description="options of that data set, as JSON")
+    ood_images: int | None = Field(
+        None, ge=1, description="N images of it, evenly spread over the split (default: all)"
+    )
     mode: str = Field("exact", description="how weights are sampled: exact, flipout or local-reparameterization")
     engine: Literal["single", "horovod", "torch"] = Field("single", description="what divides the draws over ranks")
     draws_at_once: int | None = Field(None, ge=1, description="draws per chunk (default: what 64 MiB hold)")
@@ -57,6 +62,17 @@ class InferSettings(HeldOutSettings):
     @classmethod
     def _is_a_shift(cls, value: str | None) -> str | None:
         return None if value is None else str(Shift.parse(value))
+
+    @model_validator(mode="after")
+    def _tells_the_other_data_set(self) -> Self:
+        if self.ood is None and (self.ood_options or self.ood_images is not None):
+            raise ValueError(f"--ood-{'options' if self.ood_options else 'images'}: there is no --ood that it is of")
+        return self
+
+    def ood_fingerprint(self, chunk: int) -> str:
+        """Names the work on the other data set's images, within that of `fingerprint`."""
+        facts = [self.ood, self.ood_options, self.ood_images, chunk]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def fingerprint(self, posterior: str, chunk: int) -> str:
         """Names the work that chunks of an interrupted run belong to; `posterior` is its tensors' SHA-256,

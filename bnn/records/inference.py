@@ -18,6 +18,7 @@ DRAWS_FILE = "draws.parquet"
 TRUE_CLASS_FILE = "true_class.parquet"
 RELIABILITY_FILE = "reliability.parquet"
 CONVERGENCE_FILE = "convergence.parquet"
+OOD_IMAGES_FILE = "ood_images.parquet"  # where images of another data set were asked for
 ARRAYS_FILE = "draws.npz"  # probabilities float32 (draws, images, classes), image and label int64 (images,)
 
 PREDICTIONS = TableSchema(
@@ -44,6 +45,7 @@ IMAGES = TableSchema(
         Column("accuracy_single_draw", "float64", "", "share of the draws whose largest probability is the true class"),
     ),
 )
+UNCERTAINTIES = ("predictive_entropy", "mutual_information")  # by which images of another data set are told apart
 DRAWS = TableSchema(
     name="inference_draws",
     version=1,
@@ -91,6 +93,14 @@ CONVERGENCE = TableSchema(
         Column("distance_low", "float64", "", "2.5% quantile of that over random subsets of S draws"),
         Column("distance_high", "float64", "", "97.5% quantile"),
         Column("error_mean", "float64", "", "mean of images of |mean over S draws - mean over all|, same subsets"),
+    ),
+)
+OOD_IMAGES = TableSchema(
+    name="inference_ood_images",
+    version=1,
+    columns=(
+        Column("image", "int64", "", "index of the image in its split of the other data set"),
+        *(column for column in IMAGES.columns if column.name in ("predicted", *UNCERTAINTIES, "variation_ratio")),
     ),
 )
 
@@ -146,6 +156,37 @@ class HeldOutSummary(BaseModel):
     verdict: Verdict
 
 
+class Detection(BaseModel):
+    """How well an uncertainty tells images of another data set from the held-out ones: `bnn.inference.detection`.
+
+    Fractions. `aupr_in`: the held-out images are what is to be found, `aupr_out`: the others are. `fpr95`: the share of
+    the others that pass where 95% of the held-out images do.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    auroc: float
+    aupr_in: float
+    aupr_out: float
+    fpr95: float
+
+
+class OutOfDistribution(BaseModel):
+    """Images of another data set, by the same draws; entropy and mutual information are means over them, in nats."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: str
+    dataset_options: dict[str, Any]
+    dataset_source: str
+    dataset_checksum: str | None
+    images: int
+    predictive_entropy: float
+    mutual_information: float
+    by_predictive_entropy: Detection
+    by_mutual_information: Detection
+
+
 class InferenceSummary(HeldOutSummary):
     """inference.json, written last. Probabilities and accuracies are fractions, NLL and log probability in nats.
 
@@ -165,10 +206,13 @@ class InferenceSummary(HeldOutSummary):
     its like, makes one draw; all its draws in a mixture are the same. `form` and `block` are those of the first.
 
     `shift`: what was done to the images, as KIND:SEVERITY (`bnn.inference.severities`); None: nothing.
+    `ood`: what was said of another data set's images, which no other field counts; its draws are phase ood of
+    `neighbours`. None: none were asked for.
     """
 
     members: list[PosteriorFacts] = []
     shift: str | None = None
+    ood: OutOfDistribution | None = None
 
     dataset_checksum: str | None
     classes: int
