@@ -173,8 +173,8 @@ class TrainSettings(BaseModel):
     )
     augmentation: Literal["none", "flip", "crop", "flip-crop"] = Field(
         "none",
-        description="training images are mirrored (flip) and shifted by up to 4 pixels, zeros moving in (crop); keyed by "
-        "seed, step and example; for classification",
+        description="training images are mirrored (flip) and shifted by up to 4 pixels, zeros moving in (crop); keyed "
+        "by seed, step and example; for classification",
     )
     batchnorm_statistics: Literal["average", "rank0"] = Field(
         "average", description="running statistics used to evaluate and save: mean over ranks, or rank 0's (the paper)"

@@ -36,7 +36,8 @@ def outside(settings: InferSettings, inside: HeldOut) -> HeldOut | None:
         raise UserError(f"--ood {name}: images of shape {shape}; those of {settings.dataset} have {wanted}")
     indices = evenly_spread(split, settings.ood_images, "--ood-images", name, settings.split)
     labels = np.zeros(len(indices), np.int64)
-    return HeldOut(split.images[indices], labels, indices, inside.classes, dataset.source, dataset.checksum)
+    origin = (dataset.name, dataset.source, dataset.checksum)
+    return HeldOut(split.images[indices], labels, indices, inside.classes, *origin)
 
 
 def judged(

@@ -200,7 +200,7 @@ def test_a_shift_is_read_as_it_is_written(shift: Shift) -> None:
 
 def held(images: np.ndarray) -> HeldOut:
     count = len(images)
-    return HeldOut(images, np.zeros(count, np.int64), np.arange(count), 2, "made up", None)
+    return HeldOut(images, np.zeros(count, np.int64), np.arange(count), 2, "shapes", "made up", None)
 
 
 def test_images_that_jpeg_cannot_hold_are_named() -> None:
