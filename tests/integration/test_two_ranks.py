@@ -12,10 +12,12 @@ from torch.nn import functional
 
 from bnn.data import load_dataset
 from bnn.data.pipeline import Schedule
+from bnn.engine import SingleEngine
+from bnn.ivon import Ivon
 from bnn.layers import NoiseKey, kl_divergence, set_noise
 from bnn.records import SUMMARY, Summary
 from bnn.settings import TrainSettings
-from bnn.training.build import make_model, make_optimizer
+from bnn.training.build import make_model, make_optimizer, make_trainer
 from bnn.training.trainer import form_of
 from tests.support.ranks import SMALL, need_horovod, run_train
 
@@ -24,6 +26,8 @@ RANKS, STEPS = 2, 6
 # unit in the last place of values up to about 1. Adam turns such a difference of gradients into one of at most about
 # the same size: its update is the learning rate (2e-3) times a ratio of gradients.
 TOLERANCE = {"float32": 1e-6, "float64": 1e-13}
+# IVON has no such bound: a difference of gradients of 1e-7 is one of the same size times the learning rate, per step.
+IVON_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
 
 def oracle(settings: TrainSettings) -> dict[str, np.ndarray]:
@@ -99,6 +103,62 @@ def test_two_ranks_equal_one_process_with_two_microbatches(tmp_path: Path, estim
     assert 2 < summary.gradient_messages_per_step < 20
     width = 4 if precision == "float32" else 8
     assert summary.gradient_bytes_per_step == width * summary.parameters_trainable
+
+
+def ivon_oracle(settings: TrainSettings) -> dict[str, np.ndarray]:
+    """Means and sigmas after STEPS steps by IVON: each rank's sample of the same means, what both learn averaged."""
+    torch.set_num_threads(settings.threads)
+    dataset = load_dataset(settings.dataset, settings.data_dir, **settings.dataset_options)
+    size = len(dataset.train)
+    schedule = Schedule(size, settings.batch_size, RANKS, settings.epochs, settings.seed, settings.sharding)
+    trainers = [make_trainer(settings, dataset, SingleEngine(), schedule) for _ in range(RANKS)]
+    optimizers = [trainer.optimizer for trainer in trainers]
+    shared = settings.ivon_noise == "shared"
+    for step in range(STEPS):
+        products: list[list[torch.Tensor]] = []
+        for rank, (trainer, optimizer) in enumerate(zip(trainers, optimizers, strict=True)):
+            assert isinstance(optimizer, Ivon)
+            optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = RANKS * settings.learning_rate
+            images, labels = form_of(settings).tensors(dataset.train, schedule.indices(step, rank))
+            optimizer.sample(NoiseKey(settings.seed, step, 0 if shared else rank))
+            functional.cross_entropy(trainer.model(images), labels).backward()
+            products.append([torch.empty_like(p) for p in optimizer.noisy])
+            for parameter, product in zip(optimizer.noisy, products[-1], strict=True):
+                optimizer.product(parameter, parameter.grad, product.detach())
+        for parameters in zip(*(trainer.model.parameters() for trainer in trainers), strict=True):
+            mean = sum(p.grad for p in parameters) / RANKS
+            for parameter in parameters:
+                parameter.grad = torch.empty_like(parameter).copy_(mean).detach()
+        for trainer, optimizer in zip(trainers, optimizers, strict=True):
+            means = [(sum(several) / RANKS).detach() for several in zip(*products, strict=True)]
+            optimizer.products = {} if shared else dict(zip(optimizer.noisy, means, strict=True))
+            optimizer.step()
+            trainer.model.zero_grad(set_to_none=True)
+    result = {name: value.detach().numpy() for name, value in trainers[0].posterior().named_parameters()}
+    statistics = [dict(trainer.model.named_buffers()) for trainer in trainers]
+    return result | {name: np.mean([s[name].double().numpy() for s in statistics], axis=0) for name in statistics[0]}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("noise", ["rank", "shared"])
+def test_two_ranks_by_ivon_equal_one_process_with_two_microbatches(tmp_path: Path, noise: str, precision: str) -> None:
+    need_horovod()
+    settings = {
+        **SMALL, "width": 0.125, "estimator": "ivon", "learning_rate": 0.02, "ivon_beta2": 0.99, "ivon_noise": noise,
+        "precision": precision, "engine": "horovod", "max_steps": STEPS, "gradient_block_mb": 0.25,
+    }  # fmt: skip
+    found, summary = trained(tmp_path / "cell", **settings)
+    expected = ivon_oracle(TrainSettings.model_validate(settings))
+    assert_same(found, expected, IVON_TOLERANCE[precision])
+    dataset = load_dataset(settings["dataset"], None, **settings["dataset_options"])
+    start = make_model(TrainSettings.model_validate(settings), dataset)
+    weights = {name.replace("weight", "mu"): p for name, p in start.named_parameters() if p.dim() > 1}
+    moved = max(np.abs(p.detach().numpy() - expected[name]).max() for name, p in weights.items())
+    assert moved > 100 * IVON_TOLERANCE[precision]
+    sent = summary.parameters_trainable - (0 if noise == "rank" else sum(p.numel() for p in weights.values()))
+    assert summary.gradient_bytes_per_step == (4 if precision == "float32" else 8) * sent
+    assert summary.gradient_messages_per_step > 2
 
 
 @pytest.mark.mpi
