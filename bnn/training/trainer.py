@@ -84,6 +84,12 @@ class Trainer:
         """Whether the forward pass goes through torch.compile."""
         return self.settings.compiled
 
+    def beta(self, step: int) -> float:
+        """Weight of KL / n in the loss of a step. IVON minimises NLL + KL / lambda, hence n / lambda."""
+        if isinstance(self.optimizer, Ivon):
+            return self.schedule.n / self.optimizer.options.ess
+        return beta_at(step, self.schedule, self.settings)
+
     def to_training(self) -> None:
         """Put the model into training mode, but for what it holds in evaluation mode."""
         self.model.train()
@@ -104,12 +110,12 @@ class Trainer:
         `lap` is called after each of the four. Returns beta and the tensor [nll, kl, loss, accuracy, finite on all
         ranks] on the images' device; nll, kl and loss are in nats.
         """
-        settings, model, schedule = self.settings, self.model, self.schedule
+        model, schedule = self.model, self.schedule
         learnt = self.draw(step)
         output = self.forward(images)
         nll = self.task.nll(output, targets)
         kl = kl_divergence(model) if learnt is None else learnt
-        beta = beta_at(step, schedule, settings)
+        beta = self.beta(step)
         loss = nll + beta * kl / schedule.n
         lap()
         spread_failure(loss).backward()
@@ -153,12 +159,7 @@ def to_device(array: np.ndarray, device: str) -> Tensor:
 
 
 def beta_at(step: int, schedule: Schedule, settings: TrainSettings) -> float:
-    """Weight of the KL term: constant, or rising linearly from 0 over `beta_anneal_epochs` (the paper, section 2.1).
-
-    IVON minimises NLL + KL / lambda, hence n / lambda.
-    """
-    if settings.by_ivon:
-        return schedule.n / (settings.ivon_ess or schedule.n)
+    """Weight of the KL term: constant, or rising linearly from 0 over `beta_anneal_epochs` (the paper, section 2.1)."""
     ramp = settings.beta_anneal_epochs * schedule.epoch_samples / schedule.step_samples
     return settings.beta * min(1.0, step / ramp) if ramp else settings.beta
 
