@@ -69,7 +69,6 @@ class BayesianLayer(nn.Module):
     recorded: Callable[[], Tensor] | None = None  # what stands for the weight while a graph is recorded
     _weight_seed: int | None = None  # of the noise of `weight`; None: torch's default generator
     _calls = 0  # forward passes since the last key
-    _unrepeated: tuple[int, ...] = ()  # keys of passes in training that no backward pass has repeated, the last two
 
     def __init__(
         self,
@@ -124,7 +123,6 @@ class BayesianLayer(nn.Module):
         like = self.mu
         generator = None
         if self._weight_seed is not None:
-            self.repeats_pass()  # noise goes by the key: which one that is must be known
             generator = torch.Generator(device=like.device).manual_seed(self._weight_seed)
         eps = torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
         return torch.addcmul(like, self.sigma, eps)
@@ -164,7 +162,7 @@ class BayesianLayer(nn.Module):
         """
         if self._weight_seed is None:
             return
-        if not self.repeats_pass():
+        if torch._C._current_graph_task_id() == -1:  # not within a backward pass
             self._calls += 1
         elif self._calls == 1:
             self.seed_noise(self._weight_seed ^ WEIGHT_NOISE)
@@ -174,24 +172,6 @@ class BayesianLayer(nn.Module):
                 f"activation checkpointing of a {type(self).__name__} (layer_index {self.layer_index}) that was called "
                 f"{self._calls} times since set_noise: which noise to repeat is unknown"
             )
-
-    def repeats_pass(self) -> bool:
-        """Whether this is a pass that activation checkpointing repeats within a backward pass; notes its key if not.
-
-        Raises UserError where passes under two keys in training mode came before the backward pass.
-        """
-        if torch._C._current_graph_task_id() == -1:  # not within a backward pass
-            if self.training and self._weight_seed is not None and self._weight_seed not in self._unrepeated:
-                self._unrepeated = (*self._unrepeated[-1:], self._weight_seed)
-            return False
-        if len(self._unrepeated) > 1:
-            raise UserError(
-                f"activation checkpointing of a {type(self).__name__} (layer_index {self.layer_index}) after forward "
-                "passes under two noise keys in training mode: which noise to repeat is unknown; call set_noise, the "
-                "forward and the backward pass in turn"
-            )
-        self._unrepeated = ()
-        return True
 
     def check_input(self, x: Tensor) -> None:
         """Raise ValueError unless the first dimension of `x` can be that of the examples."""

@@ -6,7 +6,7 @@ import copy
 from collections import Counter
 from collections.abc import Mapping
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from bnn.errors import UserError
 from bnn.layers import BayesianLayer, PosteriorInit, estimator_layers, number_layers
 from bnn.layers.base import checked_init
 from bnn.layers.parameter import make_sampled
-from bnn.layers.references import check_references, exchange
 
 # Weights of torch's modules that are matrices or kernels, and so become Bayesian parameters.
 SAMPLED: tuple[type[nn.Module], ...] = (
@@ -58,62 +57,29 @@ def convert(
         raise UserError(f"mean_from {mean_from!r}: must be 'module' or 'random'")
     checked_init(init)
     check_hooks(module)
+    check_hidden(module)
     for name, layer in module.named_modules():  # (what computes its weight in a hook cannot even be copied)
-        if isinstance(layer, SAMPLED):
+        if isinstance(layer, SAMPLED) and not any(is_lazy(p) for p in layer.parameters(recurse=False)):
             check_replaceable(name, layer)
-    replaceable, others = chosen(module)
-    check_references(module, replaceable, others)
-    twin = copied(module)
-    by_name: dict[str, Any] = dict(twin.named_modules())
-    found, sampled = ({name: by_name[name] for name in layers} for layers in (replaceable, others))
+    twin = copy.deepcopy(module)
+    linear = {name: layer for name, layer in twin.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    found = {name: layer for name, layer in linear.items() if is_plain(name, layer)}
+    sampled = {name: layer for name, layer in twin.named_modules() if isinstance(layer, SAMPLED) and name not in found}
     if not found and not sampled:
         raise UserError(f"{type(module).__name__} has no weights of linear maps to convert")
     check_tied(twin, found | sampled)
     replaced = {id(layer): bayesian_twin(name, layer, estimator, init, mean_from) for name, layer in found.items()}
     for name, layer in sampled.items():
         sample_weights(name, layer, init, mean_from)
-    for part in twin.modules():
-        avoid_fast_paths(part)
-    exchange(twin, replaced)
+    for parent in list(twin.modules()):
+        for name, child in parent._modules.items():  # (named_children would list a child with two names only once)
+            if child is not None and id(child) in replaced:
+                parent._modules[name] = replaced[id(child)]
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            parent.activation_relu_or_gelu = 0  # torch's fast path would read weights where the layer is to be called
     twin = replaced.get(id(twin), twin)
     number_layers(twin)
     return twin
-
-
-def chosen(model: nn.Module) -> tuple[dict[str, nn.Conv2d | nn.Linear], dict[str, nn.Module]]:
-    """The layers in whose place Bayesian layers come, and those whose weights are sampled, by name."""
-    linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
-    found = {name: layer for name, layer in linear.items() if is_plain(name, layer)}
-    others = {name: layer for name, layer in model.named_modules() if isinstance(layer, SAMPLED) and name not in found}
-    return found, {name: layer for name, layer in others.items() if not keeps_rows(layer)}
-
-
-def keeps_rows(layer: nn.Module) -> bool:
-    """Whether a layer is an embedding whose rows torch itself fixes, scales or leaves out of gradients.
-
-    A sample would have noise in the row of padding; scaling in place would be of the sample alone. Such a layer stays
-    conventional, as `conversion_report` says.
-    """
-    if not isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        return False
-    return layer.padding_idx is not None or layer.max_norm is not None or layer.sparse
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """A deep copy. Raises UserError for a module that cannot be copied."""
-    try:
-        return copy.deepcopy(module)
-    except Exception as error:  # whatever a user's class, or what its attributes hold, does
-        text = " ".join(str(error).split())
-        raise UserError(f"{type(module).__name__}: it cannot be copied ({type(error).__name__}: {text})") from error
-
-
-def avoid_fast_paths(module: nn.Module) -> None:
-    """Keep torch's transformers to their layers: their fast paths read weights where the layer is to be called."""
-    if isinstance(module, nn.TransformerEncoderLayer):
-        module.activation_relu_or_gelu = 0
-    if isinstance(module, nn.TransformerEncoder):
-        module.use_nested_tensor = module.enable_nested_tensor = False
 
 
 def is_plain(name: str, layer: nn.Conv2d | nn.Linear) -> bool:
@@ -123,6 +89,8 @@ def is_plain(name: str, layer: nn.Conv2d | nn.Linear) -> bool:
     must also have no more attributes (a gain, say, that is 1 now), and is tried on random inputs. Raises UserError for
     a layer whose weight is no parameter.
     """
+    if is_lazy(layer.weight):
+        raise UserError(f"layer {name}: a {type(layer).__name__} has no weight yet; run the model once before")
     if not isinstance(layer._parameters.get("weight"), nn.Parameter):
         raise UserError(f"layer {name}: the weight of a {type(layer).__name__} is no parameter; it cannot be converted")
     if isinstance(layer, nn.Conv2d):
@@ -182,15 +150,28 @@ def sample_weights(name: str, layer: nn.Module, init: PosteriorInit | None, mean
 
 
 def check_replaceable(name: str, layer: nn.Module) -> None:
-    """Raise UserError for what a conversion would lose: hooks, weights computed from others or not there yet."""
-    if any(is_lazy(parameter) for parameter in layer.parameters(recurse=False)):
-        raise UserError(f"layer {name}: a {type(layer).__name__} has no weight yet; run the model once before")
+    """Raise UserError for hooks that a conversion would lose, and for weights that are computed from others."""
     if layer._forward_hooks or layer._forward_pre_hooks:
         raise UserError(f"layer {name}: it has forward hooks (weight or spectral normalisation?), which would be lost")
     if layer._backward_hooks or layer._backward_pre_hooks:
         raise UserError(f"layer {name}: it has backward hooks, which would be lost")
     if is_parametrized(layer):
         raise UserError(f"layer {name}: its weight is parametrized, computed from others; it cannot be converted")
+
+
+def check_hidden(module: nn.Module) -> None:
+    """Raise UserError for layers in a list or dict of Python's: torch does not see them, and nothing trains them."""
+    known = {id(child) for child in module.modules()}
+    for name, parent in module.named_modules():
+        for key, value in vars(parent).items():
+            if key.startswith("_") or not isinstance(value, list | tuple | dict):
+                continue
+            for item in value.values() if isinstance(value, dict) else value:
+                if isinstance(item, nn.Module) and id(item) not in known and next(item.parameters(), None) is not None:
+                    where = f"{name}.{key}" if name else key
+                    raise UserError(
+                        f"{where}: layers in a {type(value).__name__}; use torch's ModuleList or ModuleDict"
+                    )
 
 
 def bayesian_twin(

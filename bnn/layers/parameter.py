@@ -66,7 +66,6 @@ def make_sampled(
         part.requires_grad_(parameter.requires_grad)
     posterior.train(owner.training)
     del owner._parameters[name]
-    vars(owner).pop("_flat_weights", None)  # a recurrent layer's second list of them
     owner.add_module(f"{name}{SUFFIX}", posterior)
     known = getattr(type(owner), "sampled", ())
     base = type(owner).__mro__[1] if known else type(owner)

@@ -55,8 +55,6 @@ def why(module: nn.Module, name: str) -> str:
         return "a bias: it has no prior"
     if "Norm" in kind:
         return f"scale of a {kind}"
-    if kind in ("Embedding", "EmbeddingBag"):
-        return "an embedding with a row for padding, a largest norm or sparse gradients"
     if next(module.children(), None) is not None or type(module).__module__.split(".")[0] != "torch":
         return f"a parameter of {kind}'s own"
     return f"no weight matrix of a {kind}"
