@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bnn.errors import UserError
+from bnn.layers.repeated import in_backward, mark_pass, noise_of, repeated_mark
 
 WEIGHT_NOISE = 0x9E6C63D0876A9A47  # tells the noise of a weight that is read from that of the layer's forward pass
 
@@ -120,6 +121,18 @@ class BayesianLayer(nn.Module):
             return self.recorded()
         if self.mean_only:
             return self.mu
+        if torch.compiler.is_compiling():
+            return self.sampled_weight()
+        if in_backward() and (mark := repeated_mark(self)) is not None:
+            with noise_of(self, mark, once=False):  # all reads under one key are the same
+                return self.sampled_weight()
+        weight = self.sampled_weight()
+        if not in_backward():
+            mark_pass(self, self.key_seed, 1, weight)
+        return weight
+
+    def sampled_weight(self) -> Tensor:
+        """mu + sigma * eps, with the noise of the present key."""
         like = self.mu
         generator = None
         if self._weight_seed is not None:
@@ -133,8 +146,13 @@ class BayesianLayer(nn.Module):
         That is the closed form for two Gaussians (Kingma and Welling 2014, appendix B, for a prior of any width).
         Of half-precision parameters it is computed, and given, in float32: their squares and sums leave float16.
         """
-        half = self.mu.dtype in (torch.float16, torch.bfloat16)
-        mu, sigma = (self.mu.float(), functional.softplus(self.rho.float())) if half else (self.mu, self.sigma)
+        return self.divergence(self.mu, self.rho)
+
+    def divergence(self, mu: Tensor, rho: Tensor) -> Tensor:
+        """`kl` of these parameters."""
+        if mu.dtype in (torch.float16, torch.bfloat16):
+            mu, rho = mu.float(), rho.float()
+        sigma = functional.softplus(rho)
         ratio = (sigma.square() + mu.square()) / (2 * self.prior_scale**2)
         return (ratio - sigma.log() + (math.log(self.prior_scale) - 0.5)).sum()
 
@@ -150,28 +168,28 @@ class BayesianLayer(nn.Module):
         self.check_input(x)
         if self.mean_only:
             return self.affine(x, self.mu, self.bias)
-        if not torch.compiler.is_compiling():
-            self.count_call()
-        return self.sample(x)
+        if torch.compiler.is_compiling():
+            return self.sample(x)
+        if in_backward():
+            with noise_of(self, repeated_mark(self)):
+                return self.sample(x)
+        self._calls += 1
+        y = self.sample(x)
+        mark_pass(self, self.key_seed, self._calls, y)
+        return y
 
-    def count_call(self) -> None:
-        """Note a forward pass; one that checkpointing of activations repeats, in a backward pass, repeats its noise.
+    @property
+    def key_seed(self) -> int | None:
+        """The seed of this layer's key, None without a key."""
+        return None if self._weight_seed is None else self._weight_seed ^ WEIGHT_NOISE
 
-        (Without a key, noise comes from torch's default generator, whose state torch.utils.checkpoint restores.)
-        Raises UserError for a layer that was called several times since `set_noise`: which call is repeated is unknown.
-        """
-        if self._weight_seed is None:
-            return
-        if torch._C._current_graph_task_id() == -1:  # not within a backward pass
-            self._calls += 1
-        elif self._calls == 1:
-            self.seed_noise(self._weight_seed ^ WEIGHT_NOISE)
-            self._calls = 1
-        else:
-            raise UserError(
-                f"activation checkpointing of a {type(self).__name__} (layer_index {self.layer_index}) that was called "
-                f"{self._calls} times since set_noise: which noise to repeat is unknown"
-            )
+    def noise_state(self) -> dict[str, Any]:
+        """What says which noise comes next."""
+        return {"generator": self.generator, "_weight_seed": self._weight_seed, "_calls": self._calls}
+
+    def unkeyed(self) -> None:
+        """Draw from torch's default generator from now on."""
+        self.generator, self._weight_seed, self._calls = None, None, 0
 
     def check_input(self, x: Tensor) -> None:
         """Raise ValueError unless the first dimension of `x` can be that of the examples."""

@@ -41,6 +41,13 @@ class FastFlipout(BayesianLayer):
         super().seed_noise(seed)
         self._seed, self._draws = seed, 0
 
+    def noise_state(self) -> dict[str, Any]:
+        return super().noise_state() | {"_seed": self._seed, "_draws": self._draws}
+
+    def unkeyed(self) -> None:
+        super().unkeyed()
+        self._seed, self._draws = None, 0
+
     def next_seed(self) -> int:
         """Seed of the next forward pass, as a signed 64-bit number."""
         if self._seed is None:
