@@ -101,7 +101,7 @@ def layer_arguments(name: str, layer: nn.Module) -> tuple[str, dict[str, Any]]:
 def bayesian_arguments(layer: BayesianLayer) -> tuple[str, ...]:
     """The arguments that describe a Bayesian layer's linear map."""
     if isinstance(layer, BayesianParameter):
-        return ("shape",)
+        return ("shape",) if layer.fixed_row is None else ("shape", "fixed_row")
     return CONV if isinstance(layer, BayesianConv2d) else LINEAR
 
 
