@@ -16,13 +16,9 @@ from torch.nn.utils.parametrize import is_parametrized
 from bnn.errors import UserError
 from bnn.layers import BayesianLayer, PosteriorInit, estimator_layers, number_layers
 from bnn.layers.base import checked_init
+from bnn.layers.chosen import Where, chosen_layers, mark_left_out
 from bnn.layers.parameter import make_sampled
-
-# Weights of torch's modules that are matrices or kernels, and so become Bayesian parameters.
-SAMPLED: tuple[type[nn.Module], ...] = (
-    nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding,
-    nn.EmbeddingBag, nn.Bilinear,
-)  # fmt: skip
+from bnn.layers.references import replace_references
 
 
 def convert(
@@ -30,13 +26,17 @@ def convert(
     estimator: str = "flipout",
     init: PosteriorInit | None = None,
     mean_from: Literal["module", "random"] = "module",
+    where: Where | None = None,
 ) -> nn.Module:
     """A deep copy of `module` in which the weights of all its linear maps have a posterior.
 
     Every `nn.Conv2d` and `nn.Linear`, and subclasses that compute the same, is a Bayesian layer of that estimator. The
     weights of other convolutions, recurrent layers, attention, embeddings and bilinear maps are Bayesian parameters:
     one sample per forward pass, whatever the estimator. Norms' scales, biases, and parameters of modules of your own
-    stay conventional; `bnn.conversion_report` has a row for each parameter.
+    stay conventional, as does an embedding's padding row; `bnn.conversion_report` has a row for each parameter.
+
+    `where` chooses layers: a function of a layer's name and the layer, or patterns of names (`["head", "blocks.*"]`).
+    What it leaves out stays conventional, and the report says so.
 
     With mean_from="module" a weight becomes its posterior mean and its bias is kept (so pretrained weights are); with
     "random" the Bayesian layers' both start as in `init`. rho always starts as in `init`, drawn from torch's default
@@ -47,8 +47,10 @@ def convert(
     the paper's (appendix A).
 
     Raises UserError, naming the layer, where a silent conversion would change or lose something: nothing to convert,
-    parametrized and lazy layers, hooks on what is replaced, tied weights, layers that the module tree does not know.
-    Raises it too for an unknown estimator, and for what is no module.
+    parametrized and lazy layers, hooks on what is replaced, tied weights, layers that the module tree does not know,
+    functions and methods that go on holding a layer that is replaced, embeddings with `max_norm` or sparse gradients.
+    Raises it too for an unknown estimator, a pattern that fits no layer, what cannot be copied, and for what is no
+    module.
     """
     if not isinstance(module, nn.Module):
         raise UserError(f"convert: a {type(module).__name__} is no torch module")
@@ -57,17 +59,20 @@ def convert(
         raise UserError(f"mean_from {mean_from!r}: must be 'module' or 'random'")
     checked_init(init)
     check_hooks(module)
-    check_hidden(module)
-    for name, layer in module.named_modules():  # (what computes its weight in a hook cannot even be copied)
-        if isinstance(layer, SAMPLED) and not any(is_lazy(p) for p in layer.parameters(recurse=False)):
-            check_replaceable(name, layer)
-    twin = copy.deepcopy(module)
-    linear = {name: layer for name, layer in twin.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
-    found = {name: layer for name, layer in linear.items() if is_plain(name, layer)}
-    sampled = {name: layer for name, layer in twin.named_modules() if isinstance(layer, SAMPLED) and name not in found}
-    if not found and not sampled:
+    chosen = chosen_layers(module, where)
+    for name, layer in module.named_modules():
+        check_initialized(name, layer)
+    for name, layer in chosen.items():  # (what computes its weight in a hook cannot even be copied)
+        check_replaceable(name, layer)
+    twin = copied(module)
+    mark_left_out(twin, chosen)
+    layers = {name: layer for name, layer in twin.named_modules() if name in chosen}
+    found = {n: layer for n, layer in layers.items() if isinstance(layer, nn.Conv2d | nn.Linear) and is_plain(n, layer)}
+    sampled = {name: layer for name, layer in layers.items() if name not in found}
+    if not layers:
         raise UserError(f"{type(module).__name__} has no weights of linear maps to convert")
-    check_tied(twin, found | sampled)
+    check_tied(twin, layers)
+    before = dict(twin.named_parameters())
     replaced = {id(layer): bayesian_twin(name, layer, estimator, init, mean_from) for name, layer in found.items()}
     for name, layer in sampled.items():
         sample_weights(name, layer, init, mean_from)
@@ -77,9 +82,29 @@ def convert(
                 parent._modules[name] = replaced[id(child)]
         if isinstance(parent, nn.TransformerEncoderLayer):
             parent.activation_relu_or_gelu = 0  # torch's fast path would read weights where the layer is to be called
+        elif isinstance(parent, nn.TransformerEncoder):
+            parent.enable_nested_tensor = parent.use_nested_tensor = False  # those are for that path alone
     twin = replaced.get(id(twin), twin)
+    kept = {id(parameter) for parameter in twin.parameters()}
+    gone = {id(parameter): name for name, parameter in before.items() if id(parameter) not in kept}
+    replace_references(twin, module, replaced, gone)
     number_layers(twin)
     return twin
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy. Raises UserError where there is none."""
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:  # whatever the module's own objects make of it
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{type(module).__name__} cannot be copied, which a conversion needs: {reason}") from error
+
+
+def check_initialized(name: str, layer: nn.Module) -> None:
+    """Raise UserError for a layer that torch has not given its tensors yet."""
+    if any(is_lazy(t) for t in (*layer.parameters(recurse=False), *layer.buffers(recurse=False))):
+        raise UserError(f"layer {name}: a {type(layer).__name__} has no weight yet; run the model once before")
 
 
 def is_plain(name: str, layer: nn.Conv2d | nn.Linear) -> bool:
@@ -89,8 +114,6 @@ def is_plain(name: str, layer: nn.Conv2d | nn.Linear) -> bool:
     must also have no more attributes (a gain, say, that is 1 now), and is tried on random inputs. Raises UserError for
     a layer whose weight is no parameter.
     """
-    if is_lazy(layer.weight):
-        raise UserError(f"layer {name}: a {type(layer).__name__} has no weight yet; run the model once before")
     if not isinstance(layer._parameters.get("weight"), nn.Parameter):
         raise UserError(f"layer {name}: the weight of a {type(layer).__name__} is no parameter; it cannot be converted")
     if isinstance(layer, nn.Conv2d):
@@ -157,21 +180,13 @@ def check_replaceable(name: str, layer: nn.Module) -> None:
         raise UserError(f"layer {name}: it has backward hooks, which would be lost")
     if is_parametrized(layer):
         raise UserError(f"layer {name}: its weight is parametrized, computed from others; it cannot be converted")
-
-
-def check_hidden(module: nn.Module) -> None:
-    """Raise UserError for layers in a list or dict of Python's: torch does not see them, and nothing trains them."""
-    known = {id(child) for child in module.modules()}
-    for name, parent in module.named_modules():
-        for key, value in vars(parent).items():
-            if key.startswith("_") or not isinstance(value, list | tuple | dict):
-                continue
-            for item in value.values() if isinstance(value, dict) else value:
-                if isinstance(item, nn.Module) and id(item) not in known and next(item.parameters(), None) is not None:
-                    where = f"{name}.{key}" if name else key
-                    raise UserError(
-                        f"{where}: layers in a {type(value).__name__}; use torch's ModuleList or ModuleDict"
-                    )
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        if layer.max_norm is not None:
+            raise UserError(
+                f"layer {name}: max_norm={layer.max_norm} changes its weight in the forward pass; leave it out"
+            )
+        if layer.sparse:
+            raise UserError(f"layer {name}: sparse=True: the gradients of a posterior are dense; leave it out")
 
 
 def bayesian_twin(

@@ -9,6 +9,7 @@ from math import prod
 from torch import nn
 
 from bnn.layers.base import BayesianLayer, checked_module
+from bnn.layers.chosen import LEFT_OUT
 from bnn.layers.parameter import SUFFIX, BayesianParameter
 
 
@@ -53,6 +54,8 @@ def why(module: nn.Module, name: str) -> str:
     kind = type(module).__name__
     if name.startswith("bias") or name.endswith("_bias"):
         return "a bias: it has no prior"
+    if vars(module).get(LEFT_OUT):
+        return "left out by where"
     if "Norm" in kind:
         return f"scale of a {kind}"
     if next(module.children(), None) is not None or type(module).__module__.split(".")[0] != "torch":

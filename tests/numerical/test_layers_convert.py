@@ -115,7 +115,7 @@ def tied() -> nn.Module:
         (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))), "layer 0: its weight is parametrized"),
         (nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 2))), "layer 0: it has forward hooks"),
         (nn.Sequential(nn.utils.spectral_norm(nn.Linear(2, 2))), "hooks"),
-        (Hiding(), "parts: layers in a list"),
+        (Hiding(), "parts: a Linear that is registered nowhere: layers in a list"),
         (tied(), "tied"),
     ],
 )
