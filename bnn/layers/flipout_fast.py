@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from bnn import kernels
@@ -23,6 +22,7 @@ from bnn.layers.affine import ConvGeometry
 from bnn.layers.base import BayesianLayer, bayesian_layers
 from bnn.layers.flipout import FlipoutConv2d, FlipoutLinear
 from bnn.layers.noise import splitmix64
+from bnn.layers.once import once
 
 OPS = torch.ops.bnn_kernels
 
@@ -118,7 +118,7 @@ class FlipoutConvolution(torch.autograd.Function):
         return y if channels_last else y.contiguous(), kl
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor | None, kl_weight: Tensor | None) -> tuple[Tensor | None, ...]:
         x, mu, rho, delta, *signs = ctx.saved_tensors
         ctx.spent = True  # a backward pass frees the graph: the KL cannot be differentiated any more
@@ -153,7 +153,7 @@ class Perturbation(torch.autograd.Function):
         return delta, kl
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor | None, kl_weight: Tensor | None) -> tuple[Tensor | None, ...]:
         mu, rho, delta = ctx.saved_tensors
         ctx.spent = True

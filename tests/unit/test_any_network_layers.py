@@ -11,7 +11,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import bnn
+from bnn import kernels
+from bnn.errors import UserError
 from bnn.layers import NoiseKey, PosteriorInit, bayesian_layers, kl_divergence, mean_only, set_noise
+from bnn.layers.kernel_conv import use_kernels
 
 WIDE = PosteriorInit(rho_init=0.0)
 
@@ -123,16 +126,60 @@ def test_the_divergence_of_a_model_in_half_precision_is_right(dtype: torch.dtype
     assert float(kl_divergence(bnn.convert(layer.to(dtype))).detach()) == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.xfail(reason="the kernels have no second derivatives; flipout-reference has", raises=RuntimeError)
-def test_gradients_of_gradients() -> None:
+def penalty(model: nn.Module, x: Tensor) -> Tensor:
+    """The squared slope of the model's output; later layers may or may not be differentiable twice."""
+    [slope] = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+    return slope.square().sum()
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "last": lambda: nn.Sequential(nn.Conv2d(3, 4, 3)),
+    "first": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(16, 1)),
+    "dense": lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Tanh(), nn.Linear(8, 1)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_of_gradients(name: str) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 1))
-    for estimator in ("flipout-reference", "flipout"):
-        twin, x = bnn.convert(model, estimator), torch.rand(3, 3, 4, 4, requires_grad=True)
+    twin = bnn.convert(NETWORKS[name](), "flipout-reference")
+    set_noise(twin, NoiseKey(3))
+    penalty(twin, torch.rand(3, 3, 4, 4, requires_grad=True)).backward()
+    assert all(bool(torch.isfinite(layer.mu.grad).all()) for layer in bayesian_layers(twin))
+
+
+@pytest.mark.skipif(not kernels.available(), reason="no kernels on this machine")
+@pytest.mark.parametrize("name", ["last", "first"])
+@pytest.mark.parametrize("more", [False, True])
+def test_the_kernels_refuse_gradients_of_gradients(name: str, more: bool) -> None:
+    torch.manual_seed(0)
+    twin, x = bnn.convert(NETWORKS[name]()), torch.rand(3, 3, 4, 4, requires_grad=True)
+    loss = penalty(twin, x)
+    with pytest.raises(UserError, match=r"no second derivatives; .*flipout-reference"):
+        (loss + twin(x).sum() if more else loss).backward()
+
+
+def test_dense_layers_by_the_kernels_have_gradients_of_gradients() -> None:
+    torch.manual_seed(0)
+    twin, x = bnn.convert(NETWORKS["dense"]()), torch.rand(3, 3, 4, 4, requires_grad=True)
+    set_noise(twin, NoiseKey(3))
+    penalty(twin, x).backward()
+    weights, step = twin[1].mu, 0.02
+    direction = weights.grad / weights.grad.norm()
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weights.add_(direction, alpha=step if sign == 1 else -2 * step)
         set_noise(twin, NoiseKey(3))
-        [slope] = torch.autograd.grad(twin(x).sum(), x, create_graph=True)
-        slope.square().sum().backward()
-        assert all(bool(torch.isfinite(layer.mu.grad).all()) for layer in bayesian_layers(twin)), estimator
+        values.append(float(penalty(twin, x).detach()))
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx(float(weights.grad.norm()), rel=0.02)
+
+
+@pytest.mark.skipif(not kernels.available(), reason="no kernels on this machine")
+def test_kernels_of_a_conventional_network_refuse_gradients_of_gradients() -> None:
+    model, x = use_kernels(nn.Sequential(nn.Conv2d(16, 16, 3))), torch.rand(3, 16, 8, 8, requires_grad=True)
+    with pytest.raises(UserError, match="no second derivatives"):
+        penalty(model, x).backward()
 
 
 def test_gradients_of_gradients_by_the_reference() -> None:
