@@ -56,6 +56,7 @@ class BayesianConv2d(BayesianLayer):
     """
 
     channel_dim = 1
+    takes = (4, 4, "(N, C, H, W)")
 
     def __init__(
         self,
@@ -85,10 +86,6 @@ class BayesianConv2d(BayesianLayer):
     def affine(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         return functional.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def check_input(self, x: Tensor) -> None:
-        if x.dim() != 4:
-            raise ValueError(f"expected an input of shape (N, C, H, W), got {tuple(x.shape)}")
-
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
@@ -104,6 +101,7 @@ class BayesianLinear(BayesianLayer):
     """
 
     channel_dim = -1
+    takes = (2, 64, "(N, *, features)")
 
     def __init__(
         self,
@@ -122,10 +120,6 @@ class BayesianLinear(BayesianLayer):
 
     def affine(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         return functional.linear(x, kernel, bias)
-
-    def check_input(self, x: Tensor) -> None:
-        if x.dim() < 2:
-            raise ValueError(f"expected an input of shape (N, *, features), got {tuple(x.shape)}")
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import checkpoint
 
 from bnn.errors import UserError
-from bnn.layers.repeated import in_backward, mark_pass, noise_of, repeated_mark
+from bnn.layers.repeated import mark_pass, noise_of, repeated_mark
 
 WEIGHT_NOISE = 0x9E6C63D0876A9A47  # tells the noise of a weight that is read from that of the layer's forward pass
 
@@ -67,6 +69,7 @@ class BayesianLayer(nn.Module):
     """
 
     channel_dim: int  # which dimension of inputs and outputs counts the channels
+    takes: tuple[int, int, str] = (1, 64, "(N, ...)")  # how many dimensions an input has, and what they are
     recorded: Callable[[], Tensor] | None = None  # what stands for the weight while a graph is recorded
     _weight_seed: int | None = None  # of the noise of `weight`; None: torch's default generator
     _calls = 0  # forward passes since the last key
@@ -127,7 +130,7 @@ class BayesianLayer(nn.Module):
             with noise_of(self, mark, once=False):  # all reads under one key are the same
                 return self.sampled_weight()
         weight = self.sampled_weight()
-        if not in_backward():
+        if not in_backward() and within_checkpoint():
             mark_pass(self, self.key_seed, 1, weight)
         return weight
 
@@ -175,7 +178,8 @@ class BayesianLayer(nn.Module):
                 return self.sample(x)
         self._calls += 1
         y = self.sample(x)
-        mark_pass(self, self.key_seed, self._calls, y)
+        if within_checkpoint():
+            mark_pass(self, self.key_seed, self._calls, y)
         return y
 
     @property
@@ -192,7 +196,10 @@ class BayesianLayer(nn.Module):
         self.generator, self._weight_seed, self._calls = None, None, 0
 
     def check_input(self, x: Tensor) -> None:
-        """Raise ValueError unless the first dimension of `x` can be that of the examples."""
+        """Raise ValueError for an input with another number of dimensions than the layer takes."""
+        least, most, words = self.takes
+        if not least <= x.dim() <= most:
+            raise ValueError(f"expected an input of shape {words}, got {tuple(x.shape)}")
 
     def seed_noise(self, seed: int) -> None:
         """Make the next forward pass draw the noise of this 64-bit seed, on the layer's own device."""
@@ -213,6 +220,21 @@ class BayesianLayer(nn.Module):
         shape[0], shape[self.channel_dim] = x.shape[0], x.shape[self.channel_dim]
         bits = torch.empty(shape, device=x.device, dtype=x.dtype).bernoulli_(0.5, generator=self.generator)
         return bits.mul_(2).sub_(1)
+
+
+def in_backward() -> bool:
+    """Whether this is within a backward pass."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def within_checkpoint() -> bool:
+    """Whether torch.utils.checkpoint is what calls: only then is a pass worth a mark (bnn.layers.repeated)."""
+    frame = sys._getframe()
+    while (caller := frame.f_back) is not None:
+        if caller.f_code.co_filename == checkpoint.__file__:
+            return True
+        frame = caller
+    return False
 
 
 def bayesian_layers(model: nn.Module) -> Iterator[BayesianLayer]:

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bnn import kernels
-from bnn.layers.affine import ConvGeometry
+from bnn.layers.affine import Pair
 from bnn.layers.base import BayesianLayer, bayesian_layers
 from bnn.layers.flipout import FlipoutConv2d, FlipoutLinear
 from bnn.layers.noise import splitmix64
-from bnn.layers.once import once
 
 OPS = torch.ops.bnn_kernels
 
@@ -93,7 +92,10 @@ def ohwi(kernel: Tensor) -> Tensor:
 
 
 class FlipoutConvolution(torch.autograd.Function):
-    """(x, mu, rho, bias) -> (output, KL in nats). Input (N, C_in, H, W), output (N, C_out, H', W'), KL 0-dim."""
+    """(x, mu, rho, bias) -> (output, KL in nats). Input (N, C_in, H, W), output (N, C_out, H', W'), KL 0-dim.
+
+    `geometry`: stride, padding and dilation in pixels.
+    """
 
     @staticmethod
     def forward(
@@ -104,7 +106,7 @@ class FlipoutConvolution(torch.autograd.Function):
         bias: Tensor | None,
         seed: int,
         prior: float,
-        geometry: ConvGeometry,
+        geometry: tuple[Pair, Pair, Pair],
     ) -> tuple[Tensor, Tensor]:
         channels_last = lies_channels_last(x, mu)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -114,11 +116,11 @@ class FlipoutConvolution(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, mu, rho, delta, *signs)
         ctx.prior, ctx.geometry = prior, geometry
-        y = OPS.conv(x, mu, delta, *signs, bias, *geometry.ungrouped)
+        y = OPS.conv(x, mu, delta, *signs, bias, *geometry)
         return y if channels_last else y.contiguous(), kl
 
     @staticmethod
-    @once
+    @kernels.once
     def backward(ctx: Any, gradient: Tensor | None, kl_weight: Tensor | None) -> tuple[Tensor | None, ...]:
         x, mu, rho, delta, *signs = ctx.saved_tensors
         ctx.spent = True  # a backward pass frees the graph: the KL cannot be differentiated any more
@@ -127,12 +129,12 @@ class FlipoutConvolution(torch.autograd.Function):
         if gradient is not None:
             gradient = gradient.contiguous(memory_format=torch.channels_last)
             if want_x:
-                grads[0] = OPS.conv_input_gradient(gradient, mu, delta, *signs, x.shape[2:], *ctx.geometry.ungrouped)
+                grads[0] = OPS.conv_input_gradient(gradient, mu, delta, *signs, x.shape[2:], *ctx.geometry)
             if want_bias:
                 grads[3] = gradient.sum((0, 2, 3))
         if want_mu or want_rho:
             if gradient is not None:
-                pair = OPS.conv_weight_gradient(x, gradient, *signs, mu.shape[2:], *ctx.geometry.ungrouped)
+                pair = OPS.conv_weight_gradient(x, gradient, *signs, mu.shape[2:], *ctx.geometry)
             else:
                 pair = torch.zeros_like(mu), torch.zeros_like(mu)
             OPS.chain_(mu, rho, delta, ctx.prior, kl_weight, *pair)
@@ -153,7 +155,7 @@ class Perturbation(torch.autograd.Function):
         return delta, kl
 
     @staticmethod
-    @once
+    @kernels.once
     def backward(ctx: Any, gradient: Tensor | None, kl_weight: Tensor | None) -> tuple[Tensor | None, ...]:
         mu, rho, delta = ctx.saved_tensors
         ctx.spent = True
@@ -172,7 +174,7 @@ class FastFlipoutConv2d(FastFlipout, FlipoutConv2d):
     def sample(self, x: Tensor) -> Tensor:
         if not self.covers(x):
             return super().sample(x)
-        seed, geometry = self.next_seed(), ConvGeometry.of(self)
+        seed, geometry = self.next_seed(), (self.stride, self.padding, self.dilation)
         y, kl = FlipoutConvolution.apply(x, self.mu, self.rho, self.bias, seed, self.prior_scale, geometry)
         self.keep_kl(kl)
         return y

@@ -16,7 +16,6 @@ from bnn import kernels
 from bnn.errors import UserError
 from bnn.layers.affine import ConvGeometry
 from bnn.layers.flipout_fast import lies_channels_last
-from bnn.layers.once import once
 
 OPS = torch.ops.bnn_kernels
 SMALL = 16  # pixels of an output
@@ -36,7 +35,7 @@ class Convolution(torch.autograd.Function):
         return y if channels_last else y.contiguous()
 
     @staticmethod
-    @once
+    @kernels.once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         want_x, want_weight, want_bias = ctx.needs_input_grad[:3]

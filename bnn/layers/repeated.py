@@ -7,7 +7,6 @@ pass that is repeated takes the key of the only mark there is.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils import checkpoint
 
 from bnn.errors import UserError
 
@@ -51,25 +49,8 @@ _marks: weakref.WeakKeyDictionary[Keyed, list[weakref.ref[Mark]]] = weakref.Weak
 _bare: weakref.WeakKeyDictionary[Keyed, list[Mark]] = weakref.WeakKeyDictionary()
 
 
-def in_backward() -> bool:
-    """Whether this is within a backward pass."""
-    return torch._C._current_graph_task_id() != -1
-
-
-def within_checkpoint() -> bool:
-    """Whether torch.utils.checkpoint is what calls."""
-    frame = sys._getframe()
-    while (caller := frame.f_back) is not None:
-        if caller.f_code.co_filename == checkpoint.__file__:
-            return True
-        frame = caller
-    return False
-
-
 def mark_pass(layer: Keyed, seed: int | None, calls: int, y: Tensor) -> None:
-    """Note a pass of `layer` with output `y`, the `calls`-th since its seed was set, if a checkpoint may repeat it."""
-    if not within_checkpoint():
-        return
+    """Note a pass of `layer` with output `y`, the `calls`-th since its seed was set, which a checkpoint may repeat."""
     node = y.grad_fn
     alive = [mark for ref in _marks.get(layer, ()) if (mark := ref()) is not None]
     if node is None:
