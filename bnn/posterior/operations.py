@@ -176,10 +176,14 @@ def by_channel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
-    """ATen's LSTM, GRU or RNN. Of shapes alone (torch's meta device) it does one step, not each of a long sequence."""
+    """ATen's LSTM, GRU or RNN, which would read past the end of a list with too few weights.
+
+    Of shapes alone (torch's meta device) it does one step, not each of a long sequence.
+    """
 
     def stepping(input: Tensor, *rest: Any) -> Any:
-        if input.device.type != "meta" or input.dim() != 3:
+        check_weights(input, *rest)
+        if input.device.type != "meta":
             return function(input, *rest)
         time = 1 if rest[-1] else 0  # the last argument is batch_first
         output, *states = function(input.narrow(time, 0, 1), *rest)
@@ -187,6 +191,24 @@ def recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
         return (output.new_empty(shape), *states)
 
     return stepping
+
+
+def check_weights(
+    input: Tensor, hx: Any, params: list[Tensor], has_biases: bool, num_layers: int, dropout: float, train: bool,
+    bidirectional: bool, batch_first: bool,
+) -> None:  # fmt: skip
+    """Raise ValueError unless a recurrent layer has as many states and weights as its layers and directions need."""
+    states = [hx] if isinstance(hx, Tensor) else hx
+    tensors = [input, *states, *params]
+    flags = (has_biases, train, bidirectional, batch_first)
+    if not all(isinstance(tensor, Tensor) for tensor in tensors) or not all(isinstance(flag, bool) for flag in flags):
+        raise ValueError("a recurrent layer of no tensors")
+    cells = num_layers * (2 if bidirectional else 1)
+    if input.dim() != 3 or not states or any(x.dim() != 3 or x.shape[0] != cells for x in states):
+        raise ValueError(f"{num_layers} recurrent layers with states of {[list(state.shape) for state in states]}")
+    projected = states[0].shape[2] != states[-1].shape[2]  # an LSTM whose output is smaller than its cell
+    if num_layers < 1 or len(params) != cells * ((4 if has_biases else 2) + projected):
+        raise ValueError(f"{num_layers} recurrent layers with {len(params)} weights")
 
 
 def check_parts(count: int) -> None:

@@ -107,6 +107,11 @@ def fuzz(seeds: list[Files], first: int, mutations: int, jobs: int, say: bool = 
         theirs.close()
         workers[ours] = (process, place)
 
+    def found(fault: str) -> None:
+        faults.append(fault)
+        if say:
+            print(fault, flush=True)
+
     for place in range(jobs):
         start(first + place)
     while workers:
@@ -118,7 +123,7 @@ def fuzz(seeds: list[Files], first: int, mutations: int, jobs: int, say: bool = 
             except EOFError:
                 process.join()
                 counts["crash"] += 1
-                faults.append(f"mutation {number}: the process ended with {process.exitcode}")
+                found(f"mutation {number}: the process ended with {process.exitcode}")
                 del workers[pipe]
                 if counts["crash"] < 20 and number + jobs < last:
                     start(number + jobs)
@@ -131,9 +136,7 @@ def fuzz(seeds: list[Files], first: int, mutations: int, jobs: int, say: bool = 
                 result, fault = outcome
                 counts[result] += 1
                 if fault:
-                    faults.append(f"mutation {number}: {fault}")
-                    if say:
-                        print(faults[-1], flush=True)
+                    found(f"mutation {number}: {fault}")
                 if say and sum(counts.values()) % 10_000 == 0:
                     print(f"up to {number:,}: {dict(counts)}, {len(faults)} faults", flush=True)
     return counts, faults

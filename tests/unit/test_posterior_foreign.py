@@ -185,3 +185,40 @@ def test_attention_that_always_drops_is_refused_by_its_line(tmp_path: Path) -> N
     message = r"attention\S* \(.*test_posterior_foreign.py:\d+: .*dropout_p=0.5.*\): drops values at random"
     with pytest.raises(UserError, match=message):
         save_posterior(bnn.convert(Forgetful()), tmp_path / "p", example_input=torch.rand(2, 3, 4), step=0)
+
+
+class Cells(nn.Module):
+    """A recurrent layer over the rows of an image."""
+
+    def __init__(self, cells: nn.Module, features: int) -> None:
+        super().__init__()
+        self.cells, self.last = cells, nn.Linear(features, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.cells(x[:, 0])[0][:, -1])
+
+
+CELLS = [
+    (nn.LSTM(4, 3, batch_first=True), 3), (nn.LSTM(4, 3, 2, bidirectional=True, batch_first=True), 6),
+    (nn.LSTM(4, 5, proj_size=2, batch_first=True), 2), (nn.GRU(4, 3, bias=False, batch_first=True), 3),
+    (nn.RNN(4, 3, nonlinearity="relu", batch_first=True), 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cells", "features"), CELLS)
+def test_recurrent_layers_have_the_weights_that_they_need(cells: nn.Module, features: int, tmp_path: Path) -> None:
+    """ATen would read past the end of the list."""
+    save_posterior(bnn.convert(Cells(cells, features)), tmp_path / "p", example_input=torch.rand(2, *SHAPE), step=0)
+    assert load_posterior(tmp_path / "p")(torch.rand(3, *SHAPE)).shape == (3, 2)
+    text = (tmp_path / "p" / GRAPH_FILE).read_text()
+    changes: list[Any] = [("params", lambda weights: weights[:-1]), ("num_layers", lambda _: 7)]
+    changes += [("num_layers", lambda _: 0)]
+    changes += [("has_biases", lambda given: not given), ("bidirectional", lambda given: not given)]
+    for argument, change in [*changes, ("params", lambda weights: []), ("has_biases", lambda _: "yes")]:
+        graph = json.loads(text)
+        node = next(node for node in graph["nodes"] if node["type"].endswith(".input"))
+        node["arguments"][argument] = change(node["arguments"][argument])
+        node["inputs"] = references(node["arguments"])
+        (tmp_path / "p" / GRAPH_FILE).write_text(json.dumps(graph))
+        with pytest.raises(UserError, match=r"do not fit together: .*recurrent layer"):
+            load_posterior(tmp_path / "p")
