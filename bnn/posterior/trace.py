@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from bnn.errors import UserError
 from bnn.layers import BayesianLayer, bayesian_layers, mean_only, numbered_layers
 from bnn.layers.base import modes_kept
+from bnn.posterior.arguments import UNFITTING
 from bnn.posterior.layer_types import is_leaf
-from bnn.posterior.network import GraphNetwork
+from bnn.posterior.network import GraphNetwork, owner_of
 from bnn.posterior.record import record
 from bnn.posterior.schema import Graph
 from bnn.posterior.sizes import with_sizes
@@ -31,9 +32,7 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
     training mode; for two layers that would draw the same noise; and where the graph computes something else than the
     model.
     """
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
-    if is_leaf(model):
-        model = nn.Sequential(model)  # a layer needs a name
+    model = named(model)
     numbered_layers(model)
     check_norms(model)
     with evaluating(model), torch.no_grad():
@@ -57,6 +56,55 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
         network = with_sizes(GraphNetwork(graph, recorded.layers, recorded.tensors).eval())
         compare(model, network, example_input)
     return network.graph, network
+
+
+def current(
+    model: nn.Module, network: GraphNetwork, example_input: Tensor, step: int, extra: dict[str, Any]
+) -> GraphNetwork:
+    """What `trace` gives of `model` now: the network that it gave before the model was trained, where that will do.
+
+    The network's tensors become the model's present ones, and it is compared with the model again. Where it no longer
+    computes the same (a number that the model keeps as its attribute has changed), the model is recorded anew. Raises
+    UserError as `trace` does.
+    """
+    whole = named(model)
+    check_norms(whole)
+    with evaluating(whole), torch.no_grad():
+        check_modes(whole)
+        refresh(network, whole)
+        same = is_same(whole, network, example_input)
+    if not same:
+        return trace(model, example_input, step, extra)[1]
+    network.graph = network.graph.model_copy(update={"step": step, "extra": extra})
+    return network
+
+
+def is_same(model: nn.Module, network: GraphNetwork, example_input: Tensor) -> bool:
+    """Whether `compare` finds no difference, and the network runs at all."""
+    try:
+        compare(model, network, example_input)
+    except (UserError, *UNFITTING):
+        return False
+    return True
+
+
+def named(model: nn.Module) -> nn.Module:
+    """The model as it is recorded: what torch.compile wraps, and a layer with a name."""
+    model = getattr(model, "_orig_mod", model)
+    return nn.Sequential(model) if is_leaf(model) else model
+
+
+def refresh(network: GraphNetwork, model: nn.Module) -> None:
+    """Put the model's present tensors in the place of those of the same names: a buffer may have become another one."""
+    for name, before in network.state_dict(keep_vars=True).items():
+        owner, _, key = name.rpartition(".")
+        try:
+            now = getattr(model.get_submodule(owner), key)
+        except AttributeError:  # a constant of the forward pass
+            continue
+        if isinstance(now, Tensor) and now is not before:
+            holder, key = owner_of(network, name)
+            (holder._parameters if key in holder._parameters else holder._buffers)[key] = now  # type: ignore[assignment]
 
 
 def check_norms(model: nn.Module) -> None:

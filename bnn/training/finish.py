@@ -18,6 +18,7 @@ from bnn.models.describe import MODELS, describe
 from bnn.models.own import user_code
 from bnn.neighbours import Neighbours
 from bnn.posterior import save_posterior
+from bnn.posterior.trace import current
 from bnn.provenance import gather_provenance
 from bnn.records import (
     POSTERIOR,
@@ -200,13 +201,10 @@ def finish(
 
 
 def write_posterior(run: Run) -> None:
-    """Stage the trained posterior as `posterior/step-N`."""
-    model = run.trainer.posterior()
+    """Stage the trained posterior as `posterior/step-N`: the graph recorded at the start, with the tensors of now."""
+    model, extra = run.trainer.posterior(), {"settings": run.settings.science()}
+    example = example_input(model, run.dataset)
     with conventional(model), user_code(run.settings.model, model):
-        save_posterior(
-            model,
-            run.folder.staging / POSTERIOR / f"step-{run.steps}",
-            example_input=example_input(model, run.dataset),
-            step=run.steps,
-            extra={"settings": run.settings.science()},
-        )
+        network = model if run.recorded is None else current(model, run.recorded, example, run.steps, extra)
+        folder = run.folder.staging / POSTERIOR / f"step-{run.steps}"
+        save_posterior(network, folder, example_input=example, step=run.steps, extra=extra)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from bnn.data import Dataset
 from bnn.heartbeat import Heartbeat
 from bnn.layers.report import ConvertedParameter
+from bnn.posterior import GraphNetwork
 from bnn.records import Evaluation
 from bnn.settings import TrainSettings
 from bnn.training.folder import RunFolder
@@ -35,3 +36,4 @@ class Run:
     sigma_start: float | None
     tried: dict[str, float]
     conversion: list[ConvertedParameter] = field(default_factory=list)  # of a Bayesian model of one's own
+    recorded: GraphNetwork | None = None  # of a model that is to be saved, on rank 0: its graph (not by IVON)

@@ -12,11 +12,13 @@ from bnn.data import Dataset, load_dataset
 from bnn.data.pipeline import Schedule
 from bnn.device import prepare_device
 from bnn.engine import Engine
+from bnn.errors import UserError
 from bnn.heartbeat import Heartbeat
 from bnn.layers import sigma_median
 from bnn.layers.report import conversion_report, report_text
 from bnn.model_names import is_own
 from bnn.models.own import user_code
+from bnn.posterior import GraphNetwork
 from bnn.posterior.trace import trace
 from bnn.settings import TrainSettings
 from bnn.training.build import make_trainer
@@ -50,9 +52,9 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
     trainer = make_trainer(choice.settings, dataset, engine, schedule)
     start = trainer.posterior()
     sigma_start = sigma_median(start)
-    if settings.save_posterior:  # a model that cannot be saved is refused before it is trained, not after
-        with conventional(start), user_code(settings.model, start):
-            trace(start, example_input(start, dataset), 0, {})
+    recorded = record_once(trainer, start, dataset, heartbeat) if settings.save_posterior else None
+    if start is not trainer.model:  # IVON's, made for the occasion: the one at the end has other layers
+        recorded = None
     own = settings.kind == "bnn" and is_own(settings.model)
     conversion = conversion_report(start) if own else []
     del start
@@ -87,7 +89,29 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
         sigma_start=sigma_start,
         tried=choice.seconds,
         conversion=conversion,
+        recorded=recorded,
     )
+
+
+def record_once(trainer: Trainer, model: nn.Module, dataset: Dataset, heartbeat: Heartbeat) -> GraphNetwork | None:
+    """The model's graph, on rank 0, which saves it at the end; None on the others, which wait for it.
+
+    Raises UserError on every rank for a model that cannot be saved: before it is trained, not after.
+    """
+    engine, settings = trainer.engine, trainer.settings
+    recorded, refusal = None, None
+    if engine.rank == 0:
+        try:
+            with conventional(model), user_code(settings.model, model):
+                _, recorded = trace(model, example_input(model, dataset), 0, {})
+        except UserError as error:
+            refusal = str(error)
+    heartbeat.move("exchange")
+    refusal = engine.gather(refusal, "recorded")[0]
+    heartbeat.move("start")
+    if refusal is not None:
+        raise UserError(refusal)
+    return recorded
 
 
 def share_state(trainer: Trainer, heartbeat: Heartbeat, buffers: bool) -> None:
