@@ -19,7 +19,7 @@ export BNN_MPICC BNN_CUDA BNN_CUDA_HOME BNN_ENGINE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full report plan test lint clean architectures
+.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full report plan test lint clean architectures random_networks
 MAKEFLAGS += --no-print-directory
 
 help: ## explain the targets
@@ -75,6 +75,9 @@ test: lint ## the linters, then the whole test suite (set up from nothing too)
 architectures: setup-dev ## all published architectures through every command (ten minutes on two cores)
 	python envs/architectures.py
 	ARCHITECTURES=all python -m pytest tests/architectures
+
+random_networks: setup-dev ## 2,000 networks put together at random through every stage (hours)
+	python tests/numerical/random_networks.py --networks 2000
 
 clean: ## remove .venv and what tools left; keeps results/ and the cached Horovod wheel
 	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock .venv-architectures .venv-architectures.lock .setup*.log \
