@@ -133,11 +133,12 @@ def test_rank_0_records_and_all_ranks_hear_of_a_refusal(
         return None, "the network"
 
     monkeypatch.setattr(start, "trace", record)
-    trainer: Any = SimpleNamespace(engine=Rank(rank, said), settings=SimpleNamespace(model="fc"), model=nn.Linear(2, 2))
+    trainer: Any = SimpleNamespace(engine=Rank(rank, said), settings=SimpleNamespace(model="fc"))
+    model = nn.Linear(2, 2)
     dataset: Any = SimpleNamespace(input_shape=(2,))
     heartbeat: Any = SimpleNamespace(move=lambda where: None)
     if said is None:
-        assert start.record_once(trainer, dataset, heartbeat) == (None if rank else "the network")
+        assert start.record_once(trainer, model, dataset, heartbeat) == (None if rank else "the network")
     else:
         with pytest.raises(UserError, match=said):
-            start.record_once(trainer, dataset, heartbeat)
+            start.record_once(trainer, model, dataset, heartbeat)
