@@ -13,9 +13,7 @@ import logging
 import operator
 import threading
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +23,14 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from bnn.errors import UserError
-from bnn.layers import BayesianLayer
 from bnn.posterior import norms
 from bnn.posterior.arguments import PLACES, drops, plain
-from bnn.posterior.layer_types import is_leaf, layer_arguments, replaced_method
+from bnn.posterior.layer_types import layer_arguments
+from bnn.posterior.leaves import OPS, leaf, leaves_of
 from bnn.posterior.operations import OPERATIONS, SYM
 from bnn.posterior.schema import GraphNode, needed, references
 from bnn.posterior.sizes import BATCHES
 
-LIBRARY = torch.library.Library("bnn_record", "DEF")
-LIBRARY.define("layer(Tensor x, int number) -> Tensor")
-LIBRARY.define("weight(int number) -> Tensor")
-OPS = torch.ops.bnn_record
 COPIES = ("aten.clone.default", "aten.alias.default", "aten.detach.default", "aten.lift_fresh_copy.default")
 # Operations that are one call of a library, and would be dozens of core ATen ones.
 WHOLE = [
@@ -45,7 +39,9 @@ WHOLE = [
     "upsample_bicubic2d.vec", "upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec",
     "pixel_shuffle.default", "hardswish.default", "hardsigmoid.default", "silu.default", "mish.default",
 ]  # fmt: skip
-NOT_THE_MODELS = (str(Path(torch.__file__).parent), str(Path(__file__)))  # lines of torch and of this file
+# One at a time in a process: so are the leaves, and what torch is told while it exports (`exported`).
+_one_at_a_time = threading.RLock()
+NOT_THE_MODELS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))  # lines of torch and of ours
 
 
 @dataclass
@@ -55,44 +51,6 @@ class Recorded:
     nodes: list[GraphNode] = field(default_factory=list)
     layers: dict[str, nn.Module] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass
-class Leaves:
-    """The layers that are recorded whole, by number. `inside`: one of them is running itself."""
-
-    paths: list[str] = field(default_factory=list)
-    layers: list[nn.Module] = field(default_factory=list)
-    inside: bool = False
-
-
-_leaves = Leaves()  # of the model that is being recorded
-# One at a time in a process: so are the leaves, and what torch is told while it exports (`exported`).
-_one_at_a_time = threading.RLock()
-
-
-def layer_output(x: Tensor, number: int) -> Tensor:
-    """What a layer gives, on tensors without data: memory of its own, in the usual order."""
-    layer = _leaves.layers[number]
-    tensors = dict(layer.named_parameters()) | dict(layer.named_buffers())
-    empty = {name: torch.empty(t.shape, dtype=t.dtype, device=t.device) for name, t in tensors.items()}
-    _leaves.inside = True
-    try:
-        y: Tensor = torch.func.functional_call(layer, empty, (x,))
-    finally:
-        _leaves.inside = False
-    return torch.empty(y.shape, dtype=y.dtype, device=y.device)
-
-
-def layer_weight(number: int) -> Tensor:
-    """The weight of a layer, on tensors without data."""
-    layer = _leaves.layers[number]
-    assert isinstance(layer, BayesianLayer)
-    return torch.empty(layer.mu.shape, dtype=layer.mu.dtype, device=layer.mu.device)
-
-
-torch.library.register_fake("bnn_record::layer", layer_output, lib=LIBRARY)
-torch.library.register_fake("bnn_record::weight", layer_weight, lib=LIBRARY)
 
 
 class Whole(nn.Module):
@@ -118,47 +76,6 @@ def record(model: nn.Module, example: Tensor) -> Recorded:
     with _one_at_a_time, leaves_of(model):
         program = exported(model, example)
         return Recording(model, program).run()
-
-
-@contextlib.contextmanager
-def leaves_of(model: nn.Module) -> Iterator[None]:
-    """While open, the model's leaf layers are recorded whole; afterwards they, and what was recorded, are as before.
-
-    Raises UserError for a Bayesian layer that does not compute what its class says.
-    """
-    for name, layer in model.named_modules():
-        if isinstance(layer, BayesianLayer) and (replaced := replaced_method(layer)):
-            raise UserError(f"layer {name}: its {replaced} was replaced on the object; a posterior cannot hold that")
-    found = {name: layer for name, layer in model.named_modules() if is_leaf(layer)}
-    outer = _leaves.paths, _leaves.layers
-    _leaves.paths, _leaves.layers = list(found), list(found.values())
-    try:
-        for number, layer in enumerate(_leaves.layers):
-            layer.__dict__["forward"] = standing_in(layer, number)
-            if isinstance(layer, BayesianLayer):
-                layer.__dict__["recorded"] = partial(OPS.weight, number)
-        yield
-    finally:
-        for layer in found.values():
-            layer.__dict__.pop("forward", None)  # no leaf has one of its own
-            layer.__dict__.pop("recorded", None)
-        _leaves.paths, _leaves.layers = outer
-
-
-def standing_in(layer: nn.Module, number: int) -> Callable[..., Tensor]:
-    """The forward pass of a layer while it is recorded."""
-
-    def forward(*args: Any, **kwargs: Any) -> Tensor:
-        if not _leaves.inside and len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
-            y: Tensor = OPS.layer(args[0], number)
-            return y
-        if not _leaves.inside and not args and not kwargs and isinstance(layer, BayesianLayer):  # a Bayesian parameter
-            weight: Tensor = OPS.weight(number)
-            return weight
-        y = type(layer).forward(layer, *args, **kwargs)
-        return y
-
-    return forward
 
 
 def exported(model: nn.Module, example: Tensor) -> ExportedProgram:
@@ -347,7 +264,7 @@ class Recording:
     def layer(self, node: fx.Node) -> GraphNode:
         *inputs, number = node.args
         assert isinstance(number, int)
-        path, layer = _leaves.paths[number], _leaves.layers[number]
+        path, layer = leaf(number)
         self.result.layers[path] = layer
         kind, arguments = layer_arguments(path, layer)
         names = [self.names[source.name] for source in inputs if isinstance(source, fx.Node)]
