@@ -1,0 +1,83 @@
+"""Rows of the table `claims`: every claim of a ledger, judged by a campaign's tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bnn.metrics import Interval
+from campaign.results.claims.expressions import Estimate, estimate
+from campaign.results.claims.judge import judge
+from campaign.results.claims.ledger import BOUNDED, Claim, Ledger
+from campaign.results.claims.measures import Side, selections
+from campaign.results.claims.numbers import SCALES, changed, printed
+from campaign.results.statistics import NO_INTERVAL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+JUDGED, BESIDE = "judged", "beside"
+
+
+def claim_rows(ledger: Ledger, tables: Mapping[str, pd.DataFrame]) -> list[Row]:
+    """One row per claim in the ledger's order. `tables` by name; one that is not given has no rows."""
+    return [_row(claim, ledger, tables) for claim in ledger.claims]
+
+
+def side_of(ledger: Ledger, name: str) -> Side:
+    """What the ledger says of the side `judged` or `beside`."""
+    given = ledger.sides[name]
+    return Side(ledger.everywhere, given["variant"], {kind: given[kind] for kind in ("bnn", "cnn")})
+
+
+def _row(claim: Claim, ledger: Ledger, tables: Mapping[str, pd.DataFrame]) -> Row:
+    found = estimate(claim.expression, tables, side_of(ledger, JUDGED))
+    beside = estimate(claim.expression, tables, side_of(ledger, BESIDE)) if _has_sides(claim) else Estimate()
+    same = bool(found.sites) and all(ledger.measured_on(claim, site) for site in found.sites)
+    verdict = judge(claim, found, same)
+    said, ours, other = printed(claim.printed), _shown(claim, found), _shown(claim, beside)
+    bounded = claim.type in BOUNDED
+    least = claim.bound if claim.relation == "at least" else math.nan
+    most = claim.bound if claim.relation == "at most" else math.nan
+    return {
+        "id": claim.id,
+        "section": claim.section,
+        "place": claim.at,
+        "statement": claim.statement,
+        "type": claim.type,
+        "scope": claim.scope,
+        "scale": claim.scale,
+        "definition": claim.definition,
+        "paper": said.value,
+        "paper_low": least if bounded else said.low,
+        "paper_high": most if bounded else said.high,
+        "ours": ours.value,
+        "low": ours.low,
+        "high": ours.high,
+        "repeats": found.repeats,
+        "beside": other.value,
+        "beside_low": other.low,
+        "beside_high": other.high,
+        "margin": claim.margin,
+        "margin_reason": claim.margin_reason,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "cells": "; ".join(found.cells),
+        "ledger": ledger.name,
+        "ledger_sha256": ledger.sha256,
+    }
+
+
+def _shown(claim: Claim, found: Estimate) -> Interval:
+    """On the scale on which it is printed."""
+    if math.isnan(found.interval.value):
+        return NO_INTERVAL
+    return changed(found.interval, SCALES[claim.scale][0])
+
+
+def _has_sides(claim: Claim) -> bool:
+    """Whether a selection leaves the variant open: only then are there two sides to it."""
+    given = [selection for _, selection in selections(claim.expression)]
+    return claim.expression["function"] != "best" and any("variant" not in one.get("where", {}) for one in given)
