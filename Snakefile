@@ -26,6 +26,7 @@ rule all_figures:
         inferred,
         pruned,
         figure_files(AVAILABLE),
+        LAYOUT.table("claims"),
         LAYOUT.report,
     localrule: True
 

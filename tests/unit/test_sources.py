@@ -105,7 +105,10 @@ def imported(module: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", [SCRIPT, "campaign.results.steps.tables", "campaign.results.steps.report"])
+@pytest.mark.parametrize(
+    "module",
+    [SCRIPT, "campaign.results.steps.tables", "campaign.results.steps.claims", "campaign.results.steps.report"],
+)
 def test_all_that_python_loads_is_in_the_closure_and_little_else(module):
     closure, loaded = sources.here().closure([module]), imported(module)
     assert loaded <= closure

@@ -9,6 +9,8 @@ from campaign.jobs.kinds import KINDS
 from campaign.names.commands import BENCH, INFER, PRUNE, TRAIN
 from campaign.names.layout import data_key
 from campaign.results import sources
+from campaign.results.claims.expressions import TABLES as CLAIMED
+from campaign.results.claims.ledger import LEDGER
 from campaign.results.figures import catalogue
 from campaign.results.figures.sites import other_sites
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES

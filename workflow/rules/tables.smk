@@ -15,3 +15,20 @@ rule tables:
         measuring=measuring_lock,
     script:
         "../scripts/tables.py"
+
+
+# What the paper claims, each claim judged by these tables.
+rule claims:
+    input:
+        tables=table_files(CLAIMED),
+        ledger=LEDGER,
+    output:
+        LAYOUT.table("claims"),
+    log:
+        LAYOUT.log("claims"),
+    localrule: True
+    params:
+        source=sources.of_claims(),
+        measuring=measuring_lock,
+    script:
+        "../scripts/claims.py"

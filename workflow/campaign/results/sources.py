@@ -33,6 +33,13 @@ def of_tables() -> str:
     return here().digest(("campaign.results.steps.tables",))
 
 
+def of_claims() -> str:
+    """Of the table of claims: also the schemas of a ledger. (The ledger itself is a file that the rule names.)"""
+    schemas = here().packages["campaign"].parent / "schemas"
+    files = [schemas / f"{name}.schema.yaml" for name in ("claims", "claim")]
+    return here().digest(("campaign.results.steps.claims",), files=files)
+
+
 def of_report() -> str:
     """Of the report: also its page's templates and all captions."""
     workflow = here().packages["campaign"].parent

@@ -172,6 +172,29 @@ def mpi_profile(files: tuple[Path, ...], as_json: bool) -> None:
     show(parse_all(files), _console())
 
 
+@cli.command()
+@profile_option
+@results_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per claim.")
+def claims(profile: Path, results: Path, as_json: bool) -> None:
+    """What the paper claims and what became of it here, by the last table `claims`. Reads only."""
+    from bnn.records.columns import read_table
+    from campaign.results.tables.claims import CLAIMS
+    from campaign.tell.claims_table import claims_table, totals
+
+    here, _ = site_here(profile, results)
+    path = here.layout(results).table("claims")
+    if not path.exists():
+        raise UserError(f"{path}: no claim was judged yet: snakemake --profile {profile} all_figures makes it")
+    found = read_table(path, CLAIMS)
+    if as_json:
+        click.echo(found.to_json(orient="records", indent=1))
+        return
+    console = _console()
+    console.print(claims_table(found))
+    console.print(totals(found), highlight=False, markup=False)
+
+
 @cli.group()
 def site() -> None:
     """Sites: profiles/SITE/site.yaml."""

@@ -1,0 +1,314 @@
+"""Claims: a ledger is read strictly, expressions come to known numbers, verdicts follow from intervals."""
+
+import copy
+import csv
+import hashlib
+import math
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bnn.errors import UserError
+from bnn.metrics import Interval
+from bnn.records.columns import read_table, write_table
+from campaign.results.claims.expressions import Estimate, estimate
+from campaign.results.claims.judge import VERDICTS, allowed, judge, repeats_needed
+from campaign.results.claims.ledger import LEDGER, Ledger, load_ledger
+from campaign.results.claims.measures import Side
+from campaign.results.claims.numbers import SCALES, changed, printed, rounded
+from campaign.results.claims.rows import claim_rows
+from campaign.results.tables.build import frame
+from campaign.results.tables.claims import CLAIMS
+from campaign.tell.cli import cli
+from tests.support.cells import built_campaign
+from tests.support.claims import OF, TO, cell, cells, claim, content
+
+SIDE = Side({"width": 1.0}, "reference", {"bnn": ["bnn-flipout-reference"], "cnn": ["cnn-plain"]})
+POSITIVE = st.floats(0.01, 100)
+
+
+def pairs(*ratios, **more):
+    rows = [cell("bnn", repeat, ratio * 10, **more) for repeat, ratio in enumerate(ratios, 1)]
+    return cells(*rows, *[cell("cnn", repeat, 10.0, **more) for repeat, _ in enumerate(ratios, 1)])
+
+
+def ledger(**more):
+    sides = {"variant": "reference", "bnn": ["bnn-flipout-reference"], "cnn": ["cnn-plain"]}
+    beside = {"variant": "base", "bnn": ["bnn-flipout"], "cnn": ["cnn"]}
+    given = {
+        "name": "toy", "title": "toy", "sha256": "0" * 64, "hardware": {"big": {"name": "big", "sites": ["big"]}},
+        "everywhere": {"width": 1.0}, "sides": {"judged": sides, "beside": beside}, "claims": (claim(),),
+    }  # fmt: skip
+    return Ledger(**(given | more))
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [("3.37", 3.365, 3.375), ("0.90", 0.895, 0.905), ("0.9", 0.85, 0.95), ("42", 41.5, 42.5), ("=42", 42, 42)],
+)
+def test_a_printed_number_is_half_a_unit_of_its_last_digit_wide(text, low, high):
+    assert (rounded(text).low, rounded(text).high) == pytest.approx((low, high))
+
+
+@given(st.sampled_from(sorted(SCALES)), POSITIVE, POSITIVE)
+def test_scales_go_there_and_back_and_keep_ends_in_order(name, a, b):
+    there, back = SCALES[name]
+    shown = changed(Interval(a, min(a, b), max(a, b), ""), there)
+    assert shown.low <= shown.value + 1e-9
+    assert shown.low <= shown.high
+    again = changed(shown, back)
+    assert (again.low, again.high) == pytest.approx((min(a, b), max(a, b)), rel=1e-6, abs=1e-9)
+
+
+def write(tmp_path, given):
+    path = tmp_path / "toy.yaml"
+    path.write_text(yaml.safe_dump(given))
+    return path
+
+
+def test_a_ledger_is_read_with_its_hash(tmp_path):
+    path = write(tmp_path, content())
+    read = load_ledger(path)
+    assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read.claims[0].margin == 0.1
+
+
+def drop(key):
+    return lambda entry: entry.pop(key)
+
+
+def put(**values):
+    return lambda entry: entry.update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (drop("margin"), "margin: missing"),
+        (drop("statement"), "statement: missing"),
+        (drop("printed"), "printed: missing"),
+        (drop("hardware"), "hardware: missing"),
+        (put(marginn=0.1), "marginn: unknown key, did you mean margin?"),
+        (put(type="truth"), "'truth' is none of"),
+        (put(margin=-0.1), "must be at least 0"),
+        (put(hardware="bigg"), "did you mean big?"),
+        (put(type="ordering"), "relation: missing"),
+        (put(relation="at least"), "relation and bound are of orderings"),
+        (put(printed={"value": "0.5", "low": "0.4", "high": "0.6"}), "not both"),
+        (put(expression={"function": "eval"}), "'eval' is none of"),
+        (put(expression={"function": "ratio", "of": OF}), "expression.to: missing"),
+        (put(expression={"function": "value", "of": OF, "to": TO}), "to: function value has no such argument"),
+        (put(expression={"function": "value", "of": {**OF, "column": "throughput"}}), "no column throughput"),
+        (put(expression={"function": "value", "of": {**OF, "column": "folder"}}), "folder is no number"),
+        (put(expression={"function": "value", "of": {**OF, "where": {"kin": 1}}}), "did you mean kind?"),
+        (put(expression={"function": "slope", "of": OF, "over": "node"}), "did you mean nodes?"),
+        (put(expression={"function": "arithmetic", "product": ["0"]}), "not a positive number"),
+    ],
+)
+def test_a_slip_in_a_ledger_is_one_line_with_the_claims_id(tmp_path, change, words):
+    given = content()
+    given["claims"][0] = copy.deepcopy(given["claims"][0])
+    change(given["claims"][0])
+    with pytest.raises(UserError) as raised:
+        load_ledger(write(tmp_path, given))
+    assert "claim half" in str(raised.value)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_two_claims_of_one_id_are_refused(tmp_path):
+    given = content()
+    given["claims"] = [given["claims"][0], copy.deepcopy(given["claims"][0])]
+    with pytest.raises(UserError, match="claim half: two claims have this id"):
+        load_ledger(write(tmp_path, given))
+
+
+def test_the_papers_ledger_is_sound():
+    read = load_ledger()
+    kinds = {claim.type for claim in read.claims}
+    assert kinds == {"value", "ratio", "ordering", "trend", "count"}
+    assert sum(claim.id.startswith("slip-") for claim in read.claims) >= 6
+    assert all(claim.margin_reason and claim.statement.endswith(".") for claim in read.claims)
+
+
+@pytest.mark.skipif("BNN_REFERENCE_DATA" not in os.environ, reason="needs the reference data")
+def test_every_printed_number_of_the_paper_is_in_its_ledger():
+    file = Path(os.environ["BNN_REFERENCE_DATA"]).parent / "paper" / "reference.csv"
+    if not file.exists():
+        pytest.skip("no reference.csv beside the reference data")
+    ours = set()
+    for one in load_ledger().claims:
+        for text in (one.printed or {}).values():
+            number = float(text)
+            ours |= {number, 1000 * number if one.scale == "thousands" else number, number / 100}
+        ours |= {float(one.bound)} | {float(v) for v in one.expression.get("divided_by", []) if v[0] != "="}
+        for selection in (one.expression.get("of"), one.expression.get("to")):
+            where = selection.get("where", {}) if selection else {}
+            ours |= {float(where[key]) for key in ("percent_asked", "nodes") if key in where and where[key] != [0]}
+    with file.open() as lines:
+        values = [value for row in csv.DictReader(lines) for value in row["value"].split("-")]
+    assert len(values) == 72
+    assert not [value for value in values if float(value) not in ours]
+
+
+def test_a_ratio_is_paired_by_repeat():
+    tables = cells(cell("bnn", 1, 5), cell("bnn", 2, 10), cell("cnn", 2, 20), cell("cnn", 1, 10), cell("cnn", 3, 1))
+    found = estimate(claim().expression, tables, SIDE)
+    assert found.interval.value == pytest.approx(0.5)
+    assert (found.repeats, len(found.cells), found.sites) == (2, 5, ("toy",))
+
+
+def test_points_are_pooled_in_each_repeat_and_incomplete_repeats_left_out():
+    rows = [cell("bnn", r, t, nodes=n) for r, n, t in ((1, 1, 5), (1, 2, 20), (2, 1, 5), (2, 2, 20), (3, 1, 9))]
+    rows += [cell("cnn", r, 10, nodes=n) for r in (1, 2, 3) for n in (1, 2)]
+    found = estimate(claim().expression | {"pool": ["nodes"]}, cells(*rows), SIDE)
+    assert (found.interval.value, found.repeats) == (pytest.approx(1.0), 2)
+
+
+@given(st.floats(0.5, 3), POSITIVE, st.lists(st.sampled_from([1, 2, 4, 8, 16]), min_size=2, unique=True))
+def test_a_slope_is_the_factor_per_doubling(factor, first, nodes):
+    rows = [cell("bnn", r, first * factor ** math.log2(n), nodes=n) for r in (1, 2) for n in nodes]
+    found = estimate({"function": "slope", "of": OF, "over": "nodes"}, cells(*rows), SIDE)
+    assert found.interval.value == pytest.approx(factor, rel=1e-6)
+    assert found.repeats == 2
+
+
+@pytest.mark.parametrize(("best", "value"), [("highest", 10 / 9), ("lowest", 8 / 10)])
+def test_the_best_of_variants_is_compared_with_the_best_of_the_others(best, value):
+    rows = [cell("bnn", r, t, variant=v) for r in (1, 2) for v, t in (("a", 10), ("b", 9), ("c", 8))]
+    expression = {"function": "best", "of": OF, "at": "a", "among": ["a", "b", "c"], "best": best}
+    assert estimate(expression, cells(*rows), SIDE).interval.value == pytest.approx(value)
+
+
+def test_arithmetic_keeps_what_rounding_leaves_open():
+    found = estimate({"function": "arithmetic", "product": ["2861.0"], "divided_by": ["152.4"]}, {}, SIDE)
+    assert found.interval.low == pytest.approx(2860.95 / 152.45)
+    assert found.interval.high == pytest.approx(2861.05 / 152.35)
+
+
+def test_intervals_that_a_table_has_are_taken_from_it():
+    tables = built_campaign()[1]
+    row = tables["ratios"].query("variant == 'reference' and nodes == 1").iloc[0]
+    of = {"table": "ratios", "column": "ratio", "where": {"variant": "reference", "nodes": 1}}
+    found = estimate({"function": "value", "of": of}, tables, SIDE)
+    at = found.interval
+    assert (at.value, at.low, at.high) == pytest.approx((row["ratio"], row["ratio_low"], row["ratio_high"]))
+    assert found.repeats == row["pairs"]
+    assert len(found.cells) == 2 * row["pairs"]
+
+
+def verdict(tables, same=False, **changes):
+    one = claim(**changes)
+    return judge(one, estimate(one.expression, tables, SIDE), same)
+
+
+def test_verdicts():
+    near, far, wide = pairs(0.5, 0.502, 0.499), pairs(0.8, 0.81, 0.79), pairs(0.4, 0.6, 0.5)
+    assert verdict(near).verdict == "holds here"
+    assert verdict(near, same=True).verdict == "agrees"
+    assert verdict(near, scope="anywhere").verdict == "agrees"
+    assert verdict(far).verdict == "does not hold here"
+    assert verdict(far, same=True).verdict == "differs"
+    assert "above what is allowed by 44" in verdict(far, same=True).reason
+    assert verdict(wide).verdict == "undecided"
+    assert "repeats would decide it, not 3" in verdict(wide).reason
+    assert verdict(pairs(0.5)).verdict == "undecided"
+    assert "at least 2" in verdict(pairs(0.5)).reason
+    assert verdict(near, scope="same hardware").verdict == "not comparable"
+    assert verdict(pairs(0.5, 0.5, width=0.25)).verdict == "not comparable"
+
+
+def test_without_data_a_claim_is_not_tested_and_says_what_it_would_take():
+    bad = pairs(0.5, 0.5, counted=False, verdict="INVALID")
+    for tables in ({}, cells(), cells(cell("bnn", 1, 5)), bad, pairs(0.5, 0.5, implementation="bnn-flipout")):
+        said = verdict(tables, same=True)
+        assert said.verdict == "not tested"
+        assert said.reason.endswith("run it")
+    assert {v["verdict"] for v in claim_rows(load_ledger(), {}) if v["cells"]} == set()
+
+
+def test_several_rows_of_a_repeat_do_not_serve():
+    assert verdict(cells(cell("bnn", 1, 5), cell("bnn", 1, 5, nodes=2), cell("cnn", 1, 5))).verdict == "not comparable"
+
+
+def test_a_count_is_exact():
+    of = {"table": "cells", "column": "parameters_total", "where": {"kind": "bnn"}}
+    given = {"type": "count", "scope": "anywhere", "margin": 0, "expression": {"function": "same", "of": of}}
+    rows = pairs(1, 1, parameters_total=100)
+    assert verdict(rows, printed={"value": "100"}, **given).verdict == "agrees"
+    assert verdict(rows, printed={"value": "101"}, **given).verdict == "differs"
+    less = {**of, "minus": "parameters_trainable"}
+    given["expression"] = {"function": "same", "of": less}
+    rows = pairs(1, 1, parameters_total=100, parameters_trainable=100)
+    assert verdict(rows, printed={"value": "0"}, **given).verdict == "agrees"
+
+
+@given(POSITIVE, POSITIVE, POSITIVE, st.floats(0, 0.5), st.sampled_from(["at least", "at most", ""]))
+def test_a_verdict_is_where_the_interval_lies(a, b, bound, margin, relation):
+    bounded = {"type": "ordering", "relation": relation, "bound": bound, "printed": None} if relation else {}
+    one = claim(margin=margin, **bounded)
+    low, high = allowed(one)
+    at = Interval(math.sqrt(a * b), min(a, b), max(a, b), "")
+    said = judge(one, Estimate(at, 3, sites=("big",)), True).verdict
+    inside, outside = low <= at.low and at.high <= high, at.high < low or at.low > high
+    assert said == ("agrees" if inside else "differs" if outside else "undecided")
+
+
+@given(st.floats(1.001, 3), st.integers(2, 10), st.floats(0.01, 0.5))
+def test_more_repeats_are_asked_for_where_some_would_decide(width, repeats, room):
+    at = Interval(1.0, 1 / width, width, "")
+    needed = repeats_needed(at, repeats, 1 / (1 + room), 1 + room)
+    assert needed is None or needed > repeats
+    closer = repeats_needed(at, repeats, 1 / (1 + 2 * room), 1 + 2 * room)
+    assert needed is None or (closer is not None and closer <= needed)
+
+
+def test_rows_fit_the_table_and_show_ours_beside(tmp_path):
+    beside = [cell(k, r, t, variant="base", implementation=i)
+              for r in (1, 2) for k, i, t in (("bnn", "bnn-flipout", 9), ("cnn", "cnn", 10))]  # fmt: skip
+    tables = cells(*pairs(0.5, 0.5)["cells"].to_dict("records"), *beside)
+    rows = claim_rows(ledger(claims=(claim(), claim(id="less", scale="percent less", printed={"value": "50"}))), tables)
+    write_table(frame(rows, CLAIMS), tmp_path / "claims.parquet", CLAIMS)
+    read = read_table(tmp_path / "claims.parquet", CLAIMS).set_index("id")
+    assert read.loc["half", "beside"] == pytest.approx(0.9)
+    assert read.loc["less", "ours"] == pytest.approx(50)
+    assert read.loc["less", "beside"] == pytest.approx(10)
+    assert set(read["ledger_sha256"]) == {"0" * 64}
+    assert len(read.loc["half", "cells"].split("; ")) == 4
+
+
+def test_the_papers_ledger_on_a_small_campaign():
+    rows = claim_rows(load_ledger(), built_campaign()[1])
+    by_id = {row["id"]: row for row in rows}
+    assert len(by_id) == len(load_ledger().claims)
+    assert {row["verdict"] for row in rows} <= set(VERDICTS)
+    assert by_id["slip-42k"]["verdict"] == "differs"
+    assert by_id["slip-42k"]["ours"] == pytest.approx(21.35, abs=0.01)
+    assert by_id["flop-rate-vgg16-cnn"]["verdict"] == "agrees"
+    assert by_id["time-64-epochs-vgg16-bnn"]["verdict"] == "not tested"
+    assert not any(row["verdict"] == "agrees" and math.isnan(row["ours"]) for row in rows)
+
+
+def test_the_command_prints_every_claim_and_names_a_table_that_is_not_there(tmp_path):
+    site = tmp_path / "local" / "tables"
+    options = ["claims", "--profile", "profiles/local", "--results", str(tmp_path)]
+    missing = CliRunner().invoke(cli, options)
+    assert isinstance(missing.exception, UserError)
+    assert "claims.parquet: no claim was judged yet" in str(missing.exception)
+    write_table(frame(claim_rows(load_ledger(), {}), CLAIMS), site / "claims.parquet", CLAIMS)
+    done = CliRunner().invoke(cli, options)
+    assert done.exit_code == 0, done.output
+    assert "slip-42k" in done.output
+    assert load_ledger().sha256[:12] in done.output
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["claims.parquet"]
+
+
+def test_a_printed_range_is_from_its_ends():
+    given = printed({"low": "5", "high": "12"})
+    assert (given.low, given.high) == (4.5, 12.5)
+    assert LEDGER.name == "sharma2020.yaml"
