@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def claims_table(claims: pd.DataFrame) -> Table:
     """Id, verdict, ours with its interval, and what the paper prints, of each row of table `claims`."""
-    table = Table("claim", "verdict", "ours", "95% interval", "paper", "scale", "reason", title="Claims")
+    table = Table("claim", "verdict", "ours", "95% interval", "paper", "scale", title="Claims")
     for row in claims.to_dict("records"):
         interval = f"{_number(row['low'])} to {_number(row['high'])}" if not math.isnan(row["low"]) else ""
-        cells = (row["id"], row["verdict"], _number(row["ours"]), interval, _paper(row), row["scale"], row["reason"])
+        cells = (row["id"], row["verdict"], _number(row["ours"]), interval, _paper(row), row["scale"])
         table.add_row(*map(Text, cells))
     return table
 

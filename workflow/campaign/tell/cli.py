@@ -175,7 +175,7 @@ def mpi_profile(files: tuple[Path, ...], as_json: bool) -> None:
 @cli.command()
 @profile_option
 @results_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per claim.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per claim, with reasons.")
 def claims(profile: Path, results: Path, as_json: bool) -> None:
     """What the paper claims and what became of it here, by the last table `claims`. Reads only."""
     from bnn.records.columns import read_table
