@@ -2,12 +2,13 @@
 
     python -m examples.uncertainty_maps POSTERIOR SCENES.npz MAPS.png
 
-POSTERIOR is a folder that `bnn train --task segmentation` left. The last columns are other scenes turned by 90 degrees,
-as no training scene was.
+POSTERIOR is a folder that `bnn train --task segmentation` left. The last columns are scenes turned by 90 degrees, as no
+training scene was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -21,23 +22,28 @@ import bnn
 from bnn.atomic import atomic_file
 
 CLASSES = ListedColormap([*mpl.colormaps["tab10"].colors, (0.93, 0.93, 0.93)])
+Maps = tuple[np.ndarray, np.ndarray, np.ndarray]
 ROWS = ("scene", "truth", "predicted", "expected\nentropy", "mutual\ninformation")
 
 
-def maps(images: np.ndarray, labels: np.ndarray, found: bnn.Prediction, straight: int) -> Figure:
-    """A column per scene (N, 3, H, W) with its labels (N, H, W) and prediction; the first `straight` stand upright."""
-    count = len(images)
+def maps(images: np.ndarray, labels: np.ndarray, upright: Sequence[np.ndarray], turned: Sequence[np.ndarray]) -> Figure:
+    """A column per scene (N, 3, H, W) with its labels (N, H, W), first those that stand upright.
+
+    `upright` and `turned`: predicted classes, expected entropy and mutual information of each, (N, H, W).
+    """
+    count, straight = len(images), len(upright[0])
+    predicted, entropy, information = (np.concatenate(both) for both in zip(upright, turned, strict=True))
     figure = Figure(figsize=(0.95 * count + 1.6, 5.6), layout="constrained")
     axes = figure.subplots(len(ROWS), count, squeeze=False)
-    entropies = {"cmap": "magma", "vmin": 0, "vmax": max(0.1, float(found.expected_entropy.max()))}
-    disagreement = {"cmap": "magma", "vmin": 0, "vmax": max(0.1, float(found.mutual_information.max()))}
+    entropies = {"cmap": "magma", "vmin": 0, "vmax": max(0.1, float(entropy.max()))}
+    disagreement = {"cmap": "magma", "vmin": 0, "vmax": max(0.1, float(information.max()))}
     classes = {"cmap": CLASSES, "vmin": -0.5, "vmax": 10.5, "interpolation": "nearest"}
     for column in range(count):
         axes[0, column].imshow(images[column].transpose(1, 2, 0))
         shown = axes[1, column].imshow(labels[column], **classes)
-        axes[2, column].imshow(found.label[column].numpy(), **classes)
-        expected = axes[3, column].imshow(found.expected_entropy[column].numpy(), **entropies)
-        mutual = axes[4, column].imshow(found.mutual_information[column].numpy(), **disagreement)
+        axes[2, column].imshow(predicted[column], **classes)
+        expected = axes[3, column].imshow(entropy[column], **entropies)
+        mutual = axes[4, column].imshow(information[column], **disagreement)
         axes[0, column].set_title("as trained" if column < straight else "turned", fontsize=8)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
@@ -55,28 +61,45 @@ def maps(images: np.ndarray, labels: np.ndarray, found: bnn.Prediction, straight
 @click.argument("posterior", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("scenes", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--upright", type=click.IntRange(1), default=6, show_default=True, help="scenes as in training")
-@click.option("--turned", type=click.IntRange(0), default=4, show_default=True, help="scenes turned by 90 degrees")
+@click.option("--upright", type=click.IntRange(1), default=6, show_default=True, help="scenes drawn as in training")
+@click.option(
+    "--turned", type=click.IntRange(1), default=4, show_default=True, help="scenes drawn turned by 90 degrees"
+)
+@click.option("--judged", type=click.IntRange(1), default=200, show_default=True, help="scenes of either kind")
 @click.option("--draws", type=click.IntRange(2), default=50, show_default=True)
-def main(posterior: Path, scenes: Path, out: Path, upright: int, turned: int, draws: int) -> None:
-    """Draw the maps of some test scenes in SCENES to OUT; print the mean uncertainties of all that were asked for."""
-    count = upright + turned
+def main(posterior: Path, scenes: Path, out: Path, upright: int, turned: int, judged: int, draws: int) -> None:
+    """Draw maps of test scenes in SCENES to OUT; print the mean uncertainties of all that were judged."""
     with np.load(scenes, allow_pickle=False) as archive:
-        images, labels = archive["test_images"][:count].copy(), archive["test_labels"][:count].copy()
-    images[upright:] = np.rot90(images[upright:], axes=(2, 3))
-    labels[upright:] = np.rot90(labels[upright:], axes=(1, 2))
-    found = bnn.predict(posterior, torch.from_numpy(images).float() / 255, draws=draws)
-    of_kinds = (found.expected_entropy, found.mutual_information)
-    for name, part in (("as trained", slice(0, upright)), ("turned", slice(upright, count))):
-        right = (found.label[part].numpy() == labels[part]).mean()
-        ink = torch.from_numpy(labels[part] < 10)
-        aleatoric, epistemic = (uncertainty[part][ink].mean() for uncertainty in of_kinds)
-        click.echo(
-            f"{name}: {right:.1%} of the pixels right; on the digits {aleatoric:.3f} nats of expected entropy, "
-            f"{epistemic:.3f} nats of mutual information"
-        )
+        images, labels = archive["test_images"], archive["test_labels"]
+    if judged < upright + turned or judged > len(images):
+        raise click.UsageError(f"--judged: from {upright + turned} scenes, which are drawn, to {len(images)}")
+    chosen = np.arange(judged) * len(images) // judged
+    images, labels = images[chosen], labels[chosen]
+    straight = judge("as trained", posterior, images, labels, draws)
+    lying_images, lying_labels = np.rot90(images, axes=(2, 3)).copy(), np.rot90(labels, axes=(1, 2)).copy()
+    lying = judge("turned", posterior, lying_images, lying_labels, draws)
+    shown = slice(0, upright), slice(upright, upright + turned)
+    figure = maps(
+        np.concatenate([images[shown[0]], lying_images[shown[1]]]),
+        np.concatenate([labels[shown[0]], lying_labels[shown[1]]]),
+        [part[shown[0]] for part in straight],
+        [part[shown[1]] for part in lying],
+    )
     with atomic_file(out) as aside:
-        maps(images, labels, found, upright).savefig(aside, format="png", dpi=130)
+        figure.savefig(aside, format="png", dpi=130)
+
+
+def judge(name: str, posterior: Path, images: np.ndarray, labels: np.ndarray, draws: int) -> Maps:
+    """Predicted classes, expected entropy and mutual information of scenes; prints their means under `name`."""
+    found = bnn.predict(posterior, torch.from_numpy(images).float() / 255, draws=draws)
+    made = found.label.numpy(), found.expected_entropy.numpy(), found.mutual_information.numpy()
+    digit = labels < 10
+    right, expected, mutual = ((made[0] == labels)[digit].mean(), *(values[digit].mean() for values in made[1:]))
+    click.echo(
+        f"{name}: {right:.1%} of the digits' pixels right, with {expected:.3f} nats of expected entropy and "
+        f"{mutual:.3f} nats of mutual information"
+    )
+    return made
 
 
 if __name__ == "__main__":

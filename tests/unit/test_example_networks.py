@@ -54,20 +54,26 @@ def test_the_networks_convert_and_predict(network: object, shape: tuple[int, ...
     assert bool((found.mutual_information >= 0).all())
 
 
-def test_the_maps_show_every_scene_and_the_command_counts_turned_ones_apart(tmp_path: Path) -> None:
+def test_the_command_draws_maps_and_judges_turned_scenes_apart(tmp_path: Path) -> None:
     torch.manual_seed(0)
     images, labels = scenes(photographs(5), digits(), "test", 5)
     np.savez(tmp_path / "scenes.npz", test_images=images, test_labels=labels)
     model = bnn.convert(unet((3, 32, 32), 11), init=WIDE)
     posterior = tmp_path / "posterior"
     bnn.save_posterior(model, posterior, example_input=torch.rand(1, 3, 32, 32), step=0)
-    words = [str(posterior), str(tmp_path / "scenes.npz"), str(tmp_path / "maps.png")]
-    done = CliRunner().invoke(main, [*words, "--upright", "3", "--turned", "2", "--draws", "2"], catch_exceptions=False)
+    words = [str(posterior), str(tmp_path / "scenes.npz"), str(tmp_path / "maps.png"), "--draws", "2"]
+    counts = ["--upright", "3", "--turned", "2", "--judged", "5"]
+    done = CliRunner().invoke(main, [*words, *counts], catch_exceptions=False)
     assert done.exit_code == 0
     assert [line.partition(":")[0] for line in done.output.splitlines()] == ["as trained", "turned"]
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
-    found = bnn.predict(posterior, torch.from_numpy(images).float() / 255, draws=2)
-    figure = maps(images, labels, found, 3)
+    assert "from 10 scenes" in CliRunner().invoke(main, [*words, "--judged", "3"]).output
+
+
+def test_the_maps_have_a_column_for_every_scene() -> None:
+    images, labels = scenes(photographs(5), digits(), "test", 5)
+    found = [labels, np.ones(labels.shape), np.zeros(labels.shape)]
+    figure = maps(images, labels, [part[:3] for part in found], [part[3:] for part in found])
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == ["as trained"] * 3 + ["turned"] * 2
     assert len(figure.axes) == 5 * 5 + 3  # and three scales
