@@ -232,6 +232,21 @@ def test_without_data_a_claim_is_not_tested_and_says_what_it_would_take():
     assert {v["verdict"] for v in claim_rows(load_ledger(), {}) if v["cells"]} == set()
 
 
+def test_repeats_that_never_got_there_are_not_left_out_of_what_is_judged():
+    measured = pairs(2.0, 2.1, 2.2)
+    whole = estimate({"function": "ratio", "of": OF, "to": TO}, measured, SIDE)
+    assert whole.repeats == 3
+    table = measured[OF["table"]]
+    first = table.index[(table["kind"] == "bnn") & (table["repeat"] == 2)]
+    table.loc[first, OF["column"]] = math.nan
+    found = estimate({"function": "ratio", "of": OF, "to": TO}, measured, SIDE)
+    assert found.repeats == 0
+    assert found.unlike == f"only 2 of the 3 valid rows of {OF['table']} have a value of {OF['column']}"
+    table.loc[table["kind"] == "bnn", OF["column"]] = math.nan
+    none = estimate({"function": "ratio", "of": OF, "to": TO}, measured, SIDE)
+    assert none.unlike.startswith("none of the 3 valid rows")
+
+
 def test_several_rows_of_a_repeat_do_not_serve():
     assert verdict(cells(cell("bnn", 1, 5), cell("bnn", 1, 5, nodes=2), cell("cnn", 1, 5))).verdict == "not comparable"
 

@@ -44,9 +44,13 @@ def selections(expression: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str
 
 
 def selected(
-    tables: Mapping[str, pd.DataFrame], selection: Mapping[str, Any], side: Side
+    tables: Mapping[str, pd.DataFrame], selection: Mapping[str, Any], side: Side, whole: bool = False
 ) -> tuple[pd.DataFrame, str, str]:
-    """The rows of a selection that count; then why there are none, and why those that are there do not serve."""
+    """The rows of a selection that count; then why there are none, and why those that are there do not serve.
+
+    A valid row may have no value: an accuracy that was never reached, draws that did not settle. `whole` refuses what
+    is left, which is the part that did well; otherwise such rows are left out.
+    """
     frame = tables.get(selection["table"])
     if frame is None or frame.empty:
         return _nothing(f"table {selection['table']} has no rows")
@@ -68,6 +72,8 @@ def selected(
     if "minus" in selection:
         good = good.assign(**{selection["column"]: good[selection["column"]] - good[selection["minus"]]})
     numbers = good.dropna(subset=[selection["column"]])
+    if whole and len(numbers) < len(good):
+        return good[:0], "", _without_value(good[good[selection["column"]].isna()], selection, len(good))
     if numbers.empty:
         return _nothing(f"{selection['column']} of {selection['table']} is empty for {_words(where)}")
     return numbers, "", ""
@@ -77,7 +83,7 @@ def measure(
     tables: Mapping[str, pd.DataFrame], selection: Mapping[str, Any], side: Side, pool: Sequence[str] = ()
 ) -> Measured:
     """A column by repeat and by the point that the columns `pool` say; two rows of one of these do not serve."""
-    rows, missing, unlike = selected(tables, selection, side)
+    rows, missing, unlike = selected(tables, selection, side, whole=True)
     if missing or unlike:
         return Measured(missing=missing, unlike=unlike)
     values: dict[Key, float] = {}
@@ -87,6 +93,14 @@ def measure(
             return Measured(unlike=f"several rows of {selection['table']} have {_words(selection.get('where', {}))}")
         values[key] = float(row[selection["column"]])
     return Measured(values, cells_of(rows), tuple(sorted(set(rows["site"]))))
+
+
+def _without_value(rows: pd.DataFrame, selection: Mapping[str, Any], count: int) -> str:
+    """Why valid rows without a value keep the others from being judged."""
+    reasons = sorted({str(why) for why in rows["reason"] if why}) if "reason" in rows.columns else []
+    said = f" ({'; '.join(reasons)})" if reasons else ""
+    part = "none" if len(rows) == count else f"only {count - len(rows)}"
+    return f"{part} of the {count} valid rows of {selection['table']} have a value of {selection['column']}{said}"
 
 
 def cells_of(rows: pd.DataFrame) -> tuple[str, ...]:
