@@ -6,7 +6,7 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -63,13 +63,36 @@ def check_packages() -> None:
 def mean_network(network: GraphNetwork) -> GraphNetwork:
     """`network` in evaluation mode with conventional layers in place of its Bayesian ones, weights equal to mu.
 
-    It shares its tensors and its other layers with `network`.
+    It shares its tensors and its other layers with `network`, under their names, but for those that a GraphNetwork has
+    for something else (`layers`, `graph`): torch.export looks layers up as attributes. These get a `_` more.
     """
-    layers = network.layers
-    for name, layer in layers.items():
-        if isinstance(layer, BayesianLayer):
-            layers[name] = MeanLayer(layer)
-    return GraphNetwork(network.graph, layers, network.tensors).eval()
+    layers = {name: MeanLayer(one) if isinstance(one, BayesianLayer) else one for name, one in network.layers.items()}
+    tensors = network.tensors
+    names = free_names([*layers, *tensors])
+    nodes = [
+        node.model_copy(
+            update={key: names[path] for key in ("layer", "tensor") if isinstance(path := getattr(node, key), str)}
+        )
+        for node in network.graph.nodes
+    ]
+    return GraphNetwork(
+        network.graph.model_copy(update={"nodes": nodes}),
+        {names[name]: layer for name, layer in layers.items()},
+        {names[name]: tensor for name, tensor in tensors.items()},
+    ).eval()
+
+
+def free_names(paths: Sequence[str]) -> dict[str, str]:
+    """New paths of layers and tensors, the same but for a first part that names an attribute of GraphNetwork."""
+    taken = {path.partition(".")[0] for path in paths}
+    new: dict[str, str] = {}
+    for first in sorted(taken):
+        new[first] = first
+        while new[first] in ("graph", "_steps") or hasattr(GraphNetwork, new[first]):
+            new[first] += "_"
+            while new[first] in taken:
+                new[first] += "_"
+    return {path: new[path.partition(".")[0]] + path[len(path.partition(".")[0]) :] for path in paths}
 
 
 class MeanLayer(nn.Module):

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
+import bnn
 from bnn.cli import main
 from bnn.errors import UserError
 from bnn.interop.export import export_posterior
@@ -174,6 +176,33 @@ def test_an_exported_program_computes_the_mean_for_any_number_of_images(name: st
             with torch.no_grad(), mean_only(one):
                 assert torch.allclose(program(images), one(images), rtol=1e-5, atol=1e-6)
     assert (tmp_path / "1.pt2").stat().st_size < (tmp_path / "0.pt2").stat().st_size
+
+
+class Clashing(nn.Module):
+    """Names as users give them, which the network of a posterior has for something else."""
+
+    def __init__(self, first: str) -> None:
+        super().__init__()
+        self.add_module(first, nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU()))
+        self.add_module(f"{first}_", nn.Linear(3 * 4 * 4, 2))
+        self.register_buffer("tensors", torch.tensor([2.0, 3.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        body, head = self._modules.values()
+        assert body is not None
+        assert head is not None
+        return head(body(x).flatten(1)) * self.tensors
+
+
+@pytest.mark.parametrize("first", ["layers", "graph", "dtype", "encoder"])
+def test_a_models_own_names_are_no_obstacle_to_export(first: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, images = bnn.convert(Clashing(first)).eval(), torch.rand(3, 1, 6, 6)
+    bnn.save_posterior(model, tmp_path / "p", example_input=images, step=0)
+    export_posterior(tmp_path / "p", tmp_path / "p.pt2")
+    with torch.no_grad(), mean_only(model):
+        found = torch.export.load(tmp_path / "p.pt2").module()(images)
+        assert torch.allclose(found, model(images), rtol=1e-5, atol=1e-6)
 
 
 def test_export_errors(tmp_path: Path) -> None:
