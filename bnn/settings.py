@@ -28,12 +28,12 @@ NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
 LATER = frozenset(
     {
         "augmentation", "output", "task", "observation_std", "init", "sigma_share", "ivon_ess", "ivon_delta",
-        "ivon_hess_init", "ivon_beta1", "ivon_beta2", "ivon_clip_radius", "ivon_rescale", "ivon_noise",
+        "ivon_hess_init", "ivon_beta1", "ivon_beta2", "ivon_clip_radius", "ivon_rescale", "ivon_noise", "where",
     }
 )  # fmt: skip
 IVON = frozenset(name for name in LATER if name.startswith("ivon_"))
 # Settings of Bayesian layers, which conventional ones have not, and what IVON has of its own instead.
-OF_LAYERS = frozenset({"sigma_share", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs"})
+OF_LAYERS = frozenset({"sigma_share", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs", "where"})
 # Which settings do not apply: to a cnn, to a bnn with Bayesian layers, to one by IVON.
 IDLE = {
     "cnn": OF_LAYERS | IVON | {"estimator"},
@@ -50,6 +50,7 @@ NOT_BY_IVON = {
     "sigma_share": "ivon's sigma starts at 1 / sqrt(ivon_ess (ivon_hess_init + ivon_delta)): set ivon_hess_init",
     "beta": "ivon weighs the KL by 1 / ivon_ess: set ivon_ess",
     "beta_anneal_epochs": "ivon weighs the KL by 1 / ivon_ess throughout",
+    "where": "ivon learns the posterior of all layers with weights to convert",
 }
 
 # Options of a data set that say where its files lie: idle where its checksum is stated.
@@ -119,6 +120,11 @@ class TrainSettings(BaseModel):
         "they are (no float16: scaling its loss would make the host wait in every step)",
     )
     prior_scale: float = Field(1.0, gt=0, description="standard deviation s of the prior N(0, s^2)")
+    where: str | None = Field(
+        None,
+        description="which layers of a model of one's own become Bayesian: patterns of their names, separated by "
+        "commas, as in head,blocks.*; none: all",
+    )
     mu_init_std: float = Field(0.1, gt=0, description="standard deviation of the posterior means' start")
     rho_init: float = Field(-9.0, description="mean of the start of rho; sigma = softplus(rho)")
     rho_init_std: float = Field(0.1, ge=0, description="standard deviation of the start of rho")
@@ -217,6 +223,10 @@ class TrainSettings(BaseModel):
             raise _unfit("task", f"{self.task} needs a model of one's own; {self.model} classifies")
         if self.task != "classification" and self.augmentation != "none":
             raise _unfit("augmentation", f"{self.augmentation} would move images and not the targets of {self.task}")
+        if self.of_layers and self.where is not None and not is_own(self.model):
+            raise _unfit("where", f"all layers of {self.model} are Bayesian; only package.module:function has a choice")
+        if self.of_layers and not all(self.where_patterns):
+            raise _unfit("where", f"{self.where!r} has an empty pattern; give names as in head,blocks.*")
         if self.mixed_precision != "none" and self.precision != "float32":
             raise _unfit("mixed_precision", f"{self.mixed_precision} needs precision float32, not {self.precision}")
         if self.kind == "cnn" and self.compile and self.baseline in ("cnn-kernels", "cnn-best"):
@@ -240,6 +250,11 @@ class TrainSettings(BaseModel):
     def of_layers(self) -> bool:
         """Whether the posterior is one of Bayesian layers, which `rho_init` and `prior_scale` describe."""
         return self.kind == "bnn" and not self.by_ivon
+
+    @property
+    def where_patterns(self) -> list[str]:
+        """The patterns of `where`, without spaces around them; none where it is not set."""
+        return [] if self.where is None else [pattern.strip() for pattern in self.where.split(",")]
 
     @property
     def kernels_fit(self) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.layers import PosteriorInit, estimator_layers, number_layers
+from bnn.layers.chosen import Where
 from bnn.layers.convert import convert
 from bnn.model_names import is_own
 from bnn.models.architectures import Node, resolve
@@ -109,12 +110,14 @@ def build_model(
     width: float = 1.0,
     estimator: str = "flipout",
     init: PosteriorInit | None = None,
+    where: Where | None = None,
 ) -> nn.Module:
     """A new model for inputs (N, C, H, W) with `input_shape` = (C, H, W); its output is logits (N, classes).
 
     `name` is vgg16, resnet18, conv, fc, or `package.module:function`, which is imported (from the current folder too)
     and called as function(input_shape, classes); it returns a conventional model, which kind bnn converts: its weights
-    are the posterior means, so `init.mu_init_std` plays no part. Parameters start from torch's default generator.
+    are the posterior means, so `init.mu_init_std` plays no part, and `where` chooses its layers as in `bnn.convert`.
+    Parameters start from torch's default generator.
 
     Raises UserError naming the model and what is wrong with it.
     """
@@ -122,6 +125,8 @@ def build_model(
         raise UserError(f"kind {kind}: unknown; there are {', '.join(KINDS)}")
     estimator_layers(estimator)
     if not is_own(name):
+        if where is not None:
+            raise UserError(f"model {name}: where applies to models of one's own only")
         return Network(resolve(name, input_shape, classes, width), kind, estimator, init)
     if width != 1.0:
         raise UserError(f"model {name}: width {width:g} applies to the built-in models only")
@@ -129,7 +134,7 @@ def build_model(
     if kind == "cnn":
         return module
     with user_code(name):
-        return convert(module, estimator, init)
+        return convert(module, estimator, init, where=where)
 
 
 def call_user_model(name: str, input_shape: Shape, classes: int) -> nn.Module:

@@ -72,7 +72,8 @@ def make_trainer(settings: TrainSettings, dataset: Dataset, engine: Engine, sche
 def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
     """The model in the run's precision and on its device; seeded, so that it is the same in every attempt.
 
-    Raises UserError for a baseline that wants kernels where there are none, and for an `init` that does not fit.
+    Raises UserError for a baseline that wants kernels where there are none, for an `init` that does not fit, and for a
+    pattern of `where` that fits no layer.
     """
     torch.manual_seed(settings.seed)
     init = PosteriorInit(settings.prior_scale, settings.mu_init_std, settings.rho_init, settings.rho_init_std)
@@ -86,6 +87,7 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
         width=settings.width,
         estimator="flipout-reference" if without_kernels or conventional else settings.estimator,
         init=init,
+        where=None if conventional or settings.where is None else settings.where_patterns,
     )
     if settings.batchnorm_momentum is not None:
         for module in model.modules():

@@ -161,6 +161,7 @@ def test_hashes_are_those_from_before_ivon():
         ({"device": "cuda"}, "device"),
         ({"prior_scale": 2.0}, "prior_scale"),
         ({"sigma_share": 0.1}, "sigma_share"),
+        ({"where": "head"}, "where"),
         ({"beta": 0.5}, "beta"),
         ({"beta_anneal_epochs": 2.0}, "beta_anneal_epochs"),
     ],
