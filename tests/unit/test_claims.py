@@ -304,9 +304,18 @@ def test_the_papers_ledger_on_a_small_campaign():
     assert {row["verdict"] for row in rows} <= set(VERDICTS)
     assert by_id["slip-42k"]["verdict"] == "differs"
     assert by_id["slip-42k"]["ours"] == pytest.approx(21.35, abs=0.01)
-    assert by_id["flop-rate-vgg16-cnn"]["verdict"] == "agrees"
+    assert by_id["flop-rate-vgg16-cnn"]["verdict"] == "not tested"
     assert by_id["time-64-epochs-vgg16-bnn"]["verdict"] == "not tested"
-    assert not any(row["verdict"] == "agrees" and math.isnan(row["ours"]) for row in rows)
+    assert not any(row["verdict"] in ("agrees", "holds here") and not row["cells"] for row in rows)
+
+
+@given(st.integers(3, 10**6), st.integers(-2, 2))
+def test_arithmetic_alone_disproves_a_claim_and_never_makes_one_agree(printed, off):
+    computed = printed + off
+    of = {"function": "arithmetic", "product": [f"={computed}"]}
+    said = verdict({}, type="count", scope="anywhere", margin=0, printed={"value": str(printed)}, expression=of)
+    assert said.verdict == ("differs" if off else "not tested")
+    assert off or "no cell was measured" in said.reason
 
 
 def test_the_command_prints_every_claim_and_names_a_table_that_is_not_there(tmp_path):

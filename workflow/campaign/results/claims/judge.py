@@ -41,6 +41,7 @@ def judge(claim: Claim, found: Estimate, same_hardware: bool) -> Verdict:
     """Judge by where the interval lies: within what is allowed, beyond it, or neither.
 
     Both ends of a 95% interval within the margin is two one-sided tests at 2.5% each; so is an ordering's one end.
+    Arithmetic on printed numbers can disprove a claim, but it never makes one agree: it needs cells for that.
     """
     if found.missing:
         return Verdict(NOT_TESTED, f"{found.missing}; what it would take: {claim.command}")
@@ -57,6 +58,8 @@ def judge(claim: Claim, found: Estimate, same_hardware: bool) -> Verdict:
     if claim.type == "count" and claim.margin == 0:
         low, high = _whole_numbers(low, high)
     if low <= at.low and at.high <= high:
+        if found.exact and not found.cells:
+            return Verdict(NOT_TESTED, f"arithmetic comes to {_words(claim)}, but no cell was measured for it")
         return Verdict(HOLDS_HERE if here else AGREES, f"all of the interval is {_words(claim)}")
     if at.high < low or at.low > high:
         return Verdict(FAILS_HERE if here else DIFFERS, _by_how_much(at, low, high))
