@@ -84,15 +84,19 @@ def mean_network(network: GraphNetwork) -> GraphNetwork:
 
 def free_names(paths: Sequence[str]) -> dict[str, str]:
     """New paths of layers and tensors, the same but for a first part that names an attribute of GraphNetwork."""
-    taken = {path.partition(".")[0] for path in paths}
-    new: dict[str, str] = {}
-    for first in sorted(taken):
-        new[first] = first
-        while new[first] in ("graph", "_steps") or hasattr(GraphNetwork, new[first]):
-            new[first] += "_"
-            while new[first] in taken:
-                new[first] += "_"
-    return {path: new[path.partition(".")[0]] + path[len(path.partition(".")[0]) :] for path in paths}
+    firsts = {path: path.partition(".")[0] for path in paths}
+    new = {first: first for first in firsts.values() if not is_attribute(first)}
+    for first in sorted(set(firsts.values()) - set(new)):
+        free = f"{first}_"
+        while is_attribute(free) or free in new or free in firsts.values():
+            free += "_"
+        new[first] = free
+    return {path: new[first] + path.removeprefix(first) for path, first in firsts.items()}
+
+
+def is_attribute(name: str) -> bool:
+    """Whether a GraphNetwork has something else of that name."""
+    return name in ("graph", "_steps") or hasattr(GraphNetwork, name)
 
 
 class MeanLayer(nn.Module):
