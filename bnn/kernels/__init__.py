@@ -61,7 +61,17 @@ def isa() -> str:
 def fits(*tensors: Tensor) -> bool:
     """Whether the kernels can compute with these tensors: float32 on a CPU, and not while torch.compile traces."""
     plain = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
-    return plain and not torch.compiler.is_compiling() and available()
+    return plain and not traced() and available()
+
+
+def traced() -> bool:
+    """Whether torch.compile or torch.export records what this thread computes.
+
+    Torch's own flag is one for all threads: a model that trains beside another that is saved would take other noise.
+    """
+    if not torch.compiler.is_compiling():
+        return False
+    return torch.compiler.is_dynamo_compiling() or torch._C._len_torch_dispatch_stack() > 0
 
 
 class Refusal(torch.autograd.Function):

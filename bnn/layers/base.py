@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils import checkpoint
 
 from bnn.errors import UserError
+from bnn.kernels import traced
 from bnn.layers.repeated import mark_pass, noise_of, repeated_mark
 
 WEIGHT_NOISE = 0x9E6C63D0876A9A47  # tells the noise of a weight that is read from that of the layer's forward pass
@@ -124,7 +125,7 @@ class BayesianLayer(nn.Module):
             return self.recorded()
         if self.mean_only:
             return self.mu
-        if torch.compiler.is_compiling():
+        if traced():
             return self.sampled_weight()
         if in_backward() and (mark := repeated_mark(self)) is not None:
             with noise_of(self, mark, once=False):  # all reads under one key are the same
@@ -171,7 +172,7 @@ class BayesianLayer(nn.Module):
         self.check_input(x)
         if self.mean_only:
             return self.affine(x, self.mu, self.bias)
-        if torch.compiler.is_compiling():
+        if traced():
             return self.sample(x)
         if in_backward():
             with noise_of(self, repeated_mark(self)):

@@ -11,7 +11,6 @@ import contextlib
 import io
 import logging
 import operator
-import threading
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from bnn.errors import UserError
 from bnn.posterior import norms
+from bnn.posterior.alone import ALONE
 from bnn.posterior.arguments import PLACES, drops, plain
 from bnn.posterior.layer_types import layer_arguments
 from bnn.posterior.leaves import OPS, leaf, leaves_of
@@ -39,8 +39,6 @@ WHOLE = [
     "upsample_bicubic2d.vec", "upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec",
     "pixel_shuffle.default", "hardswish.default", "hardsigmoid.default", "silu.default", "mish.default",
 ]  # fmt: skip
-# One at a time in a process: so are the leaves, and what torch is told while it exports (`exported`).
-_one_at_a_time = threading.RLock()
 NOT_THE_MODELS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))  # lines of torch and of ours
 
 
@@ -73,7 +71,7 @@ def record(model: nn.Module, example: Tensor) -> Recorded:
     of examples to decide what to compute; and for a Bayesian layer whose forward pass was replaced on the object. While
     one thread records, another that wants to waits.
     """
-    with _one_at_a_time, leaves_of(model):
+    with ALONE, leaves_of(model):
         program = exported(model, example)
         return Recording(model, program).run()
 

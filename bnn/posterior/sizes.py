@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bnn.errors import UserError
 from bnn.layers import bayesian_layers, mean_only
+from bnn.posterior.alone import ALONE
 from bnn.posterior.arguments import UNFITTING
 from bnn.posterior.network import GraphNetwork
 from bnn.posterior.schema import GraphNode, Size
@@ -38,7 +39,8 @@ def sizes(network: GraphNetwork) -> dict[str, list[Size] | None]:
     batch plus a number. So no value has more than twice LARGEST elements per example in a batch of 2 to 2^20.
     """
     empty = without_data(network)
-    found = [observed(empty, batch) for batch in BATCHES]
+    with ALONE:
+        found = [observed(empty, batch) for batch in BATCHES]
     return {name: affine(name, [values[name] for values in found]) for name in found[0]}
 
 

@@ -90,6 +90,36 @@ def test_threads_record_one_after_the_other() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+def test_a_model_draws_its_own_noise_while_another_is_recorded() -> None:
+    """A training goes on while another thread saves a posterior: torch tells all threads that it exports."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(48, 2))
+    model, x = bnn.convert(network, init=WIDE), torch.rand(3, *SHAPE)
+    key = bnn.NoiseKey(1, 0)
+
+    def passes() -> list[Tensor]:
+        bnn.set_noise(model, key)
+        with torch.no_grad():
+            return [model(x), model(x)]
+
+    expected, over = passes(), threading.Event()
+
+    def work() -> None:
+        other = bnn.convert(behind(nn.Sequential(nn.Conv2d(2, 2, 3)), SHAPE)).eval()
+        for _ in range(3):
+            trace(other, torch.zeros(1, *SHAPE), 0, {})
+        over.set()
+
+    other = threading.Thread(target=work)
+    other.start()
+    exporting = 0
+    while not over.is_set():
+        exporting += torch.compiler.is_compiling()
+        assert all(map(torch.equal, passes(), expected))
+    other.join()
+    assert exporting, "nothing was recorded meanwhile"
+
+
 class Stubborn(nn.Dropout):
     """Monte-Carlo dropout as it is written by hand."""
 
