@@ -29,6 +29,7 @@ LATER = frozenset(
     {
         "augmentation", "output", "task", "observation_std", "init", "sigma_share", "ivon_ess", "ivon_delta",
         "ivon_hess_init", "ivon_beta1", "ivon_beta2", "ivon_clip_radius", "ivon_rescale", "ivon_noise", "where",
+        "momentum", "weight_decay", "gradient_clip", "lr_schedule", "lr_warmup_epochs", "lr_final_share",
     }
 )  # fmt: skip
 IVON = frozenset(name for name in LATER if name.startswith("ivon_"))
@@ -37,12 +38,14 @@ OF_LAYERS = frozenset({"sigma_share", "prior_scale", "rho_init", "rho_init_std",
 # Which settings do not apply: to a cnn, to a bnn with Bayesian layers, to one by IVON.
 IDLE = {
     "cnn": OF_LAYERS | IVON | {"estimator"},
-    "bnn": IVON | {"baseline"},
-    "ivon": OF_LAYERS | {"baseline", "mu_init_std", "optimizer"},
+    "bnn": IVON | {"baseline", "weight_decay"},
+    "ivon": OF_LAYERS | {"baseline", "mu_init_std", "optimizer", "weight_decay", "gradient_clip"},
 }
 # What IVON refuses unless it has its default, and why.
 NOT_BY_IVON = {
     "optimizer": "ivon is an optimizer itself",
+    "weight_decay": "ivon has one of its own: set ivon_delta",
+    "gradient_clip": "ivon limits its steps instead: set ivon_clip_radius",
     "mixed_precision": "ivon computes in one precision",
     "compile": "ivon does not go through torch.compile",
     "device": "ivon trains on CPUs only",
@@ -169,10 +172,30 @@ class TrainSettings(BaseModel):
     epochs: int = Field(1, gt=0, description="passes over the training set")
     max_steps: int | None = Field(None, gt=0, description="stop after this many steps, whatever the epochs")
     warmup_steps: int = Field(2, ge=0, description="first steps of every attempt, measured apart")
-    optimizer: Literal["adam", "rmsprop"] = Field("adam", description="optimizer")
+    optimizer: Literal["adam", "rmsprop", "sgd"] = Field("adam", description="adam, rmsprop or sgd (with momentum)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="share of its last step that sgd goes on with, as torch's SGD")
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="a step shrinks all parameters of a cnn by its learning rate x this, apart from the gradient "
+        "(decoupled, Loshchilov, Hutter 2019); a bnn has its prior instead",
+    )
+    gradient_clip: float | None = Field(
+        None, gt=0, description="largest norm of all gradients together, averaged over ranks; none: no limit"
+    )
     learning_rate: float = Field(
         1e-4, gt=0, description="learning rate for one rank; ivon's is that of SGD, such as 0.1, and has to be given"
     )
+    lr_schedule: Literal["constant", "cosine"] = Field(
+        "constant",
+        description="constant (the paper) or cosine (Loshchilov, Hutter 2017): from the learning rate down to "
+        "lr_final_share of it at the end of the run",
+    )
+    lr_warmup_epochs: float = Field(
+        0.0, ge=0, description="epochs over which the learning rate first rises linearly to its full value"
+    )
+    lr_final_share: float = Field(0.0, ge=0, le=1, description="share of the learning rate where cosine ends")
     lr_scaling: Literal["ranks", "none"] = Field("ranks", description="ranks: learning rate x number of ranks")
     sharding: Literal["disjoint", "unsharded"] = Field(
         "disjoint", description="disjoint: ranks share one shuffle; unsharded: each shuffles the whole set (the paper)"
@@ -233,6 +256,8 @@ class TrainSettings(BaseModel):
             raise _unfit("compile", f"baseline {self.baseline} says by itself what is compiled")
         if self.kind == "cnn" and self.baseline == "cnn-kernels" and not self.kernels_fit:
             raise _unfit("baseline", "cnn-kernels needs device cpu, precision float32 and no mixed_precision")
+        if self.lr_warmup_epochs and self.lr_warmup_epochs >= self.epochs:
+            raise _unfit("lr_warmup_epochs", f"{self.lr_warmup_epochs:g} must be fewer than the run's epochs")
         if self.by_ivon:
             for key, reason in NOT_BY_IVON.items():
                 if getattr(self, key) != type(self).model_fields[key].default:
@@ -289,6 +314,8 @@ class TrainSettings(BaseModel):
     def science(self) -> dict[str, Any]:
         """The settings that change the result; those that do not apply to this kind are left out."""
         skip = NOT_SCIENCE | IDLE["ivon" if self.by_ivon else self.kind]
+        skip |= {"momentum"} if self.by_ivon or self.optimizer != "sgd" else set()
+        skip |= {"lr_final_share"} if self.lr_schedule == "constant" else set()
         skip |= {key for key in LATER if getattr(self, key) == type(self).model_fields[key].default}
         values = {key: value for key, value in self.model_dump(mode="json").items() if key not in skip}
         if self.init is not None:

@@ -16,8 +16,8 @@ from bnn.layers import PosteriorInit
 from bnn.model_names import is_own
 from bnn.models.build import build_model
 from bnn.models.outputs import ChosenOutput
-from bnn.optim import FusedAdam, FusedRMSprop
 from bnn.settings import TrainSettings
+from bnn.training.descent import learning_rate, make_optimizer
 from bnn.training.fit import fit, lay_out
 from bnn.training.forward import make_forward
 from bnn.training.implementation import with_kernels
@@ -121,17 +121,3 @@ def choose_output(settings: TrainSettings, model: nn.Module) -> ChosenOutput | N
     chosen = ChosenOutput(settings.model, settings.output)
     model.register_forward_hook(chosen)
     return chosen
-
-
-def learning_rate(settings: TrainSettings, ranks: int) -> float:
-    """The learning rate of this many ranks."""
-    return settings.learning_rate * (ranks if settings.lr_scaling == "ranks" else 1)
-
-
-def make_optimizer(settings: TrainSettings, model: nn.Module, ranks: int) -> torch.optim.Optimizer:
-    """Adam or RMSProp (decay 0.9, as TensorFlow's) with the learning rate of this many ranks."""
-    rate = learning_rate(settings, ranks)
-    if settings.optimizer == "rmsprop":
-        rmsprop = FusedRMSprop if settings.tuned else torch.optim.RMSprop
-        return rmsprop(model.parameters(), lr=rate, alpha=0.9)
-    return FusedAdam(model.parameters(), rate) if settings.tuned else torch.optim.Adam(model.parameters(), lr=rate)

@@ -24,6 +24,7 @@ from bnn.settings import TrainSettings
 from bnn.training.build import make_trainer
 from bnn.training.checkpoint import load_checkpoint, optimizer_tensors
 from bnn.training.choice import choose
+from bnn.training.descent import steps_of
 from bnn.training.folder import open_folder
 from bnn.training.implementation import conventional, implementation_of
 from bnn.training.recorder import Recorder, RunFacts
@@ -44,7 +45,7 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
     dataset = load_dataset(settings.dataset, settings.data_dir, **settings.dataset_options)
     size = len(dataset.train)
     schedule = Schedule(size, settings.batch_size, engine.size, settings.epochs, settings.seed, settings.sharding)
-    steps = min(schedule.steps, settings.max_steps or schedule.steps)
+    steps = steps_of(settings, schedule)
     heartbeat.move("exchange")  # whose data is there waits for those that still read theirs
     first_step, kept = find_checkpoint(out, settings.fingerprint(), engine) or (0, None)
     heartbeat.move("start")

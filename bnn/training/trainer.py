@@ -22,6 +22,7 @@ from bnn.ivon import Ivon
 from bnn.layers import NoiseKey, bayesian_layers, kl_divergence, set_noise
 from bnn.layers.noise import layer_seed
 from bnn.settings import TrainSettings
+from bnn.training.descent import RateSchedule, descend, learning_rate, rate_schedule
 from bnn.training.forward import Forward
 from bnn.training.implementation import implementation_of
 from bnn.training.ivon import posterior_of
@@ -90,6 +91,15 @@ class Trainer:
             return self.schedule.n / self.optimizer.options.ess
         return beta_at(step, self.schedule, self.settings)
 
+    @cached_property
+    def rates(self) -> RateSchedule:
+        """Which share of the learning rate each step takes."""
+        return rate_schedule(self.settings, self.schedule)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        return learning_rate(self.settings, self.engine.size) * self.rates.share(step)
+
     def to_training(self) -> None:
         """Put the model into training mode, but for what it holds in evaluation mode."""
         self.model.train()
@@ -123,8 +133,9 @@ class Trainer:
         self.exchange.wait()
         lap()
         finite = finite_everywhere(model, loss)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        settings = self.settings
+        decay = settings.weight_decay if settings.kind == "cnn" else 0.0
+        descend(self.optimizer, self.rate(step), decay, settings.gradient_clip)
         lap()
         accuracy = self.task.accuracy(output.detach(), targets).to(loss.dtype)
         return beta, torch.stack([nll.detach(), kl.detach(), loss.detach(), accuracy, finite])

@@ -17,7 +17,8 @@ from bnn.ivon import Ivon
 from bnn.layers import NoiseKey, kl_divergence, set_noise
 from bnn.records import SUMMARY, Summary
 from bnn.settings import TrainSettings
-from bnn.training.build import make_model, make_optimizer, make_trainer
+from bnn.training.build import make_model, make_trainer
+from bnn.training.descent import make_optimizer
 from bnn.training.trainer import form_of
 from tests.support.ranks import SMALL, need_horovod, run_train
 

@@ -18,7 +18,8 @@ from bnn.exchange import GradientExchange
 from bnn.layers import NoiseKey, bayesian_layers, kl_divergence, set_noise
 from bnn.layers.noise import layer_seed
 from bnn.settings import TrainSettings
-from bnn.training.build import make_model, make_optimizer
+from bnn.training.build import make_model
+from bnn.training.descent import make_optimizer
 from bnn.training.forward import make_forward
 from bnn.training.recorder import StepClock
 from bnn.training.start import start_run

@@ -161,7 +161,12 @@ def test_hashes_are_those_from_before_ivon():
         ({"device": "cuda"}, "device"),
         ({"prior_scale": 2.0}, "prior_scale"),
         ({"sigma_share": 0.1}, "sigma_share"),
+<<<<<<< HEAD
         ({"where": "head"}, "where"),
+=======
+        ({"weight_decay": 1e-3}, "weight_decay"),
+        ({"gradient_clip": 1.0}, "gradient_clip"),
+>>>>>>> b90db41 (Learning rate schedules, SGD with momentum, decoupled weight decay and clipping as settings)
         ({"beta": 0.5}, "beta"),
         ({"beta_anneal_epochs": 2.0}, "beta_anneal_epochs"),
     ],
@@ -182,6 +187,39 @@ def test_ivon_has_no_default_learning_rate():
     assert again == made
     assert made.implementation == "bnn-ivon"
     assert TrainSettings(**IVON_CELL, precision="float64").implementation == "bnn-ivon-torch"
+
+
+DESCENT = {
+    "momentum": 0.5, "weight_decay": 1e-2, "gradient_clip": 1.0, "lr_schedule": "cosine", "lr_warmup_epochs": 0.5,
+    "lr_final_share": 0.1,
+}  # fmt: skip
+
+
+def test_settings_of_descent_are_hashed_where_they_apply():
+    sgd, cosine = {"optimizer": "sgd"}, {"lr_schedule": "cosine"}
+    for base in ({"kind": "cnn"}, {"kind": "bnn"}, IVON_CELL):
+        plain = TrainSettings(**base)
+        assert not set(DESCENT) & set(plain.science())
+        for key in ("lr_schedule", "lr_warmup_epochs"):
+            assert TrainSettings(**base, **{key: DESCENT[key]}).fingerprint() != plain.fingerprint(), key
+        for key in ("momentum", "lr_final_share"):
+            assert TrainSettings(**base, **{key: DESCENT[key]}).fingerprint() == plain.fingerprint(), key
+        falling = TrainSettings(**base, **cosine)
+        assert TrainSettings(**base, **cosine, lr_final_share=0.1).fingerprint() != falling.fingerprint()
+    cnn = TrainSettings(kind="cnn")
+    assert (
+        TrainSettings(kind="cnn", **sgd, momentum=0.5).fingerprint() != TrainSettings(kind="cnn", **sgd).fingerprint()
+    )
+    assert TrainSettings(kind="cnn", weight_decay=1e-2).fingerprint() != cnn.fingerprint()
+    assert TrainSettings(weight_decay=1e-2).fingerprint() == TrainSettings().fingerprint()  # its prior does that
+    for kind in ("cnn", "bnn"):
+        assert TrainSettings(kind=kind, gradient_clip=1.0).fingerprint() != TrainSettings(kind=kind).fingerprint()
+
+
+def test_a_warm_up_that_leaves_nothing_is_refused():
+    with pytest.raises(SettingsError, match=r"f\.json: lr_warmup_epochs: 3 must be fewer than the run's epochs"):
+        parse_settings({"epochs": 3, "lr_warmup_epochs": 3}, "f.json")
+    assert parse_settings({"epochs": 4, "lr_warmup_epochs": 3}, "f.json")
 
 
 def test_rho_describes_the_posterior_of_bayesian_layers_alone():
