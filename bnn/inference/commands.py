@@ -12,7 +12,7 @@ from bnn.commands.ranks import process_start, with_engine
 from bnn.commands.saying import say_result
 from bnn.commands.settings import given, parse
 from bnn.commands.threads import MACHINE, limit_threads, threads_given
-from bnn.inference.settings import MODES, InferSettings
+from bnn.inference.settings import FIT, MODES, InferSettings
 from bnn.inference.severities import KINDS, SEVERITIES, Shift
 
 
@@ -26,7 +26,7 @@ def shift_names() -> list[str]:
     InferSettings,
     argument="posterior",
     rest="others",
-    known={"dataset": dataset_names, "mode": MODES, "shift": shift_names, "ood": dataset_names},
+    known={"dataset": dataset_names, "mode": MODES, "shift": shift_names, "ood": dataset_names, "temperature": (FIT,)},
     defaults={"threads": MACHINE},
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the records")
@@ -43,4 +43,6 @@ def infer(out: Path, others: tuple[str, ...], **options: Any) -> None:
     summary = with_engine(settings, room, lambda agreed, engine: run(agreed, out, engine, process_start()))
     if summary:
         accuracy = f"accuracy {summary.accuracy:.4f} (single draw {summary.accuracy_single_draw:.4f})"
+        if summary.temperature_fit:
+            accuracy += f"  temperature {summary.temperature:.4g}"
         say_result(summary.verdict, f"{accuracy}  NLL {summary.nll:.4f}  {summary.seconds_draws:.1f} s", out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bnn.data import load_dataset
-from bnn.data.base import Images, Labels, Split
+from bnn.data.base import Images, Labels
 from bnn.errors import UserError
 from bnn.inference.settings import HeldOutSettings
 from bnn.inference.tasks import refuse_other_tasks
@@ -70,7 +71,7 @@ def held_out(settings: HeldOutSettings, network: GraphNetwork) -> HeldOut:
     return HeldOut(images, labels, indices, output[1], dataset.name, dataset.source, dataset.checksum)
 
 
-def evenly_spread(split: Split, asked: int | None, option: str, dataset: str, name: str) -> NDArray[np.int64]:
+def evenly_spread(split: Sized, asked: int | None, option: str, dataset: str, name: str) -> NDArray[np.int64]:
     """Indices of as many images as are asked for, all of them if None; a split may be sorted by class.
 
     Raises UserError, naming the option or the data set, for more than there are, and for a split without images.

@@ -9,7 +9,7 @@ how much the members disagree (and, with BNNs among them, their own draws).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from bnn.data.files import file_digest
 from bnn.errors import UserError
 from bnn.inference.heldout import HeldOut
-from bnn.inference.predictor import Predictor
+from bnn.inference.predictor import Predictor, softmax
 from bnn.inference.tasks import refuse_other_tasks
 from bnn.layers import bayesian_layers
 from bnn.posterior import GraphNetwork
@@ -50,8 +50,9 @@ class Mixture:
 
     def __init__(self, folders: Sequence[Path], networks: Sequence[GraphNetwork], mode: str = "exact") -> None:
         self.predictors: list[Predictor] = []
+        self.temperature = 1.0  # what all logits are divided by
         self.sure = [is_sure(network) for network in networks]
-        self._said: dict[int, Tensor] = {}  # probabilities of those that always say the same
+        self._said: dict[int, Tensor] = {}  # by those that always say the same
         for folder, network, sure in zip(folders, networks, self.sure, strict=True):
             try:
                 refuse_other_tasks(network.graph)
@@ -78,7 +79,7 @@ class Mixture:
     def blocks(self, images: HeldOut, device: str) -> list[list[Tensor]]:
         """The images in the blocks of each member; those of members with blocks alike are the same tensors.
 
-        `probabilities` is of these images from now on.
+        `probabilities` and `drawn` are of these images from now on.
         """
         self._said = {}
         made = {size: images.blocks(size, device) for size in {predictor.block for predictor in self.predictors}}
@@ -95,15 +96,21 @@ class Mixture:
                 yield Share(member, range(first // count, first // count + len(mine)), places)
 
     def probabilities(self, seed: int, share: Share, blocks: list[list[Tensor]]) -> Iterator[Tensor]:
-        """Softmax values (images, classes) of a share's draws, float32."""
+        """Softmax values (images, classes) of a share's draws at `temperature`, float32."""
+        return self.drawn(seed, share, blocks, lambda logits: softmax(logits, self.temperature))
+
+    def drawn(
+        self, seed: int, share: Share, blocks: list[list[Tensor]], end: Callable[[Tensor], Tensor]
+    ) -> Iterator[Tensor]:
+        """What the network gives for all images in each of a share's draws, after `end`; one `end` per `blocks`."""
         predictor, images = self.predictors[share.member], blocks[share.member]
         if not self.sure[share.member]:
             of_member = (seed + share.member * SEED_STEP) % SEEDS
-            yield from predictor.probabilities(of_member, share.draws.start, share.draws.stop, images)
+            yield from predictor.drawn(of_member, share.draws.start, share.draws.stop, images, end)
             return
         for _ in share.draws:
             if share.member not in self._said:
-                self._said[share.member] = next(predictor.probabilities(seed, 0, 1, images))
+                self._said[share.member] = next(predictor.drawn(seed, 0, 1, images, end))
             yield self._said[share.member]
 
 

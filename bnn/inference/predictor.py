@@ -152,8 +152,10 @@ class Predictor:
             layer.key(layer_seed(noise, index), keep)
 
 
-def softmax(logits: Tensor) -> Tensor:
-    """Softmax of logits (N, classes), float32, taken along columns: images fill a vector, few classes do not."""
+def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Softmax of logits (N, classes) / temperature, float32, by columns: images fill a vector, few classes do not."""
+    if temperature != 1:
+        logits = logits / temperature
     return torch.softmax(logits.t().contiguous(), 0).t().float()
 
 

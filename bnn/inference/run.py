@@ -24,6 +24,7 @@ from bnn.inference.severities import Shift
 from bnn.inference.shift import shifted
 from bnn.inference.summary import held_out_summary
 from bnn.inference.tables import FILES, gather, write_tables
+from bnn.inference.temperature import temperature_of
 from bnn.neighbours import NeighbourMeter, gather_neighbours
 from bnn.posterior import load_posterior
 from bnn.posterior.facts import find_posterior
@@ -55,8 +56,8 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     """Predict and write the records to `out`, inference.json last; returns the summary on rank 0.
 
     Every rank calls it. Draws that an interrupted run with the same settings has made are kept. Raises UserError as
-    `prepare_device`, `load_posterior`, `held_out`, `shifted`, `outside` and `Mixture` do, for a posterior that is given
-    twice, and when `out` cannot be written.
+    `prepare_device`, `load_posterior`, `held_out`, `shifted`, `outside`, `Mixture` and `temperature_of` do, for a
+    posterior that is given twice, and when `out` cannot be written.
     """
     meter = NeighbourMeter("startup")
     prepare_device(settings.device, settings.threads, engine)
@@ -74,6 +75,8 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
     others = outside(settings, images)
     mixture = Mixture(folders, networks, settings.mode)
     settings = settings.model_copy(update={"draws": mixture.draws(settings.draws)})
+    temperature = temperature_of(settings, mixture, networks[0], engine)
+    mixture.temperature = temperature.value
     parts = parted(settings, mixture, facts, images, others, out / WORK)
     if engine.rank == 0:
         with errors_named(out):
@@ -108,6 +111,8 @@ def infer(settings: InferSettings, out: Path, engine: Engine, started_at: float)
             members=members,
             shift=settings.shift,
             ood=of_others,
+            temperature=temperature.value,
+            temperature_fit=temperature.fit,
             dataset_checksum=images.checksum,
             classes=images.classes,
             mode=settings.mode,
@@ -135,7 +140,7 @@ def parted(
 ) -> list[Part]:  # fmt: skip
     """The held-out images, and those of another data set if there are any; the chunks of both lie in `work`."""
     chunk = chunk_of(settings, mixture, images)
-    folder = work / settings.fingerprint(",".join(each.sha256 for each in facts), chunk)
+    folder = work / settings.fingerprint(",".join(each.sha256 for each in facts), chunk, mixture.temperature)
     parts = [Part("draws", images, chunk, folder)]
     if others:
         chunk = chunk_of(settings, mixture, others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from bnn.inference.severities import KINDS, Shift
 from bnn.settings import FOREIGN_LIMIT
 
+FIT = "fit"  # the temperature that suits training images best (bnn.inference.temperature)
 MODES = ("exact", "flipout", "local-reparameterization")  # how weights are sampled (bnn.inference.predictor)
 
 
@@ -52,6 +54,12 @@ class InferSettings(HeldOutSettings):
     ood_images: int | None = Field(
         None, ge=1, description="N images of it, evenly spread over the split (default: all)"
     )
+    temperature: str | None = Field(
+        None, description="divide all logits by this number, or by the one that fits training images best: fit"
+    )
+    temperature_images: int | None = Field(
+        None, ge=1, description="fit on N images, evenly spread over the train split (default: 1000, or all if fewer)"
+    )
     mode: str = Field("exact", description="how weights are sampled: exact, flipout or local-reparameterization")
     engine: Literal["single", "horovod", "torch"] = Field("single", description="what divides the draws over ranks")
     draws_at_once: int | None = Field(None, ge=1, description="draws per chunk (default: what 64 MiB hold)")
@@ -62,6 +70,25 @@ class InferSettings(HeldOutSettings):
     @classmethod
     def _is_a_shift(cls, value: str | None) -> str | None:
         return None if value is None else str(Shift.parse(value))
+
+    @field_validator("temperature")
+    @classmethod
+    def _is_a_temperature(cls, value: str | None) -> str | None:
+        if value is None or value == FIT:
+            return value
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            raise ValueError(f"{value!r} is neither {FIT} nor a number above 0")
+        return repr(number)
+
+    @model_validator(mode="after")
+    def _fits_a_temperature(self) -> Self:
+        if self.temperature_images is not None and self.temperature != FIT:
+            raise ValueError(f"--temperature-images: there is no --temperature {FIT} that it is of")
+        return self
 
     @model_validator(mode="after")
     def _tells_the_other_data_set(self) -> Self:
@@ -74,14 +101,16 @@ class InferSettings(HeldOutSettings):
         facts = [self.ood, self.ood_options, self.ood_images, chunk]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def fingerprint(self, posterior: str, chunk: int) -> str:
+    def fingerprint(self, posterior: str, chunk: int, temperature: float = 1.0) -> str:
         """Names the work that chunks of an interrupted run belong to; `posterior` is its tensors' SHA-256,
 
-        those of several with commas between them.
+        those of several with commas between them; `temperature` is the one that was given or found.
         """
         work = self.model_dump(
             mode="json", include={"dataset", "dataset_options", "split", "images", "draws", "seed", "mode", "device"}
         )
         if self.shift is not None:  # (told only where there is one: chunks of before are still those of their settings)
             work["shift"] = self.shift
+        if temperature != 1:
+            work["temperature"] = temperature
         return hashlib.sha256(json.dumps([work, posterior, chunk], sort_keys=True).encode()).hexdigest()[:16]

@@ -187,6 +187,21 @@ class OutOfDistribution(BaseModel):
     by_mutual_information: Detection
 
 
+class TemperatureFit(BaseModel):
+    """How a temperature was found: `images` of `split`, evenly spread and as they are, by the first `draws` draws.
+
+    The NLL is that of the draws' mean softmax on these images, in nats: `nll_before` at temperature 1.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    split: str
+    images: int
+    draws: int
+    nll_before: float
+    nll_after: float
+
+
 class InferenceSummary(HeldOutSummary):
     """inference.json, written last. Probabilities and accuracies are fractions, NLL and log probability in nats.
 
@@ -208,11 +223,15 @@ class InferenceSummary(HeldOutSummary):
     `shift`: what was done to the images, as KIND:SEVERITY (`bnn.inference.severities`); None: nothing.
     `ood`: what was said of another data set's images, which no other field counts; its draws are phase ood of
     `neighbours`. None: none were asked for.
+    `temperature`: what all logits were divided by before the softmax; `temperature_fit` says how it was found, None
+    where it was given, or 1.
     """
 
     members: list[PosteriorFacts] = []
     shift: str | None = None
     ood: OutOfDistribution | None = None
+    temperature: float = 1.0
+    temperature_fit: TemperatureFit | None = None
 
     dataset_checksum: str | None
     classes: int

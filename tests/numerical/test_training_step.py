@@ -76,8 +76,9 @@ def lap() -> None:
         {"estimator": "local-reparameterization"},
         {"kind": "cnn"},
         {"kind": "cnn", "mixed_precision": "bfloat16"},
+        {"kind": "cnn", "optimizer": "sgd", "weight_decay": 0.1, "gradient_clip": 1.0, "lr_schedule": "cosine"},
     ],
-    ids=lambda settings: "-".join(settings.values()),
+    ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_step_never_waits_for_the_device(tmp_path: Path, settings: dict[str, Any], ranks: int) -> None:
