@@ -64,6 +64,25 @@ def test_any_number_of_ranks_gives_the_same_bytes(tmp_path: Path, mixed: bool) -
     assert results[2] == results[0]
 
 
+def test_all_ranks_take_the_temperature_that_one_has_fitted(tmp_path: Path) -> None:
+    need_horovod()
+    save_network(paper_network("fc", 1 / 16), tmp_path / "p")
+    fit, found = ("--temperature", "fit", "--temperature-images", "60", "--draws", "8", "--draws-at-once", "2"), []
+    for ranks in (0, 2):
+        out = tmp_path / f"ranks-{ranks}"
+        done = run(ranks, tmp_path / "p", out, *fit, *(["--engine", "horovod"] if ranks else []))
+        assert done.returncode == 0, done.stderr
+        summary = json.loads((out / "inference.json").read_text())
+        with np.load(out / "draws.npz") as arrays:
+            found.append((arrays["probabilities"].tobytes(), summary["temperature"], summary["temperature_fit"]))
+    assert found[0] == found[1]
+    many = ("--temperature", "fit", "--temperature-images", "999999", "--engine", "horovod")
+    failed = run(2, tmp_path / "p", tmp_path / "none", *many)
+    assert failed.returncode != 0
+    assert "--temperature-images: 999999 asked for" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
 def test_an_error_on_ranks_is_one_line_and_ends_all(tmp_path: Path) -> None:
     need_horovod()
     save_network(paper_network("fc", 1 / 16), tmp_path / "p")
