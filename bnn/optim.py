@@ -1,4 +1,4 @@
-"""Adam and RMSProp in one pass over each parameter, by this project's kernels where they fit.
+"""Adam and RMSProp in one pass over each parameter, by this project's kernels; rates, weight decay and clipping.
 
 State and numbers are those of torch's optimizers, so that checkpoints fit both. torch's own fused Adam for CPUs makes
 several passes and misreads gradients whose strides differ from their parameter's; it has no fused RMSProp there.
@@ -6,7 +6,9 @@ several passes and misreads gradients whose strides differ from their parameter'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -105,3 +107,47 @@ class FusedRMSprop(torch.optim.RMSprop):
             OPS.rmsprop_(some, gradients, states["square_avg"], group["lr"], group["alpha"], group["eps"])
         torch.autograd.graph.increment_version(parameters)  # (operators of one's own do not)
         return None
+
+
+@dataclass(frozen=True)
+class RateSchedule:
+    """Which share of the full learning rate each step takes: a pure function of the step.
+
+    The first `warmup` steps rise linearly to 1, from 1 / warmup (Goyal et al. 2017). The others keep it, or, with
+    `cosine`, fall from 1 towards `final`, which step `steps` would have (Loshchilov, Hutter 2017, without restarts).
+    """
+
+    steps: int
+    warmup: int = 0
+    cosine: bool = False
+    final: float = 0.0
+
+    def share(self, step: int) -> float:
+        """The share of `step`, from 0."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if not self.cosine:
+            return 1.0
+        passed = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * passed)) / 2
+
+
+@torch.no_grad()
+def descend(
+    optimizer: torch.optim.Optimizer, rate: float, weight_decay: float = 0.0, clip: float | None = None
+) -> None:
+    """One update with the learning rate `rate` of all parameters that have gradients, which are gone then.
+
+    `clip` first scales all gradients down to that norm, where together they exceed it, as torch's `clip_grad_norm_`.
+    `weight_decay` shrinks the parameters by `rate` times it before the update, as `torch.optim.AdamW`. IVON is given
+    neither (bnn.settings refuses them): it has its own.
+    """
+    stepped = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(stepped, clip)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    if weight_decay and stepped:
+        torch._foreach_mul_(stepped, 1 - rate * weight_decay)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)

@@ -21,8 +21,9 @@ from bnn.exchange import GradientExchange
 from bnn.ivon import Ivon
 from bnn.layers import NoiseKey, bayesian_layers, kl_divergence, set_noise
 from bnn.layers.noise import layer_seed
+from bnn.optim import RateSchedule, descend
 from bnn.settings import TrainSettings
-from bnn.training.descent import RateSchedule, descend, learning_rate, rate_schedule
+from bnn.training.descent import learning_rate, rate_schedule
 from bnn.training.forward import Forward
 from bnn.training.implementation import implementation_of
 from bnn.training.ivon import posterior_of
@@ -96,9 +97,14 @@ class Trainer:
         """Which share of the learning rate each step takes."""
         return rate_schedule(self.settings, self.schedule)
 
+    @cached_property
+    def full_rate(self) -> float:
+        """The learning rate of which steps take a share."""
+        return learning_rate(self.settings, self.engine.size)
+
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
-        return learning_rate(self.settings, self.engine.size) * self.rates.share(step)
+        return self.full_rate * self.rates.share(step)
 
     def to_training(self) -> None:
         """Put the model into training mode, but for what it holds in evaluation mode."""

@@ -17,9 +17,10 @@ from bnn.data.pipeline import Schedule
 from bnn.engine import SingleEngine
 from bnn.ivon import Ivon, IvonOptions
 from bnn.layers import NoiseKey
+from bnn.optim import RateSchedule, descend
 from bnn.settings import TrainSettings
 from bnn.training.checkpoint import save_checkpoint
-from bnn.training.descent import RateSchedule, descend, make_optimizer, rate_schedule
+from bnn.training.descent import make_optimizer, rate_schedule
 from bnn.training.loop import train
 from bnn.training.run import Run
 from bnn.training.start import start_run
