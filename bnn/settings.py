@@ -238,8 +238,8 @@ class TrainSettings(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict, description="free labels, copied into the summary")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        """Refuse what no run could do; settings of the other kind are not looked at."""
+    def _fits_the_model(self) -> Self:
+        """Refuse what the model cannot do, or has no choice of."""
         if self.output is not None and not is_own(self.model):
             raise _unfit("output", f"model {self.model} has one output; only package.module:function may have several")
         if self.task != "classification" and not is_own(self.model):
@@ -250,6 +250,11 @@ class TrainSettings(BaseModel):
             raise _unfit("where", f"all layers of {self.model} are Bayesian; only package.module:function has a choice")
         if self.of_layers and not all(self.where_patterns):
             raise _unfit("where", f"{self.where!r} has an empty pattern; give names as in head,blocks.*")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """Refuse what no run could do; settings of the other kind are not looked at."""
         if self.mixed_precision != "none" and self.precision != "float32":
             raise _unfit("mixed_precision", f"{self.mixed_precision} needs precision float32, not {self.precision}")
         if self.kind == "cnn" and self.compile and self.baseline in ("cnn-kernels", "cnn-best"):

@@ -161,12 +161,9 @@ def test_hashes_are_those_from_before_ivon():
         ({"device": "cuda"}, "device"),
         ({"prior_scale": 2.0}, "prior_scale"),
         ({"sigma_share": 0.1}, "sigma_share"),
-<<<<<<< HEAD
         ({"where": "head"}, "where"),
-=======
         ({"weight_decay": 1e-3}, "weight_decay"),
         ({"gradient_clip": 1.0}, "gradient_clip"),
->>>>>>> b90db41 (Learning rate schedules, SGD with momentum, decoupled weight decay and clipping as settings)
         ({"beta": 0.5}, "beta"),
         ({"beta_anneal_epochs": 2.0}, "beta_anneal_epochs"),
     ],
