@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,27 @@ def checked_module(model: nn.Module, function: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UserError(f"{function}: a {type(model).__name__} is no torch module")
     return model
+
+
+class LinearMap(Protocol):
+    """A linear map of an input with the posterior of its kernel: what an estimator asks of it."""
+
+    generator: torch.Generator | None
+
+    @property
+    def mu(self) -> Tensor: ...
+
+    @property
+    def sigma(self) -> Tensor: ...
+
+    @property
+    def bias(self) -> Tensor | None: ...
+
+    def affine(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor: ...
+
+    def standard_normal(self) -> Tensor: ...
+
+    def random_signs(self, x: Tensor) -> Tensor: ...
 
 
 class BayesianLayer(nn.Module):
@@ -172,13 +193,17 @@ class BayesianLayer(nn.Module):
         self.check_input(x)
         if self.mean_only:
             return self.affine(x, self.mu, self.bias)
+        return self.noisy(self.sample, x)
+
+    def noisy(self, sample: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`sample(x)`, a pass whose noise a checkpoint of activations repeats."""
         if traced():
-            return self.sample(x)
+            return sample(x)
         if in_backward():
             with noise_of(self, repeated_mark(self)):
-                return self.sample(x)
+                return sample(x)
         self._calls += 1
-        y = self.sample(x)
+        y = sample(x)
         if within_checkpoint():
             mark_pass(self, self.key_seed, self._calls, y)
         return y
@@ -215,10 +240,11 @@ class BayesianLayer(nn.Module):
         like = self.mu
         return torch.randn(like.shape, generator=self.generator, device=like.device, dtype=like.dtype)
 
-    def random_signs(self, x: Tensor) -> Tensor:
+    def random_signs(self, x: Tensor, channel_dim: int | None = None) -> Tensor:
         """Independent signs +1 or -1 for every (example, channel) of `x`, shaped to multiply it."""
+        channels = self.channel_dim if channel_dim is None else channel_dim
         shape = [1] * x.dim()
-        shape[0], shape[self.channel_dim] = x.shape[0], x.shape[self.channel_dim]
+        shape[0], shape[channels] = x.shape[0], x.shape[channels]
         bits = torch.empty(shape, device=x.device, dtype=x.dtype).bernoulli_(0.5, generator=self.generator)
         return bits.mul_(2).sub_(1)
 

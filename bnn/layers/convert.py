@@ -17,6 +17,7 @@ from bnn.errors import UserError
 from bnn.layers import BayesianLayer, PosteriorInit, estimator_layers, number_layers
 from bnn.layers.base import checked_init
 from bnn.layers.chosen import Where, chosen_layers, mark_left_out
+from bnn.layers.maps import standard_map
 from bnn.layers.parameter import make_sampled
 from bnn.layers.references import replace_references
 
@@ -31,9 +32,11 @@ def convert(
     """A deep copy of `module` in which the weights of all its linear maps have a posterior.
 
     Every `nn.Conv2d` and `nn.Linear`, and subclasses that compute the same, is a Bayesian layer of that estimator. The
-    weights of other convolutions, recurrent layers, attention, embeddings and bilinear maps are Bayesian parameters:
-    one sample per forward pass, whatever the estimator. Norms' scales, biases, and parameters of modules of your own
-    stay conventional, as does an embedding's padding row; `bnn.conversion_report` has a row for each parameter.
+    weights of other convolutions (1-d, 3-d, transposed, paddings other than zeros), recurrent layers, attention,
+    embeddings and bilinear maps are Bayesian parameters: one sample per forward pass, but that convolutions are trained
+    by the estimator, too (in training mode, every example apart). Norms' scales, biases, and parameters of modules of
+    your own stay conventional, as does an embedding's padding row; `bnn.conversion_report` has a row for each
+    parameter.
 
     `where` chooses layers: a function of a layer's name and the layer, or patterns of names (`["head", "blocks.*"]`).
     What it leaves out stays conventional, and the report says so.
@@ -74,8 +77,8 @@ def convert(
     check_tied(twin, layers)
     before = dict(twin.named_parameters())
     replaced = {id(layer): bayesian_twin(name, layer, estimator, init, mean_from) for name, layer in found.items()}
-    for name, layer in sampled.items():
-        sample_weights(name, layer, init, mean_from)
+    for layer in sampled.values():
+        sample_weights(layer, estimator, init, mean_from)
     for parent in list(twin.modules()):
         for name, child in parent._modules.items():  # (named_children would list a child with two names only once)
             if child is not None and id(child) in replaced:
@@ -165,11 +168,13 @@ def computes(layer: nn.Conv2d | nn.Linear, standard: type[nn.Module]) -> bool:
     return True
 
 
-def sample_weights(name: str, layer: nn.Module, init: PosteriorInit | None, mean_from: str) -> None:
-    """Make the matrices and kernels of a layer Bayesian parameters."""
+def sample_weights(layer: nn.Module, estimator: str, init: PosteriorInit | None, mean_from: str) -> None:
+    """Make the matrices and kernels of a layer Bayesian parameters; a convolution is trained by the estimator."""
+    trained = standard_map(type(layer)) is not None and "forward" not in vars(layer)
     for key, parameter in list(layer.named_parameters(recurse=False)):
         if parameter.dim() > 1 and "bias" not in key:
-            make_sampled(layer, key, init, mean_from)
+            posterior = make_sampled(layer, key, init, mean_from)
+            posterior.estimator = estimator if trained else ""
 
 
 def check_replaceable(name: str, layer: nn.Module) -> None:

@@ -13,17 +13,22 @@ from __future__ import annotations
 from torch import Tensor
 
 from bnn.layers.affine import BayesianConv2d, BayesianLinear
-from bnn.layers.base import BayesianLayer
+from bnn.layers.base import BayesianLayer, LinearMap
+
+
+def flipped(layer: LinearMap, x: Tensor) -> Tensor:
+    """The output for an input `x`, for any linear map f."""
+    perturbation = layer.sigma * layer.standard_normal()
+    turned = x * layer.random_signs(x)
+    mean = layer.affine(x, layer.mu, layer.bias)
+    return mean + layer.random_signs(mean) * layer.affine(turned, perturbation, None)
 
 
 class Flipout(BayesianLayer):
     """The sampling of a Flipout layer, for any function f (a convolution or a matrix product)."""
 
     def sample(self, x: Tensor) -> Tensor:
-        perturbation = self.sigma * self.standard_normal()
-        flipped = x * self.random_signs(x)
-        mean = self.affine(x, self.mu, self.bias)
-        return mean + self.random_signs(mean) * self.affine(flipped, perturbation, None)
+        return flipped(self, x)
 
 
 class FlipoutConv2d(Flipout, BayesianConv2d):

@@ -16,22 +16,27 @@ import torch
 from torch import Tensor
 
 from bnn.layers.affine import BayesianConv2d, BayesianLinear
-from bnn.layers.base import BayesianLayer
+from bnn.layers.base import BayesianLayer, LinearMap
+
+
+def locally_sampled(layer: LinearMap, x: Tensor) -> Tensor:
+    """The output for an input `x`, for any linear map f."""
+    mean = layer.affine(x, layer.mu, layer.bias)
+    variance = layer.affine(x.square(), layer.sigma.square(), None)
+    # The root's slope is infinite at 0, where an input is all zeros (padding, ReLU), and infinity * 0 is NaN. From
+    # the smallest normal number on, slope * gradient of the variance is at most |x| (for sigma) or sigma (for x),
+    # so nothing overflows; below it the gradient is 0, as the derivative of |x| at 0 is commonly taken. What a
+    # library's rounding leaves below zero is caught, too. (A summand large enough for that would be noise.)
+    deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
+    noise = torch.randn(mean.shape, generator=layer.generator, device=mean.device, dtype=mean.dtype)
+    return torch.addcmul(mean, deviation, noise)
 
 
 class LocalReparameterization(BayesianLayer):
     """The sampling of a local reparameterization layer, for any function f (a convolution or a matrix product)."""
 
     def sample(self, x: Tensor) -> Tensor:
-        mean = self.affine(x, self.mu, self.bias)
-        variance = self.affine(x.square(), self.sigma.square(), None)
-        # The root's slope is infinite at 0, where an input is all zeros (padding, ReLU), and infinity * 0 is NaN. From
-        # the smallest normal number on, slope * gradient of the variance is at most |x| (for sigma) or sigma (for x),
-        # so nothing overflows; below it the gradient is 0, as the derivative of |x| at 0 is commonly taken. What a
-        # library's rounding leaves below zero is caught, too. (A summand large enough for that would be noise.)
-        deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
-        noise = torch.randn(mean.shape, generator=self.generator, device=mean.device, dtype=mean.dtype)
-        return torch.addcmul(mean, deviation, noise)
+        return locally_sampled(self, x)
 
 
 class LocalReparameterizationConv2d(LocalReparameterization, BayesianConv2d):

@@ -1,7 +1,8 @@
 """A weight of any module that is sampled: attention's projections, recurrent weights, embeddings, other convolutions.
 
 The module keeps its code. What it reads as its weight is a sample, one for the whole batch (Kingma and Welling 2014;
-Blundell et al. 2015): for a module that is no single linear map of its input there is no Flipout.
+Blundell et al. 2015): for a module that is no single linear map of its input there is no Flipout. Convolutions are,
+and are trained by it (`bnn.layers.maps`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.layers.base import BayesianLayer, PosteriorInit
+from bnn.layers.maps import forward_of, standard_map
 
 SUFFIX = "_posterior"  # of the name of the layer that holds a parameter's posterior
 
@@ -27,6 +29,7 @@ class BayesianParameter(BayesianLayer):
     """
 
     channel_dim = 0
+    estimator = ""  # by which the layer that has it draws its output while it trains (bnn.layers.maps)
 
     def __init__(
         self,
@@ -128,6 +131,8 @@ def sampled_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Modu
     members: dict[str, Any] = {name: weight_of(name) for name in names} | {"sampled": names}
     if issubclass(base, nn.RNNBase):
         members |= RECURRENT
+    if standard_map(base):
+        members["forward"] = forward_of(base, f"weight{SUFFIX}")
 
     def reduce(self: nn.Module, protocol: Any) -> Any:  # pickle would look for the class under the name of `base`
         state: Any = super(kind, self).__reduce_ex__(protocol)

@@ -10,6 +10,7 @@ from torch import nn
 
 from bnn.layers.base import BayesianLayer, checked_module
 from bnn.layers.chosen import LEFT_OUT
+from bnn.layers.maps import DRAWS
 from bnn.layers.parameter import SUFFIX, BayesianParameter
 
 
@@ -37,12 +38,18 @@ def conversion_report(model: nn.Module) -> list[ConvertedParameter]:
         if isinstance(module, BayesianLayer):
             parameter = isinstance(module, BayesianParameter)
             name = path.removesuffix(SUFFIX) if parameter else joined(path, "weight")
-            how = "BayesianParameter (one sample per pass)" if parameter else type(module).__name__
+            how = by_which(module) if isinstance(module, BayesianParameter) else type(module).__name__
             rows.append(ConvertedParameter(name, tuple(module.mu.shape), True, how))
         for name, value in module.named_parameters(recurse=False):
             if not (isinstance(module, BayesianLayer) and name in ("mu", "rho")):
                 rows.append(ConvertedParameter(joined(path, name), tuple(value.shape), False, why(module, name)))
     return rows
+
+
+def by_which(parameter: BayesianParameter) -> str:
+    """How the weight of a layer that stays torch's is sampled."""
+    trained = parameter.estimator in DRAWS
+    return f"BayesianParameter ({f'trained by {parameter.estimator}' if trained else 'one sample per pass'})"
 
 
 def joined(path: str, name: str) -> str:

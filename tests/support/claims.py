@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from campaign.results.claims.ledger import LEDGER, Claim
+from campaign.results.claims.ledger import LEDGER, Claim, Ledger
 from campaign.results.tables.build import frame
 from campaign.results.tables.schemas import CELLS
 
@@ -48,3 +48,14 @@ def cell(kind: str, repeat: int, throughput: float, **more: Any) -> dict[str, An
 
 def cells(*rows: dict[str, Any]) -> dict[str, pd.DataFrame]:
     return {"cells": frame(list(rows), CELLS)}
+
+
+def ledger(**more: Any) -> Ledger:
+    """A ledger of that claim, judged on implementations like the paper's."""
+    sides = {"variant": "reference", "bnn": ["bnn-flipout-reference"], "cnn": ["cnn-plain"]}
+    beside = {"variant": "base", "bnn": ["bnn-flipout"], "cnn": ["cnn"]}
+    given: dict[str, Any] = {
+        "name": "toy", "title": "toy", "sha256": "0" * 64, "hardware": {"big": {"name": "big", "sites": ["big"]}},
+        "everywhere": {"width": 1.0}, "sides": {"judged": sides, "beside": beside}, "claims": (claim(),),
+    }  # fmt: skip
+    return Ledger(**(given | more))

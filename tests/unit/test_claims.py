@@ -3,6 +3,7 @@
 import copy
 import csv
 import hashlib
+import json
 import math
 import os
 from pathlib import Path
@@ -18,15 +19,17 @@ from bnn.metrics import Interval
 from bnn.records.columns import read_table, write_table
 from campaign.results.claims.expressions import Estimate, estimate
 from campaign.results.claims.judge import VERDICTS, allowed, judge, repeats_needed
-from campaign.results.claims.ledger import LEDGER, Ledger, load_ledger
+from campaign.results.claims.ledger import LEDGER, load_ledger
 from campaign.results.claims.measures import Side
 from campaign.results.claims.numbers import SCALES, changed, printed, rounded
 from campaign.results.claims.rows import claim_rows
+from campaign.results.claims.words import said as words_of
 from campaign.results.tables.build import frame
 from campaign.results.tables.claims import CLAIMS
+from campaign.results.tables.schemas import TABLES as SCHEMAS
 from campaign.tell.cli import cli
 from tests.support.cells import built_campaign
-from tests.support.claims import OF, TO, cell, cells, claim, content
+from tests.support.claims import OF, TO, cell, cells, claim, content, ledger
 
 SIDE = Side({"width": 1.0}, "reference", {"bnn": ["bnn-flipout-reference"], "cnn": ["cnn-plain"]})
 POSITIVE = st.floats(0.01, 100)
@@ -35,16 +38,6 @@ POSITIVE = st.floats(0.01, 100)
 def pairs(*ratios, **more):
     rows = [cell("bnn", repeat, ratio * 10, **more) for repeat, ratio in enumerate(ratios, 1)]
     return cells(*rows, *[cell("cnn", repeat, 10.0, **more) for repeat, _ in enumerate(ratios, 1)])
-
-
-def ledger(**more):
-    sides = {"variant": "reference", "bnn": ["bnn-flipout-reference"], "cnn": ["cnn-plain"]}
-    beside = {"variant": "base", "bnn": ["bnn-flipout"], "cnn": ["cnn"]}
-    given = {
-        "name": "toy", "title": "toy", "sha256": "0" * 64, "hardware": {"big": {"name": "big", "sites": ["big"]}},
-        "everywhere": {"width": 1.0}, "sides": {"judged": sides, "beside": beside}, "claims": (claim(),),
-    }  # fmt: skip
-    return Ledger(**(given | more))
 
 
 @pytest.mark.parametrize(
@@ -336,3 +329,52 @@ def test_a_printed_range_is_from_its_ends():
     given = printed({"low": "5", "high": "12"})
     assert (given.low, given.high) == (4.5, 12.5)
     assert LEDGER.name == "sharma2020.yaml"
+
+
+@pytest.mark.parametrize("path", sorted(LEDGER.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_ledger_of_the_project_is_read_and_judged(path, tmp_path):
+    checked = CliRunner().invoke(cli, ["claims", "check", str(path)])
+    assert checked.exit_code == 0, checked.output
+    assert f"{len(load_ledger(path).claims)} claims (" in checked.output
+    options = ["claims", "--profile", "profiles/local", "--results", str(tmp_path), "--ledger", str(path)]
+    done = CliRunner().invoke(cli, options)
+    assert done.exit_code == 0, done.output
+    assert load_ledger(path).sha256[:12] in done.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_ledger_is_judged_by_the_tables_as_they_are(tmp_path):
+    tables = tmp_path / "local" / "tables"
+    times = [cell("bnn", r, 1.0, variant="ivon", implementation="bnn-ivon", step_seconds=1.02) for r in (1, 2, 3)]
+    times += [cell("cnn", r, 1.0, variant="base", implementation="cnn", step_seconds=1 + r / 1e3) for r in (1, 2, 3)]
+    write_table(cells(*times)["cells"], tables / "cells.parquet", SCHEMAS["cells"])
+    options = ["claims", "--profile", "profiles/local", "--results", str(tmp_path), "--json"]
+    done = CliRunner().invoke(cli, [*options, "--ledger", str(LEDGER.with_name("shen2024.yaml"))])
+    assert done.exit_code == 0, done.output
+    found = {row["id"]: row for row in json.loads(done.output)}
+    assert found["cost-as-of-adam"]["verdict"] == "holds here"
+    assert found["cost-as-of-adam"]["ours"] == pytest.approx(1.018, abs=1e-3)
+    assert found["better-uncertainty"]["verdict"] in ("not tested", "not comparable")
+
+
+def test_a_ledger_with_a_mistake_is_one_line_with_the_claim_and_exit_code_2(tmp_path):
+    given = content()
+    given["claims"][0]["expression"]["of"] = {"table": "cells", "column": "step_second"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(given))
+    done = CliRunner().invoke(cli, ["claims", "check", str(path)])
+    assert isinstance(done.exception, UserError)
+    said = "mine.yaml: claim half: expression.of: table cells has no column step_second (did you mean"
+    assert said in str(done.exception)
+
+
+def test_a_number_that_is_not_printed_is_shown_as_implied(tmp_path):
+    row = {row["id"]: row for row in claim_rows(load_ledger(), {})}
+    assert words_of(row["slip-doubled-kl"], str) == "1.0 (implied)"
+    assert words_of(row["slip-42k"], str) == "42.0"
+    given = content()
+    given["claims"][0]["printed"] = {"implied": True}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(given))
+    with pytest.raises(UserError, match="claim half: printed: has no value, nor low and high"):
+        load_ledger(path)

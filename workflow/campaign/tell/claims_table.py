@@ -1,15 +1,52 @@
-"""The table that `campaign claims` prints."""
+"""What `campaign claims` prints: verdicts as they were last judged, or of a ledger judged now."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
+from bnn.errors import UserError
+from bnn.records.columns import read_table
+from campaign.names.layout import Layout
+from campaign.results.claims import words
+from campaign.results.claims.expressions import TABLES
+from campaign.results.claims.ledger import Ledger, load_ledger
+from campaign.results.claims.measures import selections
+from campaign.results.claims.rows import claim_rows
+from campaign.results.tables.build import frame
+from campaign.results.tables.claims import CLAIMS
+from campaign.results.tables.schemas import TABLES as SCHEMAS
+
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def last_judged(layout: Layout, profile: Path) -> pd.DataFrame:
+    """The table `claims` of a site. Raises UserError where none was made yet."""
+    path = layout.table(CLAIMS.name)
+    if not path.exists():
+        raise UserError(f"{path}: no claim was judged yet: snakemake --profile {profile} all_figures makes it")
+    return read_table(path, CLAIMS)
+
+
+def judged_now(ledger: Path, layout: Layout) -> pd.DataFrame:
+    """Claims of a ledger by a site's tables as they are; of a table that was not made yet, a claim is not tested."""
+    paths = {name: layout.table(name) for name in TABLES}
+    tables = {name: read_table(path, SCHEMAS[name]) for name, path in paths.items() if path.exists()}
+    return frame(claim_rows(load_ledger(ledger), tables), CLAIMS)
+
+
+def described(ledger: Ledger) -> str:
+    """How many claims a ledger has of each type, and how many are judged by tables."""
+    types = Counter(claim.type for claim in ledger.claims)
+    measured = sum(any(selections(claim.expression)) for claim in ledger.claims)
+    said = words.totals(dict(sorted(types.items())))
+    return f"{len(ledger.claims)} claims ({said}), {measured} of them judged by tables; sha256 {ledger.sha256[:12]}"
 
 
 def claims_table(claims: pd.DataFrame) -> Table:
@@ -17,7 +54,7 @@ def claims_table(claims: pd.DataFrame) -> Table:
     table = Table("claim", "verdict", "ours", "95% interval", "paper", "scale", title="Claims")
     for row in claims.to_dict("records"):
         interval = f"{_number(row['low'])} to {_number(row['high'])}" if not math.isnan(row["low"]) else ""
-        cells = (row["id"], row["verdict"], _number(row["ours"]), interval, _paper(row), row["scale"])
+        cells = (row["id"], row["verdict"], _number(row["ours"]), interval, words.said(row, _number), row["scale"])
         table.add_row(*map(Text, cells))
     return table
 
@@ -26,21 +63,10 @@ def totals(claims: pd.DataFrame) -> str:
     """How many claims have each verdict, and the ledger that they are of."""
     if claims.empty:
         return "no claims"
-    counts = claims["verdict"].value_counts()
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    said = words.totals(claims["verdict"].value_counts().to_dict())
     first = claims.iloc[0]
     return f"{len(claims)} claims of {first['ledger']} (sha256 {first['ledger_sha256'][:12]}): {said}"
 
 
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-
-
-def _paper(row: dict[str, Any]) -> str:
-    if row["type"] in ("ordering", "trend"):
-        return f"at most {_number(row['paper_high'])}" if _is_above(row) else f"at least {_number(row['paper_low'])}"
-    return _number(row["paper"])
-
-
-def _is_above(row: dict[str, Any]) -> bool:
-    return math.isnan(row["paper_low"])

@@ -172,27 +172,38 @@ def mpi_profile(files: tuple[Path, ...], as_json: bool) -> None:
     show(parse_all(files), _console())
 
 
-@cli.command()
+@cli.group(invoke_without_command=True)
 @profile_option
 @results_option
+@click.option("--ledger", type=click.Path(path_type=Path), help="Judge this ledger by the tables as they are, instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per claim, with reasons.")
-def claims(profile: Path, results: Path, as_json: bool) -> None:
-    """What the paper claims and what became of it here, by the last table `claims`. Reads only."""
-    from bnn.records.columns import read_table
-    from campaign.results.tables.claims import CLAIMS
-    from campaign.tell.claims_table import claims_table, totals
+@click.pass_context
+def claims(context: click.Context, profile: Path, results: Path, ledger: Path | None, as_json: bool) -> None:
+    """What a paper claims and what became of it here, by the last table `claims` or by a ledger. Reads only."""
+    if context.invoked_subcommand:
+        return
+    from campaign.tell.claims_table import claims_table, judged_now, last_judged, totals
 
     here, _ = site_here(profile, results)
-    path = here.layout(results).table("claims")
-    if not path.exists():
-        raise UserError(f"{path}: no claim was judged yet: snakemake --profile {profile} all_figures makes it")
-    found = read_table(path, CLAIMS)
+    layout = here.layout(results)
+    found = judged_now(ledger, layout) if ledger else last_judged(layout, profile)
     if as_json:
         click.echo(found.to_json(orient="records", indent=1))
         return
     console = _console()
     console.print(claims_table(found))
     console.print(totals(found), highlight=False, markup=False)
+
+
+@claims.command("check")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def check_ledgers(files: tuple[Path, ...]) -> None:
+    """Check ledgers of claims: keys, names of tables and columns, what each type needs. Judges nothing."""
+    from campaign.results.claims.ledger import load_ledger
+    from campaign.tell.claims_table import described
+
+    for path in files:
+        click.echo(f"{path}: {described(load_ledger(path))}")
 
 
 @cli.group()

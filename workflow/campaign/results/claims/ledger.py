@@ -92,7 +92,10 @@ def _check_sense(entry: Mapping[str, Any], content: Mapping[str, Any], origin: s
         raise UserError(f"{origin}: relation: missing, as type {kind} is judged by at least or at most")
     if kind in BOUNDED and entry.get("scale", "plain") != "plain":
         raise UserError(f"{origin}: scale: type {kind} is judged against its bound as measured, on scale plain")
-    if {"value", "low"} <= set(entry.get("printed", ())):
+    given = set(entry.get("printed", ())) - {"implied"}
+    if "printed" in entry and not given:
+        raise UserError(f"{origin}: printed: has no value, nor low and high")
+    if {"value", "low"} <= given:
         raise UserError(f"{origin}: printed: is one value or a range from low to high, not both")
     if kind not in BOUNDED and "printed" not in entry:
         raise UserError(f"{origin}: printed: missing, as type {kind} is compared with a printed number")

@@ -51,6 +51,7 @@ def _row(claim: Claim, ledger: Ledger, tables: Mapping[str, pd.DataFrame]) -> Ro
         "scale": claim.scale,
         "definition": claim.definition,
         "paper": said.value,
+        "implied": bool((claim.printed or {}).get("implied")),
         "paper_low": least if bounded else said.low,
         "paper_high": most if bounded else said.high,
         "ours": ours.value,

@@ -1,7 +1,8 @@
-"""What limits every curve at its most nodes, in a sentence each: the report's part on efficiencies."""
+"""What limits every curve at its most nodes, in a sentence each, by what it is: the report's part on efficiencies."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,29 @@ FAMILY = ["dataset", "model", "variant", "batch_size", "kind"]
 LITTLE = 0.95  # from here on nothing is called a limit
 
 
-def limits(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """A sentence for every curve: its global efficiency at its most nodes, and the factor that takes most of it."""
+def limits(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
+    """What limits curves -> a sentence for each of these: its global efficiency at its most nodes, and which factor.
+
+    What limits most curves comes first.
+    """
     table = serving(tables["efficiencies"], SCALING, LARGE_BATCH)
     ordered = table.sort_values(FAMILY, ascending=[False, False, True, True, True])
-    return [sentence(family.sort_values("nodes").iloc[-1]) for _, family in ordered.groupby(FAMILY, sort=False)]
+    found: dict[str, list[str]] = defaultdict(list)
+    for _, family in ordered.groupby(FAMILY, sort=False):
+        point = family.sort_values("nodes").iloc[-1]
+        found[limit(point)].append(sentence(point))
+    return dict(sorted(found.items(), key=lambda group: -len(group[1])))
+
+
+def limit(point: pd.Series) -> str:
+    """What limits a point, in the words of a heading."""
+    if not point["limited_by"]:
+        return "Not known"
+    if min(point[name] for name in FACTORS) >= LITTLE:
+        return f"No factor below {LITTLE:g}"
+    if " or " in point["limited_by"]:
+        return "Factors that the repeats do not tell apart"
+    return str(point["limited_by"]).capitalize()
 
 
 def sentence(point: pd.Series) -> str:

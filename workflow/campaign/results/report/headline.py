@@ -175,6 +175,11 @@ def parameter_rows(tables: Tables) -> list[Row]:
     return rows
 
 
+def anchor(cell: Mapping[str, Any] | pd.Series) -> str:
+    """The id of a cell's row on the page."""
+    return "cell-" + "-".join(str(cell[key]) for key in IDENTITY_KEYS)
+
+
 def cell_rows(tables: Tables) -> list[Row]:
     """Every cell of the plan, whatever became of it."""
     rows = []
@@ -183,7 +188,7 @@ def cell_rows(tables: Tables) -> list[Row]:
         accuracy = cell["held_out_accuracy"]
         rows.append(
             {
-                "anchor": "cell-" + "-".join(str(cell[key]) for key in IDENTITY_KEYS),
+                "anchor": anchor(cell),
                 "verdict": cell["verdict"], "reasons": cell["reasons"], "dataset": cell["dataset"],
                 "model": cell["model"], "implementation": cell["implementation"],
                 "nodes": cell["nodes"], "batch": cell["batch_size"],

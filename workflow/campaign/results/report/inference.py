@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from campaign.results.figures.pruning import WORDS as SEMANTICS
+from campaign.results.report.headline import anchor
 from campaign.results.report.words import DASH, number, percent, span, text
 from campaign.results.statistics import worse
 from campaign.results.tables.schemas import IDENTITY_KEYS
@@ -27,11 +28,7 @@ def inference_section(tables: Mapping[str, pd.DataFrame]) -> Row:
 
 def anchors(cells: pd.DataFrame) -> set[str]:
     """The ids of the rows of the page's table of cells."""
-    return {_anchor(cell) for _, cell in cells.iterrows()}
-
-
-def _anchor(row: pd.Series) -> str:
-    return "cell-" + "-".join(str(row[key]) for key in IDENTITY_KEYS)
+    return {anchor(cell) for _, cell in cells.iterrows()}
 
 
 def _prediction(job: pd.Series, cells: set[str]) -> Row:
@@ -94,9 +91,9 @@ def _sweep(job: pd.Series, levels: pd.DataFrame, cells: set[str]) -> Row:
 
 def _job(job: pd.Series, cells: set[str]) -> Row:
     """What both tables say of a job; `anchor` is empty where the page does not list its cell."""
-    anchor = _anchor(job)
+    row = anchor(job)
     return {
-        "anchor": anchor if anchor in cells else "", "dataset": job["dataset"],
+        "anchor": row if row in cells else "", "dataset": job["dataset"],
         "model": job["model"], "width": number(job["width"]), "nodes": job["nodes"],
         "batch": job["batch_size"], "variant": job["variant"], "repeat": job["repeat"],
         "verdict": worse(job["status"], job["verdict"]), "reasons": text(job["reasons"]), "folder": job["folder"],

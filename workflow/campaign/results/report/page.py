@@ -16,11 +16,13 @@ from campaign.results.figures.style import NOT_DRAWN
 from campaign.results.report import flops, headline, published
 from campaign.results.report.bench import bench_section
 from campaign.results.report.captions import FOLDER, caption_html
+from campaign.results.report.claims import claims_section
 from campaign.results.report.efficiencies import limits
 from campaign.results.report.inference import inference_section, pruning_section
 from campaign.results.report.mpi import mpi_section
 from campaign.results.report.origin import facts, header
 from campaign.results.report.svg import inline_svg, notice_words
+from campaign.results.tables.claims import CLAIMS
 from campaign.results.tables.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -41,9 +43,9 @@ def write_report(
 ) -> None:
     """Write the page atomically.
 
-    `tables` are all of campaign.results.tables.TABLES; `figures` maps names to SVG files. A figure that the plan
-    provides for but that is not among them is named as not drawn; `others` are the sites beside this one. Raises
-    UserError naming a caption or figure that cannot be used.
+    `tables` are all of campaign.results.tables.TABLES, and `claims` where a ledger was judged; `figures` maps names to
+    SVG files. A figure that the plan provides for but that is not among them is named as not drawn; `others` are the
+    sites beside this one. Raises UserError naming a caption or figure that cannot be used.
     """
     text = render(plan, tables, figures, others=others, captions=captions, templates=templates)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,7 @@ def render(
         accuracies=headline.accuracy_rows(tables),
         parameters=headline.parameter_rows(tables),
         mpi=mpi_section(tables),
+        claims=claims_section(tables),
         inference=inference_section(tables),
         pruning=pruning_section(tables),
         bench=bench_section(tables),
@@ -105,7 +108,9 @@ def render(
         shared=shared,
         different=different,
         tables=[
-            {"name": name, "rows": len(tables[name]), "version": schema.version} for name, schema in TABLES.items()
+            {"name": name, "rows": len(tables[name]), "version": schema.version}
+            for name, schema in (TABLES | {"claims": CLAIMS}).items()
+            if name in tables
         ],
         site=plan["site"]["name"],
         published=published,

@@ -7,7 +7,7 @@ from bnn.records.columns import Column, TableSchema
 # Numbers are on the scale that the publication prints (column `scale` says how it is made from what is measured).
 CLAIMS = TableSchema(
     name="claims",
-    version=1,
+    version=2,
     columns=(
         Column("id", "string", "", "name of the claim in its ledger"),
         Column("section", "string", "", "section of the publication"),
@@ -20,6 +20,7 @@ CLAIMS = TableSchema(
         Column("scale", "string", "", "scale of the numbers beside: plain, percent, minutes, ..."),
         Column("definition", "string", "", "what is measured to judge it"),
         Column("paper", "float64", "", "what is printed, on its scale; empty: no number is"),
+        Column("implied", "bool", "", "whether no number is printed: it is what the words come to"),
         Column(
             "paper_low",
             "float64",
