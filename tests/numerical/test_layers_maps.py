@@ -52,6 +52,11 @@ def only(model: nn.Module) -> tuple[Any, BayesianParameter]:
     return layer, layer.weight_posterior
 
 
+def how(model: nn.Module) -> str:
+    """How the weight of a converted network of one layer is sampled."""
+    return next(row.how for row in bnn.conversion_report(model) if row.bayesian)
+
+
 def noise(posterior: BayesianParameter, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What a pass under the present key draws: eps, and the signs of inputs and outputs."""
     return posterior.standard_normal(), posterior.random_signs(x, 1), posterior.random_signs(y, 1)
@@ -146,7 +151,7 @@ def test_training_learns_and_a_posterior_draws_what_the_model_does(estimator: st
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     for layer in (model[0], model[2]):  # type: ignore[index]
         assert layer.weight_posterior.rho.grad.abs().sum() > 0  # type: ignore[union-attr,operator]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
@@ -162,7 +167,7 @@ def test_reparameterization_is_one_sample_in_training_too() -> None:
     x = torch.randn(1, 2, 6).expand(4, 2, 6)
     y = model(x)
     torch.testing.assert_close(y, y[:1].expand_as(y))
-    assert next(iter(bnn.conversion_report(model))).how == "BayesianParameter (one sample per pass)"
+    assert how(model) == "BayesianParameter (one sample per pass)"
     flipped = bnn.convert(nn.Sequential(nn.Conv1d(2, 2, 3)), init=WIDE).train()(x)
     assert (flipped - flipped[:1]).abs().max() > 0
 
@@ -176,7 +181,7 @@ class Scaled(nn.Conv1d):
 
 def test_a_subclass_of_another_mind_is_sampled_by_its_weight() -> None:
     model = bnn.convert(nn.Sequential(Scaled(2, 2, 3)), init=WIDE).train()
-    assert next(iter(bnn.conversion_report(model))).how == "BayesianParameter (one sample per pass)"
+    assert how(model) == "BayesianParameter (one sample per pass)"
     set_noise(model, KEY)
     x = torch.randn(3, 2, 6)
     y, layer = model(x), model[0]  # type: ignore[index]

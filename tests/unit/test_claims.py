@@ -364,7 +364,7 @@ def test_a_ledger_with_a_mistake_is_one_line_with_the_claim_and_exit_code_2(tmp_
     path.write_text(yaml.safe_dump(given))
     done = CliRunner().invoke(cli, ["claims", "check", str(path)])
     assert isinstance(done.exception, UserError)
-    said = "mine.yaml: claim half: expression.of: table cells has no column step_second (did you mean"
+    said = "mine.yaml: claim half: expression.of: table cells has no column step_second, did you mean step_seconds?"
     assert said in str(done.exception)
 
 

@@ -49,6 +49,9 @@ class Rows(HTMLParser):
         if tag == "a" and self.open:
             self.links[self.open].append(str(found["href"]).removeprefix("#"))
 
+    def handle_endtag(self, tag: str) -> None:
+        self.open = "" if tag == "tr" else self.open
+
     def handle_data(self, data: str) -> None:
         if self.open:
             self.rows[self.open] += data
