@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bnn.errors import UserError
 from bnn.records.columns import read_table
 from campaign.io.locking import shared
+from campaign.results.tables.claims import CLAIMS
 from campaign.results.tables.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def read_tables(paths: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Tables by name; a file's stem is its table's name. Raises UserError naming a file that is not its table."""
     read = {}
     for path in map(Path, paths):
-        if path.stem not in TABLES:
+        schema = (TABLES | {CLAIMS.name: CLAIMS}).get(path.stem)
+        if schema is None:
             raise UserError(f"{path}: no table is called {path.stem}")
-        read[path.stem] = read_table(path, TABLES[path.stem])
+        read[path.stem] = read_table(path, schema)
     return read
