@@ -74,7 +74,7 @@ def test_every_claim_of_the_ledger_is_on_the_page_with_its_verdict_or_the_reason
         assert row["reason"] in said
         assert row["verdict"] in OPEN or row["verdict"] in said
     counts = claims["verdict"].value_counts()
-    assert f"Of {len(claims)} claims of {claims['ledger'].iloc[0]}: " in page
+    assert f"Of {len(claims)} claims in the ledger <code>{claims['ledger'].iloc[0]}</code>: " in page
     assert all(f"{count} {verdict}" in page for verdict, count in counts.items())
     assert not any(word in " ".join(found.rows.values()).split() for word in ("nan", "None", "inf"))
 

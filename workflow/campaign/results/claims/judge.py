@@ -99,6 +99,8 @@ def _words(claim: Claim) -> str:
 def _by_how_much(at: Interval, low: float, high: float) -> str:
     below = at.high < low
     edge = low if below else high
+    if not below and edge and at.value >= 2 * edge:
+        return f"above what is allowed: {at.value / edge:,.3g} times its edge"
     share = 100 * abs(at.value / edge - 1) if edge else math.inf
     return f"{'below' if below else 'above'} what is allowed by {share:.3g}% of its edge"
 
