@@ -62,7 +62,7 @@ def mpi_figure(tables: Tables, context: Context, role: str) -> Figure:
         f"Control told from data by {_rule(chosen)}. The mean is over all ranks that left a profile.",
         data_note(cells).split(" 1 repeat")[0],
     ]
-    return finish(figure, f"MPI routines at the most {context.node_label}, {context.site}", [], notes)
+    return finish(figure, f"MPI routines at the largest N on {context.site}", [], notes)
 
 
 def _chosen(tables: Tables, role: str) -> list[pd.Series]:
