@@ -1,5 +1,7 @@
 """The report in a real browser, opened from the file system."""
 
+import base64
+import hashlib
 import re
 import shutil
 import subprocess
@@ -76,21 +78,47 @@ def test_the_page_is_built_without_errors(page, tmp_path):
 
 
 def test_filtering_and_sorting(page, tmp_path):
-    text = page.read_text()
-    act = """<script>
+    act = """
       document.querySelector('.filter button[data-verdict="INVALID"]').click();
       document.querySelectorAll('#cells-table th')[9].click();
       const rows = [...document.querySelectorAll('#cells-table tbody tr')];
       document.body.dataset.shown = rows.filter((row) => !row.hidden).length;
       document.body.dataset.sort = document.querySelectorAll('#cells-table th')[9].getAttribute('aria-sort');
-    </script></body>"""
+    """
     scripted = tmp_path / "scripted.html"
-    scripted.write_text(text.replace("</body>", act))
+    scripted.write_text(allowed(with_script(page.read_text(), act), act))
     done = browse(scripted, tmp_path / "profile", "--dump-dom")
     body = re.search(r"<body[^>]*>", done.stdout)
     assert body is not None
     assert 'data-shown="1"' in body.group()
     assert 'data-sort="ascending"' in body.group()
+
+
+def with_script(text: str, script: str) -> str:
+    return text.replace("</body>", f"<script>{script}</script></body>")
+
+
+def allowed(text: str, script: str) -> str:
+    """The page, whose policy allows this script, too."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert text.count("script-src ") == 1
+    return text.replace("script-src ", f"script-src 'sha256-{digest}' ")
+
+
+def test_nothing_runs_and_nothing_is_styled_but_by_the_page_itself(page, tmp_path):
+    text = page.read_text()
+    assert "unsafe" not in text
+    act = "document.body.dataset.ran = '1';"
+    hostile = with_script(text, act).replace("<h1>", '<h1 style="color: rgb(1, 2, 3)" onclick="x()">', 1)
+    look = "document.body.dataset.colour = getComputedStyle(document.querySelector('h1')).color;"
+    path = tmp_path / "hostile.html"
+    path.write_text(allowed(with_script(hostile, look), look))
+    done = browse(path, tmp_path / "profile", "--dump-dom")
+    body = re.search(r"<body[^>]*>", done.stdout)
+    assert body is not None
+    assert "data-ran" not in body.group()
+    assert "data-colour" in body.group()
+    assert "rgb(1, 2, 3)" not in body.group()
 
 
 def test_a_screenshot_is_not_blank(page, tmp_path):

@@ -174,8 +174,23 @@ def test_svg_is_made_safe(tmp_path):
     assert 'id="fig1-a"' in text
     assert "url(#fig1-c)" in text
     assert 'xlink:href="#fig1-a"' in text
-    assert "#fig1-svg *{" in text
+    assert "style" not in text
+    assert re.match(r'<svg [^>]*stroke="red"', text)
     assert "&quot;hi&quot;" in text
+
+
+@pytest.mark.parametrize(
+    ("inside", "named"),
+    [
+        ("<style>rect {fill: red}</style>", "a style sheet of its own"),
+        ('<rect style="fill: red; position: fixed"/>', "style position"),
+        ("<style>*{background: url(http://example.org)}</style>", "style background"),
+    ],
+)
+def test_a_style_that_the_page_does_not_allow_is_named(tmp_path, inside, named):
+    (tmp_path / "x.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 4">{inside}</svg>')
+    with pytest.raises(UserError, match=rf"x\.svg: {named}"):
+        inline_svg(tmp_path / "x.svg", "fig1", "label")
 
 
 @pytest.mark.parametrize("content", ["<svg", "<html/>"])

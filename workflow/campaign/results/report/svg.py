@@ -11,7 +11,19 @@ from markupsafe import Markup
 from bnn.errors import UserError
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-DROPPED = {f"{{{SVG}}}metadata", f"{{{SVG}}}script", f"{{{SVG}}}foreignObject", f"{{{SVG}}}title"}
+DROPPED = {f"{{{SVG}}}{name}" for name in ("metadata", "script", "foreignObject", "title")}
+STYLE = f"{{{SVG}}}style"
+EVERYTHING = re.compile(r"^\s*\*\s*\{([^{}]*)\}\s*$")  # the only rule that matplotlib writes
+# Properties of CSS that are attributes of SVG, too ("presentation attributes" of SVG 2): the page allows no style but
+# its own.
+ATTRIBUTES = frozenset({
+    "clip-path", "clip-rule", "color", "direction", "display", "dominant-baseline", "fill", "fill-opacity", "fill-rule",
+    "filter", "font-family", "font-size", "font-stretch", "font-style", "font-variant", "font-weight",
+    "letter-spacing", "marker-end", "marker-mid", "marker-start", "mask", "opacity", "overflow", "shape-rendering",
+    "stop-color", "stop-opacity", "stroke", "stroke-dasharray", "stroke-dashoffset", "stroke-linecap",
+    "stroke-linejoin", "stroke-miterlimit", "stroke-opacity", "stroke-width", "text-anchor", "text-decoration",
+    "text-rendering", "visibility", "word-spacing",
+})  # fmt: skip
 PIXELS_PER_POINT = 1.65
 URL = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
 
@@ -19,10 +31,12 @@ URL = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
 def inline_svg(path: Path, name: str, label: str) -> Markup:
     """An <svg> element whose ids all start with `name`, scaled to its container, described by `label`.
 
-    Scripts, event handlers, metadata and links to anything but its own parts are left out. Raises UserError naming a
-    file that is not an SVG image.
+    Scripts, event handlers, metadata and links to anything but its own parts are left out. Styles become attributes:
+    the page's security policy allows none in elements. Raises UserError naming a file that is not an SVG image, or has
+    a style that no attribute can stand for.
     """
     root = _root(path)
+    _unstyle(root, path)
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in DROPPED:
@@ -32,9 +46,9 @@ def inline_svg(path: Path, name: str, label: str) -> Markup:
     for size in ("width", "height"):
         root.attrib.pop(size, None)
     width = float(root.attrib.get("viewBox", "0 0 520 0").split()[2])
-    # one scale for all figures, so that their letters are of one size
-    look = f"max-width: {width * PIXELS_PER_POINT:.0f}px"
-    root.attrib |= {"role": "img", "aria-label": label, "id": f"{name}-svg", "style": look}
+    # one scale for all figures, so that their letters are of one size (the page's own style lets them shrink)
+    shown = f"{width * PIXELS_PER_POINT:.0f}"
+    root.attrib |= {"role": "img", "aria-label": label, "id": f"{name}-svg", "width": shown}
     ET.register_namespace("", SVG)
     ET.register_namespace("xlink", XLINK)
     return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704
@@ -80,6 +94,27 @@ def _namespace(element: ET.Element, name: str) -> None:
             del element.attrib[key]
         else:
             element.set(key, URL.sub(rf"url(#{name}-\1)", value))
-    if element.tag == f"{{{SVG}}}style" and element.text:
-        # a bare * would style the whole page
-        element.text = element.text.replace("*{", f"#{name}-svg *{{")
+
+
+def _unstyle(root: ET.Element, path: Path) -> None:
+    """Styles of elements as their attributes, and what a rule says of everything as the image's: it is inherited."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag == STYLE:
+                parent.remove(child)
+                rule = EVERYTHING.match(child.text or "")
+                if rule is None:
+                    raise UserError(f"{path}: a style sheet of its own: the report allows none")
+                root.attrib |= _attributes(rule[1], path)
+    for element in root.iter():
+        if (style := element.attrib.pop("style", None)) is not None:
+            element.attrib |= _attributes(style, path)
+
+
+def _attributes(style: str, path: Path) -> dict[str, str]:
+    """Declarations of CSS as attributes."""
+    pairs = [part.partition(":") for part in style.split(";") if part.strip()]
+    found = {name.strip(): value.strip() for name, _, value in pairs}
+    if unknown := sorted(found.keys() - ATTRIBUTES):
+        raise UserError(f"{path}: style {unknown[0]}: no attribute of SVG stands for it")
+    return found
