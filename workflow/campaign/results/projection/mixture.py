@@ -1,0 +1,46 @@
+"""The prediction of all candidates: a mixture of distributions, each as wide as its errors at held-out scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from campaign.results.projection.curves import Floats
+
+FREEDOM = 4  # of Student's t: each scale is estimated from a handful of sizes, whose errors go together
+PROBABILITIES = np.array([0.025, 0.5, 0.975])
+HALVINGS = 60
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Microseconds: median and the ends of the central 95%."""
+
+    microseconds: float
+    low: float
+    high: float
+
+
+def weights(squares: list[Floats]) -> Floats:
+    """Of the candidates, (candidates,), summing to 1, by their mean square errors on each curve of a library.
+
+    The inverse of the square of each curve's, multiplied: a library chooses its algorithm by the size, whatever the
+    node, so that each curve is a test of its own.
+    """
+    logarithms = -np.sum([np.log(square) for square in squares], axis=0)
+    found: Floats = np.exp(logarithms - logarithms.max())
+    return found / found.sum()
+
+
+def predict(weight: Floats, logarithms: Floats, scales: Floats) -> Prediction:
+    """Quantiles of the mixture of t distributions around candidates' logarithms, (candidates,) each, by bisection."""
+    low = np.full(len(PROBABILITIES), np.min(logarithms - 100 * scales))
+    high = np.full(len(PROBABILITIES), np.max(logarithms + 100 * scales))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        below = weight @ stats.t.cdf((middle - logarithms[:, None]) / scales[:, None], FREEDOM) < PROBABILITIES
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    at = np.exp((low + high) / 2)
+    return Prediction(microseconds=float(at[1]), low=float(at[0]), high=float(at[2]))

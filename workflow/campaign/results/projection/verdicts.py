@@ -1,0 +1,72 @@
+"""What is said of a projected point: inside the model, or why not. A closed set of words, with places where they have one."""
+
+from __future__ import annotations
+
+from campaign.results.projection.curves import Curve
+from campaign.results.projection.heldout import doublings, holdouts
+from campaign.results.projection.jumps import Jump, jumps_over_ranks, jumps_over_sizes, moving
+from campaign.results.projection.regimes import SHORTEST, Regime, regimes
+
+INSIDE = "inside the model"
+NOT_ESTIMABLE = "interval not estimable"
+TOO_WIDE = "models disagree"
+NOT_EVERYWHERE = "refused: not measured at every rank count"
+NO_NETWORK = "refused: measured on one node only"
+NO_POWER = "refused: no power of two nodes, as all measured are"
+JUMP = "refused: the curve jumps at {bytes} bytes, {ranks} ranks"
+
+WIDEST = 3.0  # high / low of a point inside the model: what is known less well is no prediction to plan by
+
+
+class Refusals:
+    """Where a curve must not be extended, and the regimes that it may be extended in."""
+
+    def __init__(self, curve: Curve) -> None:
+        self.curve = curve
+        over_sizes = jumps_over_sizes(curve)
+        self.regimes = regimes(curve, (jump.size for jump in over_sizes))
+        self._moving = moving(curve, over_sizes)
+        self._at_size: dict[int, Jump] = {jump.size: jump for jump in reversed(jumps_over_ranks(curve))}
+        for regime in self.regimes:
+            if regime.stop - regime.start < SHORTEST and over_sizes:
+                edges = [jump for jump in over_sizes if jump.size in (regime.start, regime.stop)]
+                self._at_size |= {size: edges[0] for size in range(regime.start, regime.stop)}
+
+    def of_ranks(self, ranks: int) -> str | None:
+        """Why no point with so many ranks can be projected."""
+        nodes = ranks // self.curve.per_node
+        if nodes > 1 and self.curve.nodes[-1] == 1:
+            return NO_NETWORK
+        if nodes & (nodes - 1) and not any(measured & (measured - 1) for measured in self.curve.nodes):
+            return NO_POWER
+        return None
+
+    def of_size(self, size: int, ranks: int) -> str | None:
+        """Why this place in `sizes` cannot be projected to so many ranks."""
+        jump = self._at_size.get(size) or next((g[0] for g in self._moving if self._swept(g, size, ranks)), None)
+        return self.said(jump) if jump else None
+
+    def _swept(self, group: list[Jump], size: int, ranks: int) -> bool:
+        """Whether a boundary that moves passes this size on its way from the first scale to these ranks.
+
+        It is taken to go on as fast as the rank count from where it was seen last, in the direction that it has.
+        """
+        first, last = min(group, key=lambda jump: jump.scale), max(group, key=lambda jump: jump.scale)
+        at = [self.curve.sizes[jump.size] for jump in group]
+        ahead = 2 ** doublings(ranks, self.curve.ranks[last.scale])
+        low = min(at) / (ahead if self.curve.sizes[last.size] <= self.curve.sizes[first.size] else 1)
+        high = max(at) * (ahead if self.curve.sizes[last.size] >= self.curve.sizes[first.size] else 1)
+        return low <= self.curve.sizes[size] < high
+
+    def said(self, jump: Jump) -> str:
+        return JUMP.format(bytes=self.curve.sizes[jump.size], ranks=self.curve.ranks[jump.scale])
+
+
+def of_interval(curve: Curve, low: float, high: float) -> str:
+    """What is said of a point that was projected."""
+    if not holdouts(curve):
+        return NOT_ESTIMABLE
+    return INSIDE if high <= WIDEST * low else TOO_WIDE
+
+
+__all__ = ["INSIDE", "NOT_ESTIMABLE", "TOO_WIDE", "Refusals", "Regime", "of_interval"]
