@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ MOST_RANKS = 2**31 - 1  # MPI counts ranks in an int
 
 
 def project_allreduce(measured: Path, ranks: str, out: Path) -> list[str]:
-    """Write ALLREDUCE_PROJECTION to `out` and return what there is to say: curves without some of the rank counts, a sum.
+    """Write ALLREDUCE_PROJECTION to `out`; returns what there is to say: rank counts left out of curves, and a sum.
 
     `ranks`: rank counts with commas between them. Raises UserError where they are no such list, or where one of them
     can be asked of no curve (measured already, fewer than measured, nodes not full), and as `read_curves` does.
@@ -46,7 +47,7 @@ def rank_counts(text: str) -> list[int]:
         if not (part.isascii() and part.isdigit() and len(part) <= 10 and 0 < int(part) <= MOST_RANKS):
             raise UserError(f"--ranks: {part!r} is no rank count (whole numbers from 1 on, with commas between them)")
     found = sorted(map(int, parts))
-    for count, following in zip(found, found[1:], strict=False):
+    for count, following in pairwise(found):
         if count == following:
             raise UserError(f"--ranks: {count} is there twice")
     return found

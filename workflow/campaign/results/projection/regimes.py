@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def regimes(curve: Curve, cuts: Iterable[int]) -> list[Regime]:
     count = len(curve.sizes)
     fixed = sorted({0, *cuts, count})
     best: dict[int, tuple[float, list[Regime]]] = {0: (0.0, [])}
-    for low, high in zip(fixed, fixed[1:], strict=False):
+    for low, high in pairwise(fixed):
         for end in range(low + 1, high + 1):
             options = []
             for begin in [low, *range(low + SHORTEST, end - SHORTEST + 1)]:

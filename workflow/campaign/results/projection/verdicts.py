@@ -1,11 +1,11 @@
-"""What is said of a projected point: inside the model, or why not. A closed set of words, with places where they have one."""
+"""What is said of a projected point: inside the model, or why not. A closed set of words; a jump's have its place."""
 
 from __future__ import annotations
 
 from campaign.results.projection.curves import Curve
 from campaign.results.projection.heldout import doublings, holdouts
 from campaign.results.projection.jumps import Jump, jumps_over_ranks, jumps_over_sizes, moving
-from campaign.results.projection.regimes import SHORTEST, Regime, regimes
+from campaign.results.projection.regimes import SHORTEST, regimes
 
 INSIDE = "inside the model"
 NOT_ESTIMABLE = "interval not estimable"
@@ -30,7 +30,7 @@ class Refusals:
         for regime in self.regimes:
             if regime.stop - regime.start < SHORTEST and over_sizes:
                 edges = [jump for jump in over_sizes if jump.size in (regime.start, regime.stop)]
-                self._at_size |= {size: edges[0] for size in range(regime.start, regime.stop)}
+                self._at_size |= dict.fromkeys(range(regime.start, regime.stop), edges[0])
 
     def of_ranks(self, ranks: int) -> str | None:
         """Why no point with so many ranks can be projected."""
@@ -67,6 +67,3 @@ def of_interval(curve: Curve, low: float, high: float) -> str:
     if not holdouts(curve):
         return NOT_ESTIMABLE
     return INSIDE if high <= WIDEST * low else TOO_WIDE
-
-
-__all__ = ["INSIDE", "NOT_ESTIMABLE", "TOO_WIDE", "Refusals", "Regime", "of_interval"]
