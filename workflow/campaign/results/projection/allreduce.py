@@ -9,10 +9,11 @@ import numpy as np
 
 from bnn.records.columns import Column, TableSchema
 from campaign.results.projection import verdicts
-from campaign.results.projection.curves import Curve, Floats
-from campaign.results.projection.heldout import CANDIDATES, doublings, growth, heldout_errors
+from campaign.results.projection.curves import Curve
+from campaign.results.projection.heldout import CANDIDATES, doublings, growth, heldout_errors, holdouts
 from campaign.results.projection.jumps import noise
-from campaign.results.projection.mixture import Prediction, predict, weights
+from campaign.results.projection.mixture import Evidence, Prediction, predict, weights
+from campaign.results.projection.regimes import SHORTEST
 from campaign.results.projection.verdicts import Refusals
 
 Row = dict[str, Any]
@@ -40,17 +41,17 @@ class Fit:
     def __init__(self, curve: Curve) -> None:
         self.curve = curve
         self.refusals = Refusals(curve)
-        self.squares: dict[int, Floats] = {}  # by bytes: mean square of held-out errors, (candidates,), where there are
+        self.evidence: dict[int, Evidence] = {}  # by bytes; none where no scale can be held out or sizes are too few
         floor = max(noise(curve), QUIETEST) ** 2
         for regime in self.refusals.regimes:
             errors = heldout_errors(curve, regime)
-            if errors.shape[1]:
-                square = np.mean(errors**2, axis=(1, 2)) + floor
-                self.squares |= dict.fromkeys(curve.sizes[regime], square)
+            if errors.shape[1] and errors.shape[2] >= SHORTEST:
+                found = Evidence(np.mean(errors**2, axis=(1, 2)) + floor, len(curve.ranks) - min(holdouts(curve)))
+                self.evidence |= dict.fromkeys(curve.sizes[regime], found)
 
 
 def projection_rows(curves: list[Curve], ranks: list[int]) -> list[Row]:
-    """Rows of ALLREDUCE_PROJECTION of each curve at those rank counts that `askable` lets through, sizes ascending."""
+    """Rows of ALLREDUCE_PROJECTION of each curve at those rank counts that are askable of it, sizes ascending."""
     fits = [Fit(curve) for curve in curves]
     found = []
     for fit in fits:
@@ -90,13 +91,12 @@ def _projected(fit: Fit, same: list[Fit], ranks: int) -> Iterator[Row]:
             if why:
                 yield _row(curve, ranks, size, None, why)
                 continue
-            others = [other.squares[size] for other in same if size in other.squares]
-            own = fit.squares.get(size)
-            known = others if own is None else [own, *others]
+            known = [each.evidence[size] for each in (fit, *same) if size in each.evidence]
             weight = weights(known) if known else np.full(len(CANDIDATES), 1 / len(CANDIDATES))
-            scales = np.sqrt(own) * distance if own is not None else np.full(len(CANDIDATES), QUIETEST)
+            own = fit.evidence.get(size)
+            scales = np.sqrt(own.squares) * distance if own else np.full(len(CANDIDATES), QUIETEST)
             found = predict(weight, logarithms[:, place], scales)
-            verdict = verdicts.of_interval(curve, found.low, found.high)
+            verdict = verdicts.of_interval(found.low, found.high) if own else verdicts.NOT_ESTIMABLE
             yield _row(curve, ranks, size, found, verdict)
 
 

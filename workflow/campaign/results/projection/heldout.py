@@ -12,6 +12,7 @@ from campaign.results.projection.algorithms import ALGORITHMS, fit, times
 from campaign.results.projection.curves import Curve, Floats, Points
 from campaign.results.projection.regimes import Regime
 
+TINY = float(np.finfo(float).tiny)
 FEWEST = 3  # measured scales: two fit a line, and no third says whether it is one
 
 
@@ -34,19 +35,26 @@ class Candidate:
             last = range(len(curve.ranks))[scales][-1]
             fitted = times(self.algorithm, costs, curve.points(slice(last, last + 1), regime))
             offset = np.log(measured[-1] / fitted)
-        return [np.log(times(self.algorithm, costs, points)) + offset for points in targets]
+        # a fit that says nothing of the targets predicts 0: its error is beyond all others', and so it weighs nothing
+        return [np.log(np.maximum(times(self.algorithm, costs, points), TINY)) + offset for points in targets]
 
 
 CANDIDATES = tuple(Candidate(algorithm, anchored) for algorithm, anchored in product(ALGORITHMS, (False, True)))
 
 
 def holdouts(curve: Curve) -> list[int]:
-    """Numbers of smaller scales that a fit can be made of to predict the others: two or more, and, where the others
-    cross a network, one that does so. Empty where fewer than FEWEST scales were measured."""
+    """Numbers of smaller scales that a fit can be made of to predict the others: two or more.
+
+    Where the others cross a network, two of them do so, too, as one shows no growth; or one of them, where two would
+    leave nothing to hold out. Empty where fewer than FEWEST scales were measured.
+    """
     if len(curve.ranks) < FEWEST:
         return []
-    networked = curve.nodes[-1] > 1
-    return [k for k in range(2, len(curve.ranks)) if curve.nodes[k - 1] > 1 or not networked]
+    numbers = range(2, len(curve.ranks))
+    if curve.nodes[-1] == 1:
+        return [*numbers]
+    networked = {k: sum(nodes > 1 for nodes in curve.nodes[:k]) for k in numbers}
+    return [k for k in numbers if networked[k] >= 2] or [k for k in numbers if networked[k]]
 
 
 def doublings(more: float, fewer: float) -> float:

@@ -23,13 +23,21 @@ class Prediction:
     high: float
 
 
-def weights(squares: list[Floats]) -> Floats:
-    """Of the candidates, (candidates,), summing to 1, by their mean square errors on each curve of a library.
+@dataclass(frozen=True)
+class Evidence:
+    """What held-out scales of a curve say of its candidates at a size."""
 
-    The inverse of the square of each curve's, multiplied: a library chooses its algorithm by the size, whatever the
-    node, so that each curve is a test of its own.
+    squares: Floats  # mean square errors of the logarithm per doubling, (candidates,), each above 0
+    tests: int  # scales that were held out
+
+
+def weights(evidence: list[Evidence]) -> Floats:
+    """Of the candidates, (candidates,), summing to 1: the product over all tests of the inverse mean square error.
+
+    `evidence` is of all curves of a library: it chooses its algorithm by the size, whatever the node, so that each
+    curve is a test of its own, as is each scale. Errors at neighbouring sizes go together and are one test.
     """
-    logarithms = -np.sum([np.log(square) for square in squares], axis=0)
+    logarithms = -np.sum([each.tests * np.log(each.squares) for each in evidence], axis=0)
     found: Floats = np.exp(logarithms - logarithms.max())
     return found / found.sum()
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from campaign.results.projection.curves import Curve
-from campaign.results.projection.heldout import doublings, holdouts
+from campaign.results.projection.heldout import doublings
 from campaign.results.projection.jumps import Jump, jumps_over_ranks, jumps_over_sizes, moving
 from campaign.results.projection.regimes import SHORTEST, regimes
 
 INSIDE = "inside the model"
 NOT_ESTIMABLE = "interval not estimable"
-TOO_WIDE = "models disagree"
 NOT_EVERYWHERE = "refused: not measured at every rank count"
 NO_NETWORK = "refused: measured on one node only"
 NO_POWER = "refused: no power of two nodes, as all measured are"
 JUMP = "refused: the curve jumps at {bytes} bytes, {ranks} ranks"
 
-WIDEST = 3.0  # high / low of a point inside the model: what is known less well is no prediction to plan by
+WIDEST = 3  # high / low of a point inside the model: what is known less well is no prediction to plan by
+TOO_WIDE = f"interval wider than a factor of {WIDEST}"
 
 
 class Refusals:
@@ -43,8 +43,11 @@ class Refusals:
 
     def of_size(self, size: int, ranks: int) -> str | None:
         """Why this place in `sizes` cannot be projected to so many ranks."""
-        jump = self._at_size.get(size) or next((g[0] for g in self._moving if self._swept(g, size, ranks)), None)
-        return self.said(jump) if jump else None
+        jump = self._at_size.get(size)
+        for group in self._moving:
+            if jump is None and self._swept(group, size, ranks):
+                jump = min(group, key=lambda seen: abs(seen.size - size))
+        return JUMP.format(bytes=self.curve.sizes[jump.size], ranks=self.curve.ranks[jump.scale]) if jump else None
 
     def _swept(self, group: list[Jump], size: int, ranks: int) -> bool:
         """Whether a boundary that moves passes this size on its way from the first scale to these ranks.
@@ -58,12 +61,7 @@ class Refusals:
         high = max(at) * (ahead if self.curve.sizes[last.size] >= self.curve.sizes[first.size] else 1)
         return low <= self.curve.sizes[size] < high
 
-    def said(self, jump: Jump) -> str:
-        return JUMP.format(bytes=self.curve.sizes[jump.size], ranks=self.curve.ranks[jump.scale])
 
-
-def of_interval(curve: Curve, low: float, high: float) -> str:
-    """What is said of a point that was projected."""
-    if not holdouts(curve):
-        return NOT_ESTIMABLE
+def of_interval(low: float, high: float) -> str:
+    """What is said of a point that was projected with an interval."""
     return INSIDE if high <= WIDEST * low else TOO_WIDE
