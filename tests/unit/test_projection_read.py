@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -70,10 +72,14 @@ def test_sizes_that_some_scales_lack_are_kept_apart(tmp_path: Path) -> None:
         ([*GOOD, "v,mpi,4,16,8.5,3"], "row 6: bytes '8.5' is no positive whole number"),
         ([*GOOD, "v,mpi,4,-16,8,3"], "row 6: ranks '-16' is no positive whole number"),
         ([*GOOD, f"v,mpi,4,16,{'9' * 5000},3"], "row 6: bytes '999"),
-        ([*GOOD, "v,,4,16,8,3"], "row 6: library is empty"),
+        ([*GOOD, "v,,4,16,8,3"], "row 6: library '' is no name"),
+        ([*GOOD, '"v\nw",mpi,4,16,8,3'], "row 7: node 'v\\nw' is no name"),
         ([*GOOD, "v,mpi,4,16,8"], "row 6: 5 fields, the header has 6"),
         ([*GOOD, '"v,mpi,4,16,8,3'], "row 6: not CSV"),
-        (["v,mpi,1,4,8,1", "v,mpi,2,8,16,2"], "row 2: v mpi: no number of bytes was measured at all of its rank counts"),
+        (
+            ["v,mpi,1,4,8,1", "v,mpi,2,8,16,2"],
+            "row 2: v mpi: no number of bytes was measured at all of its rank counts",
+        ),
         ([], "no measurements below the header"),
     ],
 )
@@ -104,7 +110,17 @@ def test_files_that_hold_no_table_are_named(tmp_path: Path) -> None:
 FIELD = st.text(st.characters(codec="utf-8"), max_size=8) | st.integers().map(str) | st.floats().map(str)
 
 
-@given(st.lists(st.lists(FIELD, min_size=0, max_size=7).map(",".join), max_size=8))
+def quoted(fields: list[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()
+
+
+@given(
+    st.lists(
+        st.lists(FIELD, min_size=0, max_size=7).map(",".join) | st.lists(FIELD, max_size=7).map(quoted), max_size=8
+    )
+)
 def test_any_rows_are_read_or_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, rows: list[str]) -> None:
     path = tmp_path_factory.mktemp("any") / "any.csv"
     path.write_text("\n".join([HEADER, *GOOD, *rows]), encoding="utf-8", newline="")

@@ -77,8 +77,8 @@ def _rows(path: Path) -> list[Row]:
 def _row(path: Path, line: int, fields: list[str]) -> Row:
     place = f"{path}: row {line}"
     for name, text in zip(COLUMNS[:2], fields, strict=False):
-        if not text:
-            raise UserError(f"{place}: {name} is empty")
+        if not (text and text.isprintable()):
+            raise UserError(f"{place}: {name} {text!r} is no name")
     nodes, ranks, size = (_whole(place, name, text) for name, text in zip(COLUMNS[2:5], fields[2:5], strict=True))
     if ranks % nodes:
         raise UserError(f"{place}: {ranks} ranks cannot be spread evenly over {nodes} nodes")
