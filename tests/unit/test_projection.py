@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bnn.records.columns import read_table
 from campaign.results.projection import verdicts
@@ -151,6 +153,38 @@ def test_scales_are_held_out_where_two_of_the_network_are_left_to_fit_if_there_a
     assert of((4, 8, 16, 32, 64), 4) == [3, 4]
     assert of((4, 8, 16), 8) == []
     assert of((1, 2, 4), 4) == [2]
+
+
+@st.composite
+def any_curve(draw: st.DrawFn) -> Curve:
+    """Scales of any layout, sizes of any distance, times of any course."""
+    scales = draw(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 8)), min_size=2, max_size=5))
+    ranks, nodes = [], []
+    for more, per_node in sorted(scales):
+        if not nodes or (more * per_node > ranks[-1] and more >= nodes[-1]):
+            ranks.append(more * per_node)
+            nodes.append(more)
+    sizes = sorted(draw(st.sets(st.integers(1, 2**40), min_size=1, max_size=7)))
+    times = draw(st.lists(st.floats(1e-6, 1e12), min_size=len(ranks) * len(sizes), max_size=len(ranks) * len(sizes)))
+    return Curve("n", "l", tuple(ranks), tuple(nodes), tuple(sizes), np.array(times).reshape(len(ranks), len(sizes)))
+
+
+@settings(max_examples=40)
+@given(any_curve(), st.integers(1, 2**24))
+def test_whatever_was_measured_the_answer_is_a_verdict_of_the_set_and_numbers(found: Curve, nodes: int) -> None:
+    ranks = max(found.per_node * nodes, found.ranks[-1] // found.per_node * found.per_node + found.per_node)
+    rows = projection_rows([found], [ranks])
+    assert [row["bytes"] for row in rows] == list(found.sizes)
+    for row in rows:
+        numbers = [row[name] for name in ("low", "microseconds", "high")]
+        if row["verdict"].startswith("refused: "):
+            assert numbers == [None, None, None]
+        elif row["verdict"] == verdicts.NOT_ESTIMABLE:
+            assert numbers[0] is numbers[2] is None
+            assert 0 < numbers[1] < np.inf
+        else:
+            assert row["verdict"] in (verdicts.INSIDE, verdicts.TOO_WIDE)
+            assert 0 <= numbers[0] <= numbers[1] <= numbers[2]
 
 
 def test_other_libraries_leave_a_curve_alone_and_other_nodes_do_not() -> None:
