@@ -118,6 +118,9 @@ def test_a_switch_at_one_size_whatever_the_scale_ends_a_regime_and_refuses_nothi
     assert {jump.size for jump in jumps_over_sizes(found)} == {switch}
     assert switch in [regime.start for regime in regimes(found, [switch])]
     assert {row["verdict"] for row in projection_rows([found], [32])} == {verdicts.INSIDE}
+    assert verdicts.boundaries(found) == [
+        f"jumps at {SIZES[switch]} bytes (2, 4, 8, 16 ranks): fitted apart on either side of it"
+    ]
 
 
 def test_a_switch_that_moves_with_the_ranks_is_refused_as_far_as_it_may_come() -> None:
@@ -128,6 +131,7 @@ def test_a_switch_that_moves_with_the_ranks_is_refused_as_far_as_it_may_come() -
     assert [sorted({jump.size for jump in group}) for group in moving(found, jumps_over_sizes(found))] == [
         [12, 13, 14, 15]
     ]
+    assert verdicts.boundaries(found) == []
     for ranks, beyond in ((32, 16), (64, 17), (128, 18)):
         rows = by_size(projection_rows([found], [ranks]), ranks)
         refused = [size for size in SIZES if rows[size]["microseconds"] is None]

@@ -14,13 +14,13 @@ from campaign.io.files import os_errors_named
 from campaign.results.projection.allreduce import ALLREDUCE_PROJECTION, not_askable, projection_rows
 from campaign.results.projection.curves import Curve
 from campaign.results.projection.read import read_curves
-from campaign.results.projection.verdicts import INSIDE
+from campaign.results.projection.verdicts import INSIDE, boundaries
 
 MOST_RANKS = 2**31 - 1  # MPI counts ranks in an int
 
 
 def project_allreduce(measured: Path, ranks: str, out: Path) -> list[str]:
-    """Write ALLREDUCE_PROJECTION to `out`; returns what there is to say: rank counts left out of curves, and a sum.
+    """Write ALLREDUCE_PROJECTION to `out`; returns what there is to say: rank counts left out, jumps, and a sum.
 
     `ranks`: rank counts with commas between them. Raises UserError where they are no such list, or where one of them
     can be asked of no curve (measured already, fewer than measured, nodes not full), and as `read_curves` does.
@@ -37,7 +37,8 @@ def project_allreduce(measured: Path, ranks: str, out: Path) -> list[str]:
         write_table(frame, out, ALLREDUCE_PROJECTION)
     inside = int((frame["verdict"] == INSIDE).sum())
     total = f"{len(frame)} points of {len(curves)} curves, {inside} of them {INSIDE}"
-    return [*left_out, f"{out}: {total}; measurements: sha256 {digest[:12]}"]
+    jumps = [f"{measured}: {each.node} {each.library}: {line}" for each in curves for line in boundaries(each)]
+    return [*left_out, *jumps, f"{out}: {total}; measurements: sha256 {digest[:12]}"]
 
 
 def rank_counts(text: str) -> list[int]:

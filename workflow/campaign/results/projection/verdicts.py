@@ -62,6 +62,20 @@ class Refusals:
         return low <= self.curve.sizes[size] < high
 
 
+def boundaries(curve: Curve) -> list[str]:
+    """In words, each size at which a curve jumps without moving with the ranks: fitted apart on either side of it."""
+    over_sizes = jumps_over_sizes(curve)
+    moved = {jump for group in moving(curve, over_sizes) for jump in group}
+    found: dict[int, list[int]] = {}
+    for jump in over_sizes:
+        if jump not in moved:
+            found.setdefault(curve.sizes[jump.size], []).append(curve.ranks[jump.scale])
+    return [
+        f"jumps at {size} bytes ({', '.join(map(str, ranks))} ranks): fitted apart on either side of it"
+        for size, ranks in found.items()
+    ]
+
+
 def of_interval(low: float, high: float) -> str:
     """What is said of a point that was projected with an interval."""
     return INSIDE if high <= WIDEST * low else TOO_WIDE
