@@ -60,7 +60,7 @@ def test_without_noise_every_algorithm_comes_back(algorithm: str, layout: tuple[
     assert all(found.held)
 
 
-@pytest.mark.parametrize("sigma", [0.01, 0.03, 0.06])
+@pytest.mark.parametrize("sigma", [0.03, 0.06])
 def test_intervals_hold_90_in_100_and_more_of_what_is_then_measured(sigma: float) -> None:
     short = ((4, 8, 16), 4)  # from one node on: a single scale can be held out
     runs = [
