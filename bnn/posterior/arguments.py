@@ -94,9 +94,19 @@ def by_schema(operation: Operation, arguments: dict[str, Any]) -> tuple[list[Any
         given = argument.name in arguments
         if not given and not argument.has_default_value():
             raise UserError(f"operation {operation.name}: argument {argument.name} is missing")
+        if given and is_list(argument.type) and isinstance(arguments[argument.name], dict):
+            # torch would take a tensor apart, row by row, to make one of it
+            raise UserError(f"operation {operation.name}: argument {argument.name} must be a list")
         if argument.kwarg_only:
             if given:
                 named[argument.name] = arguments[argument.name]
         else:
             positional.append(arguments[argument.name] if given else plain(argument.default_value))
     return positional, named
+
+
+def is_list(kind: Any) -> bool:
+    """Whether an argument of this type is a list, or a list or nothing."""
+    if isinstance(kind, torch.OptionalType):
+        kind = kind.getElementType()
+    return isinstance(kind, torch.ListType)

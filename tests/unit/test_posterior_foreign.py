@@ -14,6 +14,8 @@ from torch.nn import functional
 import bnn
 from bnn.errors import UserError
 from bnn.posterior import load_posterior, save_posterior
+from bnn.posterior.arguments import is_list, places
+from bnn.posterior.operations import OPERATIONS
 from bnn.posterior.schema import GRAPH_FILE, references
 from bnn.posterior.sizes import BATCHES
 
@@ -222,3 +224,28 @@ def test_recurrent_layers_have_the_weights_that_they_need(cells: nn.Module, feat
         (tmp_path / "p" / GRAPH_FILE).write_text(json.dumps(graph))
         with pytest.raises(UserError, match=r"do not fit together: .*recurrent layer"):
             load_posterior(tmp_path / "p")
+
+
+LISTS = [
+    (name, argument.name)
+    for name, operation in OPERATIONS.items()
+    if operation.schema is not None
+    for argument in operation.schema.arguments
+    if is_list(argument.type)
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), LISTS, ids=str)
+def test_a_tensor_is_not_taken_apart_to_make_a_list(kind: str, name: str) -> None:
+    """Torch takes an iterable for a list: a batch of 2^20 would become as many tensors."""
+    needed = [each.name for each in OPERATIONS[kind].schema.arguments if not each.has_default_value()]
+    arguments = dict.fromkeys(needed, X) | {each: False for each in ("dropout", "train") if each in needed}
+    with pytest.raises(UserError, match=rf"^operation {kind}: argument \w+ must be a list$"):
+        places(kind, arguments | {name: X})
+
+
+def test_an_index_that_is_no_list_is_refused_before_anything_runs(folder: Path) -> None:
+    arguments = {"self": X, "indices": X, "values": X}
+    with_nodes(folder, ("aten.index_put.default", arguments, None))
+    with pytest.raises(UserError, match=r"argument indices must be a list"):
+        load_posterior(folder)
