@@ -62,7 +62,7 @@ def anything(rng: random.Random, graph: dict[str, Any], depth: int = 0) -> Any:
     if kind == 7:
         return {"node": rng.choice(names or WORDS)}
     if kind == 8:
-        return rng.choice(LARGE)
+        return list(rng.choice(LARGE))  # (of its own: what comes later changes it)
     return {rng.choice(KEYS): anything(rng, graph, depth + 1)}
 
 
@@ -111,7 +111,7 @@ def another(rng: random.Random, graph: dict[str, Any]) -> None:
         is_node = earlier and rng.random() < 0.5
         arguments[argument] = {"node": rng.choice(earlier)} if is_node else anything(rng, graph)
     inputs = [one["node"] for one in arguments.values() if isinstance(one, dict) and set(one) == {"node"}]
-    shape = rng.choice([None, [None, 3], *LARGE])
+    shape = copy.copy(rng.choice([None, [None, 3], *LARGE]))
     new = {"name": f"more_{rng.randrange(10**6)}", "op": "function", "type": name, "arguments": arguments,
            "inputs": list(dict.fromkeys(map(str, inputs))), "output_shape": shape}  # fmt: skip
     place = rng.randrange(1, len(nodes)) if len(nodes) > 1 else 0
