@@ -251,13 +251,3 @@ def test_the_command_says_what_it_made_and_records_it(tmp_path):
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["dataset"] == "pets"
     assert record["checksum"] in result.output
-
-
-def test_the_photographs(tmp_path, reference_data):
-    path = reference_data / "cifar10-jpeg/cifar10-jpeg.tar.gz"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    data = prepared(tmp_path, path)
-    assert (data.name, data.input_shape, data.classes) == ("cifar10-jpeg", (3, 32, 32), 10)
-    assert np.bincount(data.train.labels).tolist() == [5_000] * 10
-    assert np.bincount(data.test.labels).tolist() == [1_000] * 10

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from campaign.io.yamlfile import read_yaml
@@ -41,4 +42,7 @@ def test_the_photographs_have_the_checksum_that_the_example_states(tmp_path, ref
         pytest.skip(f"{path} is not there")
     options = read_yaml(ROOT / "examples/cifar10-jpeg.yaml")["studies"]["cifar10-jpeg"]["dataset_options"]
     prepare_dataset("images", tmp_path, path=path, **options)
-    assert load_dataset("images", tmp_path, **options).classes == 10
+    data = load_dataset("images", tmp_path, **options)
+    assert (data.name, data.input_shape, data.classes) == ("cifar10-jpeg", (3, 32, 32), 10)
+    assert np.bincount(data.train.labels).tolist() == [5_000] * 10
+    assert np.bincount(data.test.labels).tolist() == [1_000] * 10
