@@ -43,7 +43,7 @@ def efficiency_map(tables: Tables, context: Context, *, role: str) -> Figure:
     for index, (ax, (model, size, one, rows)) in enumerate(zip(axes, panels, strict=False)):
         with mpl.rc_context(RC):
             draw_map(ax, rows, context.node_label)
-            ax.set_title(f"{select.model_name(model)}, batch {size}, {one.label}", loc="left", fontsize=8)
+            ax.set_title(f"{select.model_name(model)}, batch {size}, {one.label}", loc="left", fontsize=7.5)
             if index % columns:
                 ax.set_yticklabels([])
     notes = [
