@@ -1,7 +1,7 @@
 # One self-contained page for people.
 rule report:
     input:
-        tables=table_files([*TABLES, "claims"]),
+        tables=table_files(OF_REPORT),
         figures=[LAYOUT.figure(name, "svg") for name in AVAILABLE],
     output:
         html=LAYOUT.report,

@@ -25,8 +25,7 @@ from campaign.results.report.inference import inference_section, pruning_section
 from campaign.results.report.mpi import mpi_section
 from campaign.results.report.origin import facts, header
 from campaign.results.report.svg import inline_svg, notice_words
-from campaign.results.tables.claims import CLAIMS
-from campaign.results.tables.schemas import TABLES
+from campaign.results.tables.schemas import OF_REPORT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +113,7 @@ def render(
         different=different,
         tables=[
             {"name": name, "rows": len(tables[name]), "version": schema.version}
-            for name, schema in (TABLES | {"claims": CLAIMS}).items()
+            for name, schema in OF_REPORT.items()
             if name in tables
         ],
         site=plan["site"]["name"],

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bnn.errors import UserError
 from bnn.records.columns import read_table
 from campaign.io.locking import shared
-from campaign.results.tables.claims import CLAIMS
-from campaign.results.tables.schemas import TABLES
+from campaign.results.tables.schemas import OF_REPORT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +41,7 @@ def read_tables(paths: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Tables by name; a file's stem is its table's name. Raises UserError naming a file that is not its table."""
     read = {}
     for path in map(Path, paths):
-        schema = (TABLES | {CLAIMS.name: CLAIMS}).get(path.stem)
-        if schema is None:
+        if path.stem not in OF_REPORT:
             raise UserError(f"{path}: no table is called {path.stem}")
-        read[path.stem] = read_table(path, schema)
+        read[path.stem] = read_table(path, OF_REPORT[path.stem])
     return read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bnn.records.columns import Column, TableSchema
 from campaign.results.tables.bench_schemas import BENCH, BENCH_RUNS
+from campaign.results.tables.claims import CLAIMS
 from campaign.results.tables.efficiency_schemas import CELL_EFFICIENCIES, POINT_EFFICIENCIES
 from campaign.results.tables.identity import IDENTITY, LABELS, POINT
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
@@ -315,3 +316,4 @@ CELL_TABLES: dict[str, TableSchema] = {
 }
 BENCH_TABLES: dict[str, TableSchema] = {"bench": BENCH, "bench_runs": BENCH_RUNS}
 TABLES = CELL_TABLES | BENCH_TABLES | INFERENCE_TABLES | PRUNING_TABLES
+OF_REPORT = TABLES | {CLAIMS.name: CLAIMS}  # with the verdicts that are made from the others
