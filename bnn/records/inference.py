@@ -81,7 +81,8 @@ RELIABILITY = TableSchema(
 )
 CONVERGENCE = TableSchema(
     name="inference_convergence",
-    version=1,
+    version=2,
+    oldest=1,  # without nll
     columns=(
         Column("draws", "int64", "draws", "S: size of the subset of draws"),
         Column(
@@ -93,6 +94,7 @@ CONVERGENCE = TableSchema(
         Column("distance_low", "float64", "", "2.5% quantile of that over random subsets of S draws"),
         Column("distance_high", "float64", "", "97.5% quantile"),
         Column("error_mean", "float64", "", "mean of images of |mean over S draws - mean over all|, same subsets"),
+        Column("nll", "float64", "nats", "-log of the mean over S draws, mean of images and of the same subsets"),
     ),
 )
 OOD_IMAGES = TableSchema(

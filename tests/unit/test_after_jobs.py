@@ -112,6 +112,15 @@ def test_jobs_compute_where_their_cells_do(command: str, before: str) -> None:
         ({"prune": {"percent": [100], "draws": 5, "sweeps": SWEEPS}}, "100 must be less than 100"),
         ({"prune": {"percent": [5], "draws": 5, "sweeps": [*SWEEPS, SWEEPS[0]]}}, "is listed twice"),
         ({"prune": {"percent": [5], "draws": 5, "sweeps": [{"semantics": "some"}]}}, "semantics"),
+        ({"infer": {"draws": 5, "shift": ["rotate:2"]}}, "shift[0]: 'rotate:2' is not KIND:SEVERITY, KIND one of"),
+        ({"infer": {"draws": 5, "shift": ["blur:6"]}}, "'blur:6' is not KIND:SEVERITY"),
+        ({"infer": {"draws": 5, "shift": ["blur:1", "blur:1"]}}, "shift: 'blur:1' is listed twice"),
+        ({"infer": {"draws": 5, "temperature": "warm"}}, "temperature: 'warm' is not fit or a number above 0"),
+        ({"infer": {"draws": 5, "temperature": 0}}, "temperature: 0 must be more than 0"),
+        ({"infer": {"draws": 5, "temperature": 1.0}}, "learn.infer.temperature: at temperature 1 everything"),
+        ({"infer": {"draws": 5, "temperature_images": 9}}, "temperature_images: there is no temperature: fit"),
+        ({"infer": {"draws": 5, "ood": {"dataset": "mnits"}}}, "infer.ood.dataset: unknown data set 'mnits'"),
+        ({"infer": {"draws": 5, "ood": {"dataset": "mnist-sample"}}}, "ood: the held-out images are of this data set"),
         ({"infer": {"draws": 5, "threads": 9}}, "9 threads are more than toy's 8 hardware threads"),
     ],
 )
@@ -120,6 +129,53 @@ def test_a_mistake_is_named_with_its_key(changes: dict[str, Any], words: str) ->
         campaign(with_study(**changes))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+MORE: dict[str, Any] = {
+    "draws": 30, "images": 60, "kinds": ["bnn", "cnn"], "shift": ["rotation:3", "jpeg:1"], "temperature": "fit",
+    "temperature_images": 90, "ood": {"dataset": "infinite-mnist", "images": 40},
+}  # fmt: skip
+
+
+def test_shifts_and_temperatures_are_jobs_of_their_own_and_the_rest_stays_what_it_was() -> None:
+    found = jobs("infer", infer=MORE)
+    assert {job.cell.kind for job in found} == {"bnn", "cnn"}
+    assert len(found) == len({job.name for job in found}) == len({job.fingerprint for job in found}) == 8 * 6
+    mine = [job for job in found if job.cell == found[0].cell]
+    assert [job.word for job in mine] == [
+        "", "temperature-fit", "rotation-3", "rotation-3_temperature-fit", "jpeg-1", "jpeg-1_temperature-fit",
+    ]  # fmt: skip
+    layout = Layout(Path("results"), "toy")
+    assert mine[2].record(layout) == mine[0].record(layout).parent / "rotation-3" / "inference.json"
+    assert [job.rule() for job in mine] == ["infer", *["infer_conditions"] * 5]
+    entry = mine[3].plan_entry("toy")
+    assert (entry["shift"], entry["temperature"]) == ("rotation:3", "fit")
+    plain = jobs("infer", infer={key: MORE[key] for key in ("draws", "images")})
+    without = jobs("infer", infer={key: value for key, value in MORE.items() if key != "ood"})
+    assert plain[0].fingerprint == without[0].fingerprint == jobs("infer")[0].fingerprint != found[0].fingerprint
+
+
+def test_options_of_shifts_temperatures_and_another_data_set_are_those_of_the_command() -> None:
+    """`bnn infer` itself takes the options, and the other data set goes with images that are not shifted."""
+    for job in jobs("infer", infer=MORE):
+        told = " ".join(job.measures)
+        assert ("--shift rotation:3" in told, "--shift jpeg:1" in told) == tuple(
+            job.conditions.shift == shift for shift in MORE["shift"]
+        )
+        assert ("--temperature fit --temperature-images 90" in told) == (job.conditions.temperature == "fit")
+        assert ("--ood infinite-mnist --ood-images 40" in told) == (job.conditions.shift is None)
+        assert len(job.reads) == (2 if job.conditions.shift is None else 1)
+    asked = {("mnist-sample", "{}"), ("infinite-mnist", "{}"), ("synthetic", "{'size': 64}")}
+    assert {(name, str(options)) for name, options in campaign(with_study(infer=MORE)).datasets()} == asked
+    found = jobs("infer", infer={"draws": 5, "temperature": 2.50})
+    assert {job.word for job in found} == {"", "temperature-2.5"}
+
+
+def test_the_schema_knows_the_shifts_of_the_command() -> None:
+    from bnn.inference.severities import KINDS, SEVERITIES
+
+    every = [f"{kind}:{severity}" for kind in KINDS for severity in SEVERITIES]
+    assert len(jobs("infer", infer={"draws": 5, "shift": every})) == 4 * (1 + len(every))
 
 
 def test_figures_are_there_where_the_plan_has_their_jobs() -> None:

@@ -77,7 +77,8 @@ def test_all_tables_have_their_rows(tables: dict[str, pd.DataFrame], tmp_path: P
         write_table(tables[name], tmp_path / f"{name}.parquet", schema)
         back = read_table(tmp_path / f"{name}.parquet", schema)
         assert list(back.columns) == schema.names
-        assert len(back) == len(tables[name]) > 0
+        assert len(back) == len(tables[name])
+        assert len(back) > 0 or name == "inference_others"  # tests/unit/test_methods.py
     assert len(tables["inference"]) == 4
     assert len(tables["pruning_summary"]) == 6
     assert len(tables["pruning"]) == 6 * 3

@@ -28,7 +28,7 @@ def test_cells_are_called_by_the_data_set_s_own_name_and_jobs_are_told_its_recip
     assert cell.name.startswith("pets_fc_bnn_")
     assert cell.settings.dataset == "images"
     assert cell.settings.labels["dataset"] == "pets"
-    assert cell.data == after.data == ("images", OPTIONS)
+    assert cell.reads == after.reads == [("images", OPTIONS)]
     assert after.measures[:2] == ["--dataset", "images"]
     assert campaign.datasets() == [("images", OPTIONS)]
     assert data_key(*campaign.datasets()[0]).startswith("images-")

@@ -14,7 +14,7 @@ from campaign.results.claims.ledger import LEDGER
 from campaign.results.figures import catalogue
 from campaign.results.figures.sites import other_sites
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
-from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, OF_REPORT
+from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, METHOD_TABLES, OF_REPORT
 from campaign.run.entry import open_campaign
 from campaign.run.readiness import executor_refusal, unusual
 from campaign.run.targets import PRUNING, Wanted
@@ -97,7 +97,7 @@ def job_inputs(kind):
         if job.record(LAYOUT).exists():
             workflow.dag.forcefiles.add(str(job.record(LAYOUT)))
         trained = {"trained": LAYOUT.summary(job.after)} if job.after else {}
-        return trained | ({"data": ancient(LAYOUT.data_record(*job.data))} if job.data else {})
+        return trained | {"data": [ancient(LAYOUT.data_record(*data)) for data in job.reads]}
 
     return inputs
 

@@ -16,7 +16,7 @@ for kind in KINDS:
 
     rule:
         name:
-            kind.COMMAND
+            kind.rule()
         input:
             unpack(job_inputs(kind)),
         output:

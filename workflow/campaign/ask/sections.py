@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnn.errors import UserError
+from campaign.ask.datasets import called
 from campaign.names.cell import Cell, selects
 from campaign.names.commands import INFER, PRUNE
 
 COMMANDS = (INFER, PRUNE)  # of bnn, and the sections' names
+FIT = "fit"  # the temperature that suits training images best
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,45 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """How images are predicted: shifted (KIND:SEVERITY of `bnn infer --shift`) or not, and at which temperature.
+
+    The temperature is a number or `fit`, as `bnn infer --temperature` takes it; None: 1.
+    """
+
+    shift: str | None = None
+    temperature: str | None = None
+
+    @property
+    def word(self) -> str:
+        """As one path component; empty for images as they are at temperature 1."""
+        words = [self.shift.replace(":", "-")] if self.shift else []
+        return "_".join([*words, f"temperature-{self.temperature}"] if self.temperature else words)
+
+
+AS_THEY_ARE = Conditions()
+
+
+@dataclass(frozen=True)
+class OtherImages:
+    """Another data set, whose images the uncertainty is to tell from the held-out ones; all of its split where None."""
+
+    dataset: str
+    dataset_options: dict[str, Any]
+    images: int | None = None
+
+    @property
+    def data(self) -> tuple[str, dict[str, Any]]:
+        return self.dataset, self.dataset_options
+
+
+@dataclass(frozen=True)
 class AfterSection:
     """One section. `images` are all of the test split where None, `where` names the cells by values of the study's
 
-    axes (all of them without it), `threads` is the site's cores where None. `percent` and `sweeps` are of pruning only.
+    axes (all of them without it), `threads` is the site's cores where None. `percent` and `sweeps` are of pruning only,
+    `kinds` and what follows of inference: `shift` and `temperature` ask for predictions besides those of the images as
+    they are at temperature 1.
     """
 
     command: str
@@ -41,16 +78,28 @@ class AfterSection:
     where: dict[str, list[Any]] | None = None
     percent: tuple[float, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
+    kinds: tuple[str, ...] = ("bnn",)
+    shift: tuple[str, ...] = ()
+    temperature: str | None = None
+    temperature_images: int | None = None
+    ood: OtherImages | None = None
 
     def selects(self, cell: Cell) -> bool:
-        """Whether it asks for this cell of its study; only a bnn has a posterior."""
-        return cell.kind == "bnn" and selects(self.where or {}, cell.facts())
+        """Whether it asks for this cell of its study."""
+        return cell.kind in self.kinds and selects(self.where or {}, cell.facts())
+
+    @property
+    def conditions(self) -> list[Conditions]:
+        """All under which it asks for predictions; the first is as the images are, at temperature 1."""
+        temperatures = (None, self.temperature) if self.temperature else (None,)
+        return [Conditions(shift, temperature) for shift in (None, *self.shift) for temperature in temperatures]
 
 
 def parse_section(command: str, values: dict[str, Any] | None, study: str) -> AfterSection | None:
     """The section `command` of the study with origin `study`, None without one; its schema has been checked.
 
-    Raises UserError when two sweeps are the same.
+    Raises UserError when two sweeps are the same, for a temperature that is none, for images to fit a temperature that
+    is not fitted, and for another data set that does not exist.
     """
     if values is None:
         return None
@@ -60,4 +109,23 @@ def parse_section(command: str, values: dict[str, Any] | None, study: str) -> Af
     for index, sweep in enumerate(sweeps):
         if sweep in sweeps[:index]:
             raise UserError(f"{origin}.sweeps[{index}]: {sweep.word} is listed twice")
-    return AfterSection(command, origin, percent=tuple(given.pop("percent", ())), sweeps=sweeps, **given)
+    for key in ("percent", "kinds", "shift"):
+        if key in given:
+            given[key] = tuple(given[key])
+    if "temperature" in given:
+        given["temperature"] = _temperature(given["temperature"], f"{origin}.temperature")
+    if "temperature_images" in given and given.get("temperature") != FIT:
+        raise UserError(f"{origin}.temperature_images: there is no temperature: {FIT} that it is of")
+    if ood := given.pop("ood", None):
+        given["ood"] = OtherImages(**({"dataset_options": {}} | ood))
+        called(given["ood"].dataset, given["ood"].dataset_options, f"{origin}.ood")
+    return AfterSection(command, origin, sweeps=sweeps, **given)
+
+
+def _temperature(value: str | float, origin: str) -> str:
+    """As the command is told it: `fit`, or a number above 0 and not 1, which is what all images are predicted at."""
+    if value == FIT:
+        return FIT
+    if value == 1:
+        raise UserError(f"{origin}: at temperature 1 everything is predicted anyway; give another one, or {FIT}")
+    return f"{float(value):g}"

@@ -55,6 +55,11 @@ class Study:
         """Its section of that name, `infer` or `prune`."""
         return next((section for section in self.sections if section.command == command), None)
 
+    @property
+    def reads(self) -> list[tuple[str, dict[str, Any]]]:
+        """The data sets that its jobs read, each with its options."""
+        return [(self.dataset, self.dataset_options), *(each.ood.data for each in self.sections if each.ood)]
+
     def excludes(self, model: str, kind: str, nodes: int, batch_size: int, variant: str) -> bool:
         """Whether an entry of `exclude` lists this point's value under each of its keys."""
         point = {"models": model, "kinds": kind, "nodes": nodes, "batch_sizes": batch_size, "variants": variant}

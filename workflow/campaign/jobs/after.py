@@ -14,7 +14,7 @@ from bnn.records.pruning import PruningSummary
 from bnn.records.reading import read_record
 from bnn.records.summary import Summary
 from bnn.settings import FOREIGN_LIMIT
-from campaign.ask.sections import AfterSection, Sweep
+from campaign.ask.sections import AS_THEY_ARE, AfterSection, Conditions, Sweep
 from campaign.io import unreadable
 from campaign.jobs.job import Job
 from campaign.jobs.train import read_summary, trained
@@ -29,7 +29,7 @@ AfterSummary = InferenceSummary | PruningSummary
 
 @dataclass(frozen=True)
 class AfterJob(Job):
-    """One job after a cell; `sweep` is of pruning only.
+    """One job after a cell; `sweep` is of pruning only, `conditions` of inference.
 
     `foreign_limit` is its cell's: what others may do before the verdict is WARN; so is `device`, "cpu" or "cuda".
     `trained` is the fingerprint of its cell, `launch` a hash of the site's environment: the numbers depend on both.
@@ -40,7 +40,6 @@ class AfterJob(Job):
 
     cell: Cell
     section: AfterSection
-    sweep: Sweep | None
     study: str
     target: str
     dataset: str
@@ -52,6 +51,13 @@ class AfterJob(Job):
     allocation: Allocation | None = None
     foreign_limit: float = FOREIGN_LIMIT
     device: str = "cpu"
+    sweep: Sweep | None = None
+    conditions: Conditions = AS_THEY_ARE
+
+    @classmethod
+    def ways(cls, section: AfterSection) -> list[dict[str, Any]]:
+        """The jobs that a section asks for of each cell, as the fields that tell them apart."""
+        raise NotImplementedError
 
     @property
     def after(self) -> Cell:
@@ -66,13 +72,13 @@ class AfterJob(Job):
         return self.placement.threads
 
     @property
-    def data(self) -> tuple[str, dict[str, Any]]:
-        return self.dataset, self.dataset_options
+    def reads(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(self.dataset, self.dataset_options)]
 
     @property
     def word(self) -> str:
-        """Of a pruning sweep, its folder's name; else empty."""
-        return self.sweep.word if self.sweep else ""
+        """Of a pruning sweep or of conditions, their folder's name; else empty."""
+        return self.sweep.word if self.sweep else self.conditions.word
 
     @property
     def name(self) -> str:
@@ -80,7 +86,7 @@ class AfterJob(Job):
 
     @property
     def words(self) -> dict[str, str]:
-        return self.cell.words | {"sweep": self.word}
+        return self.cell.words | {"sweep": self.word, "conditions": self.word}
 
     @cached_property
     def measures(self) -> list[str]:
@@ -125,7 +131,7 @@ class AfterJob(Job):
             "draws": self.section.draws,
             "images": self.section.images,
             "threads": self.threads,
-            **(asdict(self.sweep) | {"percent": list(self.section.percent)} if self.sweep else {}),
+            **(asdict(self.sweep) | {"percent": list(self.section.percent)} if self.sweep else asdict(self.conditions)),
             "fingerprint": self.fingerprint,
             "record": f"{site}/{self.RECORD.format(**self.words)}",
         }

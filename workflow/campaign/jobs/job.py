@@ -31,6 +31,7 @@ class Job(ABC):
     # Its records, below the site's folder, and its logs: patterns, in which `words` tell the jobs of the kind apart.
     RECORD: ClassVar[str]
     LOG: ClassVar[str]
+    RULE: ClassVar[str] = ""  # of Snakemake, which makes its records; empty: called as the command
     HAS_RANKS: ClassVar[bool] = False  # which the site's launcher starts, also on the one machine that there is
 
     target: str
@@ -40,6 +41,11 @@ class Job(ABC):
     @property
     def command(self) -> str:
         return self.COMMAND
+
+    @classmethod
+    def rule(cls) -> str:
+        """The name of the rule that makes its records."""
+        return cls.RULE or cls.COMMAND
 
     @property
     @abstractmethod
@@ -72,9 +78,9 @@ class Job(ABC):
         return ()
 
     @property
-    def data(self) -> tuple[str, dict[str, Any]] | None:
-        """The data set that it reads, with its options; None for none."""
-        return None
+    def reads(self) -> list[tuple[str, dict[str, Any]]]:
+        """The data sets that it reads, each with its options."""
+        return []
 
     @abstractmethod
     def context(self, layout: Layout, site: Site) -> dict[str, Any]:

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bnn.errors import UserError
-from campaign.ask.sections import AfterSection, Sweep
+from campaign.ask.sections import AfterSection
 from campaign.ask.studies import Study
 from campaign.jobs.after import AfterJob
 from campaign.jobs.bench import BenchJob
-from campaign.jobs.infer import InferJob
+from campaign.jobs.infer import InferConditionsJob, InferJob
 from campaign.jobs.job import Job
 from campaign.jobs.prune import PruneJob
 from campaign.jobs.train import TrainJob
 from campaign.site.site import Site
 
-AFTER: tuple[type[AfterJob], ...] = (InferJob, PruneJob)
+AFTER: tuple[type[AfterJob], ...] = (InferJob, InferConditionsJob, PruneJob)
 KINDS: tuple[type[Job], ...] = (TrainJob, *AFTER, BenchJob)  # in the order in which a campaign's jobs run
 
 
@@ -40,7 +40,8 @@ def plan_after(studies: Iterable[Study], cells: Sequence[TrainJob], site: Site) 
                         jobs[job.name] = _join(jobs[job.name], job) if job.name in jobs else job
         for name, section in sections.items():
             if name not in asked:
-                why = "kind bnn, save_posterior: true" + (", as its where says" if section.where else "")
+                kinds = " or ".join(section.kinds)
+                why = f"kind {kinds}, save_posterior: true" + (", as its where says" if section.where else "")
                 raise UserError(f"{section.origin}: no cell of the study saves a posterior ({why})")
     return tuple(jobs.values())
 
@@ -49,11 +50,12 @@ def _jobs(kind: type[AfterJob], planned: TrainJob, section: AfterSection, study:
     settings = planned.settings
     placement = site.alone(section.threads, section.origin)
     facts = (study, planned.target, *planned.data, settings.seed, placement, planned.fingerprint)
-    sweeps: tuple[Sweep | None, ...] = section.sweeps or (None,)
+    if section.ood and section.ood.data == planned.data:
+        raise UserError(f"{section.origin}.ood: the held-out images are of this data set; give another one")
     what = f"bnn {section.command} after {planned.cell.name}"
     allocation = site.allocate(1, planned.cell.facts() | {"jobs": section.command}, what)
     launched = (site.environment_hash, allocation, settings.foreign_limit, settings.device)
-    return [kind(planned.cell, section, sweep, *facts, *launched) for sweep in sweeps]
+    return [kind(planned.cell, section, *facts, *launched, **way) for way in kind.ways(section)]
 
 
 def _join(first: AfterJob, second: AfterJob) -> AfterJob:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bnn.records.pruning import PRUNING_SUMMARY, PruningSummary
+from campaign.ask.sections import AfterSection
 from campaign.jobs.after import AfterJob
 from campaign.names.cell import NAME, PLACE
 from campaign.names.commands import PRUNE
@@ -18,6 +19,10 @@ class PruneJob(AfterJob):
     RECORD = f"prune/{PLACE}/{{sweep}}/{PRUNING_SUMMARY}"
     LOG = f"prune/{NAME}_{{sweep}}"
     SUMMARY = PruningSummary
+
+    @classmethod
+    def ways(cls, section: AfterSection) -> list[dict[str, Any]]:
+        return [{"sweep": sweep} for sweep in section.sweeps]
 
     def _own_measures(self) -> list[Any]:
         assert self.sweep is not None, "a section prune has sweeps"

@@ -82,6 +82,10 @@ class TrainJob(Job):
     def data(self) -> tuple[str, dict[str, Any]]:
         return self.settings.dataset, self.settings.dataset_options
 
+    @property
+    def reads(self) -> list[tuple[str, dict[str, Any]]]:
+        return [self.data]
+
     def context(self, layout: Layout, site: Site) -> dict[str, Any]:
         settings = self.settings
         return {

@@ -52,12 +52,9 @@ class Campaign:
         return (*self.cells, *self.after, *self.bench)
 
     def datasets(self) -> list[tuple[str, dict[str, Any]]]:
-        """The data sets that the cells read, each with its options once."""
-        found = {
-            json.dumps([study.dataset, study.dataset_options], sort_keys=True): (study.dataset, study.dataset_options)
-            for study in self.studies.values()
-        }
-        return list(found.values())
+        """The data sets that jobs read, each with its options once."""
+        read = [data for study in self.studies.values() for data in study.reads]
+        return list({json.dumps(data, sort_keys=True): data for data in read}.values())
 
 
 # What a campaign file has at its top, and a site's grid one level deeper, below the campaign's name.

@@ -16,7 +16,7 @@ from bnn.records.pruning import PruningSummary
 from campaign.jobs.after import is_of, tells_of
 from campaign.jobs.kinds import AFTER
 from campaign.results.tables.cells import LoadedCell
-from campaign.results.tables.inference_schemas import INFERENCE, PRUNING_SUMMARY
+from campaign.results.tables.inference_schemas import INFERENCE, INFERENCE_OTHERS, PRUNING_SUMMARY
 
 Row = dict[str, Any]
 NO_RECORD = "not made yet"
@@ -42,6 +42,7 @@ SUMMARY: dict[str, TableSchema] = {"infer": INFERENCE, "prune": PRUNING_SUMMARY}
 MEASURED_PHASE = {"infer": "draws", "prune": "levels"}
 RECORDS = {kind.COMMAND: kind.SUMMARY for kind in AFTER}
 SWEEP = ("semantics", "scope", "by")
+METHODS_TARGET = "methods"  # the target of the workflow that compares methods
 
 
 class LoadedJob:
@@ -65,6 +66,19 @@ class LoadedJob:
     def sweep(self) -> Row:
         return {key: self.entry[key] for key in SWEEP if key in self.entry}
 
+    @property
+    def conditions(self) -> Row:
+        """What was asked of the images and of the temperature, of an inference."""
+        if self.command != "infer":
+            return {}
+        return {"shift": self.entry.get("shift"), "temperature_asked": self.entry.get("temperature")}
+
+    @property
+    def single(self) -> bool:
+        """Whether it tells of one posterior as it is: a bnn's, images as they are, temperature 1, of no comparison."""
+        asked = any(self.conditions.values()) or self.entry["target"] == METHODS_TARGET
+        return self.cell.cell.kind == "bnn" and not asked
+
     def summary_row(self) -> Row:
         """The row of table `inference` or `pruning_summary`."""
         schema, cell, done = SUMMARY[self.command], self.cell, self.summary
@@ -72,6 +86,7 @@ class LoadedJob:
         row |= {key: value for key, value in cell.labels.items() if key not in ("engine", "ranks")}
         row |= {"trained_ranks": cell.labels["ranks"], "verdict": cell.verdict, **self.sweep}
         row |= {"draws": self.entry["draws"], "threads": self.entry["threads"]}
+        row |= self.conditions
         row |= {"folder": str(Path(self.entry["record"]).parent), "status": "MISSING", "reasons": self.reason}
         if done is None:
             return row
@@ -80,6 +95,7 @@ class LoadedJob:
         told |= {name: getattr(facts, name) for name in schema.names if hasattr(facts, name)}
         told |= {"posterior_step": facts.step, "posterior_sha256": facts.sha256}
         load = (done.neighbours or {}).get(MEASURED_PHASE[self.command])
+        told |= _detection(done) if isinstance(done, InferenceSummary) else {}
         told |= {"foreign_cores": load.foreign_cores if load else None}
         return row | told | {"status": done.verdict.status, "reasons": "; ".join(done.verdict.reasons)}
 
@@ -93,6 +109,16 @@ class LoadedJob:
             labels = {key: self.cell.labels[key] for key in ("implementation", "width", "rho_init")}
             head |= labels | {"verdict": self.cell.verdict, "status": self.summary.verdict.status}
         return [head | row for row in read_table(self.path.with_name(file), schema).to_dict("records")]
+
+
+def _detection(done: InferenceSummary) -> Row:
+    """What was said of another data set's images; columns of table `inference`."""
+    if done.ood is None:
+        return {"ood": None}
+    found: Row = {"ood": done.ood.dataset, "ood_images": done.ood.images}
+    for by, told in (("entropy", done.ood.by_predictive_entropy), ("information", done.ood.by_mutual_information)):
+        found |= {f"ood_{name}_{by}": value for name, value in told.model_dump().items()}
+    return found
 
 
 def read_summary(path: Path, model: type[InferenceSummary] | type[PruningSummary]) -> InferenceSummary | PruningSummary:
@@ -109,6 +135,8 @@ def read_summary(path: Path, model: type[InferenceSummary] | type[PruningSummary
 def after_rows(command: str, plan: Mapping[str, Any], results: Path) -> dict[str, list[Row]]:
     """Rows by table for all planned jobs of `infer` or `prune`.
 
+    Details of predictions are of single posteriors, convergence of all whose images are as they are.
+
     A job that only a target of its own runs is left out until it has run.
     """
     asked = plan.get(command, [])
@@ -121,5 +149,13 @@ def after_rows(command: str, plan: Mapping[str, Any], results: Path) -> dict[str
         job = LoadedJob(command, entry, loaded[entry["cell"]], results)
         if job.summary is not None or not entry["target"]:
             jobs.append(job)
-    made = {SUMMARY[command].name: [job.summary_row() for job in jobs]}
-    return made | {name: [row for job in jobs for row in job.rows(name)] for name in ROWS[command]}
+    single = [job for job in jobs if command != "infer" or job.single]
+    made = {SUMMARY[command].name: [job.summary_row() for job in single]}
+    plain = [job for job in jobs if not any(job.conditions.values())]
+
+    def detailed(name: str) -> list[LoadedJob]:
+        return plain if name == "inference_convergence" else single
+
+    if command == "infer":
+        made[INFERENCE_OTHERS.name] = [job.summary_row() for job in jobs if not job.single]
+    return made | {name: [row for job in detailed(name) for row in job.rows(name)] for name in ROWS[command]}

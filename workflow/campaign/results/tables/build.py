@@ -12,10 +12,11 @@ from campaign.results.tables.bench import bench_rows, load, run_row
 from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
 from campaign.results.tables.compare import accuracy_rows, ratio_rows
 from campaign.results.tables.efficiencies import cell_efficiency_row, efficiency_rows
+from campaign.results.tables.methods import method_rows
 from campaign.results.tables.mpi import mpi_rank_rows, mpi_rows
 from campaign.results.tables.points import throughput_rows
 from campaign.results.tables.scaling import scaling_rows
-from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, TABLES
+from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, METHOD_TABLES, TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,12 +32,22 @@ def build_tables(plan: dict[str, Any], results: Path, names: Iterable[str] = TAB
     summary.json is listed as MISSING. Raises UserError naming the file when a record is damaged.
     """
     wanted = set(names)
+    if wanted & set(METHOD_TABLES):
+        wanted |= {"cells", "inference"}
     built = _of_cells(plan, results) if wanted & set(CELL_TABLES) else {}
     built |= _of_benchmarks(plan, results) if wanted & set(BENCH_TABLES) else {}
     for command, made in ROWS.items():
         if wanted & {SUMMARY[command].name, *made}:
             built |= {name: frame(rows, TABLES[name]) for name, rows in after_rows(command, plan, results).items()}
-    return built
+    return built | (_of_methods(built) if wanted & set(METHOD_TABLES) else {})
+
+
+def _of_methods(built: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    import pandas as pd
+
+    jobs = [each for name in ("inference", "inference_others") if len(each := built[name])]
+    rows = method_rows(built["cells"], pd.concat(jobs)) if jobs else []
+    return {"methods": frame(rows, TABLES["methods"])}
 
 
 def _of_benchmarks(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:

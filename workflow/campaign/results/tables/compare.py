@@ -65,7 +65,7 @@ def ratio_rows(cells: pd.DataFrame) -> list[Row]:
 
 def _ratio(bnn: pd.DataFrame, cnn: pd.DataFrame) -> Row:
     row: Row = {key: bnn.iloc[0][key] for key in (*SIDE_KEYS, *SHARED_LABELS)}
-    seconds = [_step_seconds(side) for side in (bnn, cnn)]
+    seconds = [step_seconds(side) for side in (bnn, cnn)]
     common = sorted(set(seconds[0]) & set(seconds[1]))
     interval = paired(*seconds) if common else NO_INTERVAL
     counted = [side[side["counted"]] for side in (bnn, cnn)]
@@ -86,7 +86,7 @@ def _ratio(bnn: pd.DataFrame, cnn: pd.DataFrame) -> Row:
     }
 
 
-def _step_seconds(side: pd.DataFrame) -> dict[int, float]:
+def step_seconds(side: pd.DataFrame) -> dict[int, float]:
     """Seconds of a steady step by repeat, from the headline throughput; counted repeats only."""
     measured = side[side["counted"]].dropna(subset=["throughput_steady"])
     seconds = measured["batch_size"] * measured["ranks"] / measured["throughput_steady"]

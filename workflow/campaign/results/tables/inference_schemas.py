@@ -42,7 +42,7 @@ _ORIGIN = (
 # One row per planned job; without a record as planned, what it would tell is empty and `status` is MISSING.
 INFERENCE = TableSchema(
     name="inference",
-    version=3,
+    version=4,
     columns=(
         *IDENTITY,
         *_TRAINED,
@@ -50,6 +50,8 @@ INFERENCE = TableSchema(
         Column("split", "string", "", "part of the data set that was predicted"),
         Column("images", "int64", "images", "predicted images"),
         Column("shift", "string", "", "what was done to the images, as kind:severity; empty: nothing"),
+        Column("temperature_asked", "string", "", "what the logits are to be divided by: a number or fit; empty: 1"),
+        Column("temperature", "float64", "", "what all logits were divided by"),
         Column("classes", "int64", "", "classes"),
         Column("draws", "int64", "draws", "Monte-Carlo draws"),
         Column("seed", "int64", "", "seed of the draws"),
@@ -88,6 +90,18 @@ INFERENCE = TableSchema(
             "",
             "standard deviation over draws of the true class's probability, mean over images",
         ),
+        Column("ood", "string", "", "another data set, whose images were told from these; empty: none"),
+        Column("ood_images", "int64", "images", "images of it"),
+        *(
+            Column(f"ood_{name}_{by}", "float64", "fraction", f"{meaning}, by {words}")
+            for by, words in (("entropy", "predictive entropy"), ("information", "mutual information"))
+            for name, meaning in (
+                ("auroc", "area under the ROC curve of telling both data sets' images apart"),
+                ("aupr_in", "area under precision against recall, finding the held-out images"),
+                ("aupr_out", "area under precision against recall, finding the other data set's"),
+                ("fpr95", "share of the other data set's images that pass where 95% of the held-out ones do"),
+            )
+        ),
         Column("settled_draws", "int64", "draws", "S from which on the distribution has settled; empty: none does"),
         Column("settled_tolerance", "float64", "", "distance below which it counts as settled"),
         Column("seconds_startup", "float64", "s", "loading and preparing"),
@@ -97,6 +111,8 @@ INFERENCE = TableSchema(
         *_ORIGIN,
     ),
 )
+# The rest of the predictions, by the same columns: what figures of single posteriors do not draw.
+INFERENCE_OTHERS = TableSchema("inference_others", INFERENCE.version, INFERENCE.columns)
 
 
 def _of_job(name: str, record: TableSchema, columns: tuple[Column, ...] = ()) -> TableSchema:
@@ -152,7 +168,8 @@ PRUNING_SUMMARY = TableSchema(
 INFERENCE_TABLES: dict[str, TableSchema] = {
     schema.name: schema
     for schema in (
-        INFERENCE, INFERENCE_DRAWS, INFERENCE_TRUE_CLASS, INFERENCE_CONVERGENCE, INFERENCE_RELIABILITY,
+        INFERENCE, INFERENCE_OTHERS, INFERENCE_DRAWS, INFERENCE_TRUE_CLASS, INFERENCE_CONVERGENCE,
+        INFERENCE_RELIABILITY,
     )
 }  # fmt: skip
 PRUNING_TABLES: dict[str, TableSchema] = {

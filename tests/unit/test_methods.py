@@ -1,0 +1,184 @@
+"""From real records of `bnn infer` to table `methods`: names, costs by repeat, intervals, and why there is none."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bnn.cli import main
+from bnn.metrics import ratio_interval, repeats_interval
+from bnn.posterior.save import save_network
+from campaign.names.layout import Layout
+from campaign.plan.campaign import Campaign
+from campaign.plan.content import plan_content
+from campaign.results.tables.build import build_tables
+from campaign.results.tables.inference_schemas import INFERENCE
+from campaign.results.tables.method_names import method_name
+from campaign.results.tables.method_schemas import AT_MOST_ONE, MEASURES
+from campaign.results.tables.methods import NO_BASELINE, method_rows
+from tests.support.campaigns import CAMPAIGN, campaign, changed
+from tests.support.cells import write_cell
+from tests.support.posteriors import paper_network
+
+SECONDS = {("bnn", 1): 0.30, ("bnn", 2): 0.33, ("cnn", 1): 0.20, ("cnn", 2): 0.21}
+OOD = {"dataset": "synthetic", "dataset_options": {"shape": [1, 28, 28], "size": 200}, "images": 30}
+INFER = {
+    "draws": 12, "images": 60, "kinds": ["bnn", "cnn"], "shift": ["rotation:3"], "temperature": 2.5,
+    "ood": OOD,
+}  # fmt: skip
+STUDY = {
+    "roles": [], "dataset": "mnist-sample", "models": ["fc"], "nodes": [1], "batch_sizes": [8], "repeats": 2,
+    "infer": INFER, "target": "methods",
+}  # fmt: skip
+
+
+def asked() -> Campaign:
+    return campaign(changed(CAMPAIGN, "studies/side-by-side", STUDY))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cells with known step times, posteriors of both kinds, and all predictions made for real."""
+    folder = tmp_path_factory.mktemp("results")
+    made = asked()
+    layout = Layout(folder, "toy")
+    for entry, planned in zip(plan_content(made)["cells"], made.cells, strict=True):
+        if planned.target == "methods":
+            pace = SECONDS[entry["kind"], entry["repeat"]]
+            write_cell(folder, entry, steps=12, seconds=pace, jitter=0, labels=planned.settings.labels)
+    with pytest.MonkeyPatch.context() as patch:
+        for job in made.after:
+            posterior = layout.posterior(job.cell) / "step-12"
+            if not posterior.exists():
+                save_network(paper_network("fc", 1 / 16, seed=job.cell.repeat, kind=job.cell.kind), posterior)
+            out = job.record(layout).parent
+            patch.setattr(sys, "argv", ["bnn", "infer", str(posterior.parent), *job.options, "--out", str(out)])
+            main()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tables(results: Path) -> dict[str, pd.DataFrame]:
+    return build_tables(plan_content(asked()), results)
+
+
+def test_predictions_of_methods_stay_out_of_the_table_of_single_posteriors(tables: dict[str, pd.DataFrame]) -> None:
+    assert tables["inference"].empty
+    others = tables["inference_others"]
+    assert len(others) == 4 * 4
+    assert set(others["shift"].fillna("")) == {"", "rotation:3"}
+    scaled = others["temperature_asked"] == "2.5"
+    assert scaled.sum() == 8
+    assert (others["temperature"] == scaled.map({True: 2.5, False: 1.0})).all()
+    told = others["ood"].notna()
+    assert (told == others["shift"].isna()).all()
+    assert others.loc[told, "ood_auroc_entropy"].between(0, 1).all()
+    assert set(tables["inference_convergence"]["draws"]) == {1, 2, 5, 10}
+    assert tables["inference_draws"].empty
+
+
+def test_a_row_per_method_and_shift_over_repeats(tables: dict[str, pd.DataFrame]) -> None:
+    rows = tables["methods"]
+    names = {"deterministic", "at temperature 2.5", "flipout", "flipout, at temperature 2.5"}
+    assert set(rows["method"]) == names
+    assert len(rows) == len(names) * 2
+    assert (rows["repeats"] == 2).all()
+    assert (rows["repeats_planned"] == 2).all()
+    clean = rows[(rows["method"] == "flipout") & (rows["shift"] == "")].iloc[0]
+    others = tables["inference_others"]
+    mine = others[(others["kind"] == "bnn") & others["shift"].isna() & others["temperature_asked"].isna()]
+    for name in ("nll", "brier", "ood_auroc_entropy"):
+        found = repeats_interval(list(mine[name]))
+        assert clean[name] == pytest.approx(found.value)
+        assert clean[f"{name}_low"] == pytest.approx(found.low)
+        assert clean[f"{name}_high"] == pytest.approx(min(found.high, 1.0 if name == "ood_auroc_entropy" else math.inf))
+    seconds = repeats_interval(list(mine["seconds_draws"] / 60))
+    assert clean["seconds_per_image"] == pytest.approx(seconds.value)
+    assert clean["draws"] == 12
+    assert (rows[[f"{name}_high" for name in MEASURES if name in AT_MOST_ONE]].max() <= 1).all()
+    assert clean["ood"] == "synthetic"
+    assert rows.loc[rows["shift"] != "", ["ood_auroc_entropy"]].isna().all().all()
+
+
+def test_the_cost_is_relative_to_the_conventional_network_and_paired_by_repeat(
+    tables: dict[str, pd.DataFrame],
+) -> None:
+    rows = tables["methods"].set_index(["method", "shift"])
+    wanted = ratio_interval([0.30, 0.33], [0.20, 0.21])
+    for method in ("flipout", "flipout, at temperature 2.5"):
+        row = rows.loc[(method, "rotation:3")]
+        assert row["baseline"] == "cnn (base)"
+        assert row["cost_repeats"] == 2
+        assert (row["cost"], row["cost_low"], row["cost_high"]) == pytest.approx(
+            (wanted.value, wanted.low, wanted.high), rel=1e-6
+        )
+    own = rows.loc[("at temperature 2.5", "")]
+    assert own["cost"] == own["cost_low"] == own["cost_high"] == 1
+
+
+def altered(tables: dict[str, pd.DataFrame], **changes: Any) -> pd.DataFrame:
+    """Rows of methods, of changed tables: keys cells, inference_others; a function of the table each."""
+    made = {name: changes.get(name, lambda table: table)(tables[name].copy()) for name in ("cells", "inference_others")}
+    return pd.DataFrame(method_rows(made["cells"], made["inference_others"])).set_index(["method", "shift"])
+
+
+def test_a_method_without_a_baseline_or_a_record_says_why(tables: dict[str, pd.DataFrame]) -> None:
+    alone = altered(tables, cells=lambda cells: cells[cells["kind"] == "bnn"]).loc[("flipout", "")]
+    assert NO_BASELINE in alone["reason"]
+    assert math.isnan(alone["cost"])
+    wider = altered(tables, cells=lambda cells: cells.assign(width=cells["width"].where(cells["kind"] == "bnn", 0.5)))
+    assert NO_BASELINE in wider.loc[("flipout", ""), "reason"], "of another size"
+    lacking = altered(tables, inference_others=lambda jobs: jobs.assign(status="MISSING", reasons="not made yet"))
+    row = lacking.loc[("flipout", "")]
+    assert (row["repeats"], row["verdict"]) == (0, "INVALID")
+    assert "not made yet" in row["reason"]
+    assert math.isnan(row["nll"])
+    single = altered(tables, inference_others=lambda jobs: jobs[jobs["repeat"] == 1]).loc[("flipout", "")]
+    assert "a single repeat: no intervals" in single["reason"]
+    assert single["nll"] > 0
+    assert math.isnan(single["nll_low"])
+    zero = altered(tables, inference_others=lambda jobs: jobs.assign(calibration_error_debiased=[0.0, *[0.1] * 15]))
+    assert zero["reason"].str.contains("calibration_error_debiased: no interval, a repeat's value is 0").sum() == 1
+    unpaired = altered(tables, cells=lambda c: c[(c["kind"] == "bnn") | (c["repeat"] == 2)]).loc[("flipout", "")]
+    assert unpaired["cost_repeats"] == 1
+
+
+def test_the_fastest_conventional_network_is_the_baseline(tables: dict[str, pd.DataFrame]) -> None:
+    def with_rival(cells: pd.DataFrame) -> pd.DataFrame:
+        rival = cells[cells["kind"] == "cnn"].assign(variant="quick", implementation="cnn-kernels")
+        rival["throughput_steady"] *= 2
+        return pd.concat([cells, rival])
+
+    row = altered(tables, cells=with_rival).loc[("flipout", "")]
+    assert row["baseline"] == "cnn-kernels (quick, the fastest of 2)"
+    assert row["cost"] == pytest.approx(2 * ratio_interval([0.30, 0.33], [0.20, 0.21]).value, rel=1e-6)
+
+
+def test_no_predictions_make_no_rows() -> None:
+    assert method_rows(pd.DataFrame(), pd.DataFrame(columns=INFERENCE.names)) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (("cnn", "cnn-kernels"), "deterministic"),
+        (("cnn", "cnn-best", "fit"), "temperature-scaled"),
+        (("cnn", "cnn", "2.5"), "at temperature 2.5"),
+        (("cnn", "cnn", "", 5), "ensemble of 5"),
+        (("cnn", "cnn", "fit", 5), "ensemble of 5, temperature-scaled"),
+        (("bnn", "bnn-flipout"), "flipout"),
+        (("bnn", "bnn-flipout-torch-bfloat16"), "flipout"),
+        (("bnn", "bnn-flipout-reference"), "flipout (reference)"),
+        (("bnn", "bnn-local-reparameterization-compiled"), "local reparameterization"),
+        (("bnn", "bnn-reparameterization", "fit"), "reparameterization, temperature-scaled"),
+        (("bnn", "bnn-ivon-torch", "", 3), "ensemble of 3, IVON"),
+        (("bnn", "bnn-of-tomorrow"), "of-tomorrow"),
+    ],
+)
+def test_methods_are_called_as_readers_call_them(given: tuple[Any, ...], name: str) -> None:
+    assert method_name(*given) == name
