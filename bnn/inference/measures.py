@@ -30,7 +30,7 @@ class PredictiveStatistics:
     """Predictive distribution (the paper's eq. 4), its uncertainty and its scores, of one pass over the draws.
 
     Draws are added one by one and in order, in float64, so that the results are the same bits however the draws are
-    divided over calls of `add`. Memory: four arrays of (images, classes), and two numbers per draw.
+    divided over calls of `add`. Memory: four arrays of (images, classes), and three numbers per draw.
     """
 
     def __init__(self, images: int, classes: int, labels: np.ndarray) -> None:
@@ -51,6 +51,7 @@ class PredictiveStatistics:
         self._entropy = np.zeros(images)  # mean over draws
         self._accuracy: list[float] = []
         self._nll: list[float] = []
+        self._nll_so_far: list[float] = []
 
     def add(self, first_draw: int, probabilities: np.ndarray) -> None:
         """Add the draws first_draw, first_draw + 1, ...: `probabilities` float32 (draws, images, classes).
@@ -81,6 +82,7 @@ class PredictiveStatistics:
         self._votes[self._rows, vote] += 1
         self._accuracy.append(float((vote == self.labels).mean()))
         self._nll.append(float(negative_log(self._of_truth(self._draw)).mean()))
+        self._nll_so_far.append(float(negative_log(self._of_truth(self._sum) / self.count).mean()))
 
     def _of_truth(self, values: np.ndarray) -> np.ndarray:
         return values[self._rows, self.labels]
@@ -128,8 +130,9 @@ class PredictiveStatistics:
         )
 
     def draws(self) -> pd.DataFrame:
-        """One row per draw: the columns draw, accuracy and nll of DRAWS."""
-        return pd.DataFrame({"draw": np.arange(self.count), "accuracy": self._accuracy, "nll": self._nll})
+        """One row per draw: the columns draw, accuracy, nll and nll_so_far of DRAWS."""
+        told = {"accuracy": self._accuracy, "nll": self._nll, "nll_so_far": self._nll_so_far}
+        return pd.DataFrame({"draw": np.arange(self.count), **told})
 
     def summary(self) -> dict[str, Any]:
         """The measures of an InferenceSummary by their names there; None for a spread of one draw."""

@@ -48,11 +48,13 @@ IMAGES = TableSchema(
 UNCERTAINTIES = ("predictive_entropy", "mutual_information")  # by which images of another data set are told apart
 DRAWS = TableSchema(
     name="inference_draws",
-    version=1,
+    version=2,
+    oldest=1,  # without nll_so_far
     columns=(
         Column("draw", "int64", "", "index of the draw; its noise depends on seed, layer and this alone"),
         Column("accuracy", "float64", "", "accuracy of this draw alone"),
         Column("nll", "float64", "nats", "mean over images of -log probability of the true class in this draw"),
+        Column("nll_so_far", "float64", "nats", "the same of the mean of this draw and all before it"),
         Column("seconds", "float64", "s", "wall time of this draw on its rank: all images, weights sampled"),
         Column("rank", "int32", "", "rank that computed it"),
     ),
@@ -81,8 +83,7 @@ RELIABILITY = TableSchema(
 )
 CONVERGENCE = TableSchema(
     name="inference_convergence",
-    version=2,
-    oldest=1,  # without nll
+    version=1,
     columns=(
         Column("draws", "int64", "draws", "S: size of the subset of draws"),
         Column(
@@ -94,7 +95,6 @@ CONVERGENCE = TableSchema(
         Column("distance_low", "float64", "", "2.5% quantile of that over random subsets of S draws"),
         Column("distance_high", "float64", "", "97.5% quantile"),
         Column("error_mean", "float64", "", "mean of images of |mean over S draws - mean over all|, same subsets"),
-        Column("nll", "float64", "nats", "-log of the mean over S draws, mean of images and of the same subsets"),
     ),
 )
 OOD_IMAGES = TableSchema(

@@ -71,27 +71,16 @@ def test_a_row_depends_on_seed_and_size_alone() -> None:
     assert (convergence(of_truth, seed=1)["distance"] != whole["distance"]).all()
 
 
-def test_nll_is_that_of_the_mean_of_so_many_draws() -> None:
-    """Of one draw the mean of -log p, of more it comes down to that of the mean of all; a 0 stays finite."""
-    values = np.random.default_rng(3).beta(2, 1, size=(400, 50))
-    table = convergence(values, subsets=2000).set_index("draws")["nll"]
-    assert table[1] == pytest.approx(-np.log(values).mean(), rel=0.02)
-    of_all = -np.log(values.mean(axis=0)).mean()
-    assert table.is_monotonic_decreasing
-    assert of_all < table[200] < of_all * 1.01
-    assert np.isfinite(convergence(np.zeros((20, 2)))["nll"]).all()
-
-
 def test_draws_alike_settle_at_once() -> None:
     table = convergence(np.full((500, 3), 0.3, dtype=np.float32))
     assert (table["distance_high"] == 0).all()
     assert table["error_mean"].max() < 1e-12
-    assert settled_draws(table) == 1
+    assert settled_draws(table) == 10
 
 
 def test_a_wide_posterior_settles_where_theory_says() -> None:
     """Draws that are 0 or 1 with equal chance: the distance is |share of ones - 1/2|, its 97.5% quantile 2.24 sigma."""
-    table = convergence((np.arange(4000) % 2)[:, None].astype(float), grid=GRID[5:], subsets=2000)
+    table = convergence((np.arange(4000) % 2)[:, None].astype(float), grid=GRID[2:], subsets=2000)
     expected = 2.2414 * 0.5 / np.sqrt(table["draws"])
     np.testing.assert_allclose(table["distance_high"], expected, rtol=0.15)
     assert settled_draws(table) is None
@@ -100,7 +89,7 @@ def test_a_wide_posterior_settles_where_theory_says() -> None:
 
 
 def rows(high: list[float]) -> pd.DataFrame:
-    frame = pd.DataFrame({"draws": GRID[3 : 3 + len(high)], "distance_high": high})
+    frame = pd.DataFrame({"draws": GRID[: len(high)], "distance_high": high})
     return frame.sample(frac=1, random_state=0)  # the order of rows is no part of the table
 
 
@@ -121,7 +110,7 @@ def test_settled_draws(high: list[float], settled: int | None) -> None:
 
 
 def test_the_table_fits_its_record_with_few_draws_too(tmp_path: Path) -> None:
-    for draws, lines in ((1, 0), (10, 3), (11, 4), (51, 6)):
+    for draws, lines in ((1, 0), (10, 0), (11, 1), (51, 3)):
         table = convergence(np.random.default_rng(0).random((draws, 2)).astype(np.float32))
         assert len(table) == lines
         assert {name: str(kind) for name, kind in table.dtypes.items()} == {c.name: c.type for c in CONVERGENCE.columns}

@@ -80,6 +80,8 @@ def test_agrees_with_the_plain_formulas(case: tuple[np.ndarray, np.ndarray]) -> 
     close(table["accuracy_single_draw"], right.mean(axis=0))
     nll = -np.log(np.maximum(truth, 1e-300))
     close(statistics.draws()["nll"], nll.mean(axis=1))
+    so_far = np.cumsum(truth, axis=0) / np.arange(1, draws + 1)[:, None]
+    close(statistics.draws()["nll_so_far"], -np.log(np.maximum(so_far, 1e-300)).mean(axis=1))
     close(statistics.draws()["accuracy"], right.mean(axis=1))
     summary = statistics.summary()
     expected = {
@@ -146,6 +148,7 @@ def test_two_draws_of_two_images_by_hand() -> None:
         "draw": [0, 1],
         "accuracy": [0.5, 0],
         "nll": pytest.approx([LN2 / 2, (impossible + LN2) / 2]),
+        "nll_so_far": pytest.approx([LN2 / 2, LN2]),
     }
     assert statistics.summary() == pytest.approx(
         {

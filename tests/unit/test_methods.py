@@ -20,7 +20,7 @@ from campaign.results.tables.build import build_tables
 from campaign.results.tables.inference_schemas import INFERENCE
 from campaign.results.tables.method_names import method_name
 from campaign.results.tables.method_schemas import AT_MOST_ONE, MEASURES
-from campaign.results.tables.methods import NO_BASELINE, method_rows
+from campaign.results.tables.methods import NO_BASELINE, draw_rows, method_rows
 from tests.support.campaigns import CAMPAIGN, campaign, changed
 from tests.support.cells import write_cell
 from tests.support.posteriors import paper_network
@@ -78,8 +78,21 @@ def test_predictions_of_methods_stay_out_of_the_table_of_single_posteriors(table
     told = others["ood"].notna()
     assert (told == others["shift"].isna()).all()
     assert others.loc[told, "ood_auroc_entropy"].between(0, 1).all()
-    assert set(tables["inference_convergence"]["draws"]) == {1, 2, 5, 10}
-    assert tables["inference_draws"].empty
+    assert tables["inference_true_class"].empty
+    assert len(tables["inference_draws"]) == 2 * (12 + 1)
+
+
+def test_nll_as_draws_grow_ends_where_the_methods_row_is(tables: dict[str, pd.DataFrame]) -> None:
+    rows, methods = tables["method_draws"], tables["methods"].set_index(["method", "shift"])
+    flipout = rows[rows["method"] == "flipout"].set_index("draws")
+    assert list(flipout.index) == [1, 2, 5, 10, 12]
+    assert list(rows.loc[rows["method"] == "deterministic", "draws"]) == [1]
+    for name in ("nll", "nll_low", "nll_high", "seconds_per_image", "seconds_per_image_high"):
+        assert flipout.loc[12, name] == pytest.approx(methods.loc[("flipout", ""), name], rel=1e-12)
+    assert flipout.loc[1, "seconds_per_image"] == pytest.approx(flipout.loc[12, "seconds_per_image"] / 12)
+    assert draw_rows(tables["inference"], tables["inference_draws"].iloc[:0]) == []
+    old = tables["inference_draws"].assign(nll_so_far=math.nan)
+    assert draw_rows(tables["inference_others"], old) == []
 
 
 def test_a_row_per_method_and_shift_over_repeats(tables: dict[str, pd.DataFrame]) -> None:

@@ -135,7 +135,7 @@ def read_summary(path: Path, model: type[InferenceSummary] | type[PruningSummary
 def after_rows(command: str, plan: Mapping[str, Any], results: Path) -> dict[str, list[Row]]:
     """Rows by table for all planned jobs of `infer` or `prune`.
 
-    Details of predictions are of single posteriors, convergence of all whose images are as they are.
+    Details of predictions are of single posteriors, draw by draw of all whose images are as they are.
 
     A job that only a target of its own runs is left out until it has run.
     """
@@ -154,7 +154,7 @@ def after_rows(command: str, plan: Mapping[str, Any], results: Path) -> dict[str
     plain = [job for job in jobs if not any(job.conditions.values())]
 
     def detailed(name: str) -> list[LoadedJob]:
-        return plain if name == "inference_convergence" else single
+        return plain if name == "inference_draws" else single
 
     if command == "infer":
         made[INFERENCE_OTHERS.name] = [job.summary_row() for job in jobs if not job.single]

@@ -12,7 +12,7 @@ from campaign.results.tables.bench import bench_rows, load, run_row
 from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
 from campaign.results.tables.compare import accuracy_rows, ratio_rows
 from campaign.results.tables.efficiencies import cell_efficiency_row, efficiency_rows
-from campaign.results.tables.methods import method_rows
+from campaign.results.tables.methods import draw_rows, method_rows
 from campaign.results.tables.mpi import mpi_rank_rows, mpi_rows
 from campaign.results.tables.points import throughput_rows
 from campaign.results.tables.scaling import scaling_rows
@@ -45,9 +45,10 @@ def build_tables(plan: dict[str, Any], results: Path, names: Iterable[str] = TAB
 def _of_methods(built: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
-    jobs = [each for name in ("inference", "inference_others") if len(each := built[name])]
-    rows = method_rows(built["cells"], pd.concat(jobs)) if jobs else []
-    return {"methods": frame(rows, TABLES["methods"])}
+    found = [each for name in ("inference", "inference_others") if len(each := built[name])]
+    jobs = pd.concat(found) if found else built["inference"]
+    rows = {"methods": method_rows(built["cells"], jobs), "method_draws": draw_rows(jobs, built["inference_draws"])}
+    return {name: frame(made, TABLES[name]) for name, made in rows.items()}
 
 
 def _of_benchmarks(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:

@@ -30,6 +30,19 @@ def with_interval(name: str, unit: str, meaning: str) -> tuple[Column, Column, C
     )
 
 
+# One row per point, method and number of draws: images as they are.
+METHOD_DRAWS = TableSchema(
+    name="method_draws",
+    version=1,
+    columns=(
+        *POINT,
+        Column("method", "string", "", "as in table methods"),
+        Column("draws", "int64", "draws", "S: the first so many draws of each repeat"),
+        Column("repeats", "int64", "", "repeats that recorded it and count"),
+        *with_interval("nll", "nats", "negative log likelihood per image of the mean of S draws"),
+        *with_interval("seconds_per_image", "s", "S x wall time of a draw / images"),
+    ),
+)
 # One row per point, method and shift. A point's cost and the predictions of its posteriors have repeats of their own.
 METHODS = TableSchema(
     name="methods",

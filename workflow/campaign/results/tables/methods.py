@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bnn.metrics import Interval
 from campaign.results.statistics import NO_INTERVAL, interval_or_nan, paired, worse
 from campaign.results.tables.compare import step_seconds
-from campaign.results.tables.identity import POINT
+from campaign.results.tables.identity import IDENTITY, POINT
 from campaign.results.tables.method_names import method_name
 from campaign.results.tables.method_schemas import AT_MOST_ONE, MEASURES
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
-POINT_KEYS = [column.name for column in POINT]
+POINT_KEYS, IDENTITY_KEYS = [column.name for column in POINT], [column.name for column in IDENTITY]
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 400, 1000, 2000, 5000)  # numbers of draws that are told of
 # What must be the same of two training steps for their times to be compared: all but the kind and the variant.
 SAME_STEP = [*(key for key in POINT_KEYS if key not in ("kind", "variant")), "width", "ranks", "threads"]
 COUNTED = ("OK", "WARN")
@@ -28,14 +29,39 @@ def method_rows(cells: pd.DataFrame, jobs: pd.DataFrame) -> list[Row]:
     """`cells` is the table of that name, `jobs` the rows of `inference` and of `inference_others`."""
     if jobs.empty:
         return []
+    groups = _named(jobs).groupby([*POINT_KEYS, "method", "shift"], sort=True)
+    return [_row(group.sort_values("repeat"), cells) for _, group in groups]
+
+
+def draw_rows(jobs: pd.DataFrame, draws: pd.DataFrame) -> list[Row]:
+    """The rows of table `method_draws`; `draws` is table `inference_draws`. None of records without such numbers."""
+    rows: list[Row] = []
+    if jobs.empty:
+        return rows
+    plain = _named(jobs).query("shift == '' and temperature_asked == ''")
+    plain = plain[plain["status"].isin(COUNTED) & plain["verdict"].isin(COUNTED)]
+    told = ["method", "draws", "seconds_per_image"]
+    of_draws = draws.dropna(subset=["nll_so_far"]).merge(plain[[*IDENTITY_KEYS, *told]], on=IDENTITY_KEYS)
+    of_draws = of_draws.assign(size=of_draws["draw"].astype(int) + 1).sort_values("repeat", kind="stable")
+    chosen = of_draws[of_draws["size"].isin(SIZES) | (of_draws["size"] == of_draws["draws"])]
+    for place, group in chosen.groupby([*POINT_KEYS, "method", "size"], sort=True):
+        row: Row = dict(zip([*POINT_KEYS, "method", "draws"], place, strict=True)) | {"repeats": len(group)}
+        seconds = group["size"] * group["seconds_per_image"] / group["draws"].astype(float)
+        for name, values in (("nll", group["nll_so_far"]), ("seconds_per_image", seconds)):
+            found, _ = _interval([float(value) for value in values])
+            row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        rows.append(row)
+    return rows
+
+
+def _named(jobs: pd.DataFrame) -> pd.DataFrame:
+    """With column `method`, and seconds per image."""
     asked = jobs.assign(
         shift=jobs["shift"].fillna(""), temperature_asked=jobs["temperature_asked"].fillna(""),
         seconds_per_image=jobs["seconds_draws"] / jobs["images"].astype(float),
     )  # fmt: skip
     names = zip(asked["kind"], asked["implementation"], asked["temperature_asked"], strict=True)
-    asked["method"] = [method_name(*each) for each in names]
-    groups = asked.groupby([*POINT_KEYS, "method", "shift"], sort=True)
-    return [_row(group.sort_values("repeat"), cells) for _, group in groups]
+    return asked.assign(method=[method_name(*each) for each in names])
 
 
 def _row(group: pd.DataFrame, cells: pd.DataFrame) -> Row:

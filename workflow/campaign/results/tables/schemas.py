@@ -8,7 +8,7 @@ from campaign.results.tables.claims import CLAIMS
 from campaign.results.tables.efficiency_schemas import CELL_EFFICIENCIES, POINT_EFFICIENCIES
 from campaign.results.tables.identity import IDENTITY, LABELS, POINT
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
-from campaign.results.tables.method_schemas import METHODS
+from campaign.results.tables.method_schemas import METHOD_DRAWS, METHODS
 
 POINT_KEYS = tuple(column.name for column in POINT)
 IDENTITY_KEYS = tuple(column.name for column in IDENTITY)
@@ -316,6 +316,6 @@ CELL_TABLES: dict[str, TableSchema] = {
     "mpi_ranks": MPI_RANKS,
 }
 BENCH_TABLES: dict[str, TableSchema] = {"bench": BENCH, "bench_runs": BENCH_RUNS}
-METHOD_TABLES: dict[str, TableSchema] = {"methods": METHODS}  # from those of cells and of inference
+METHOD_TABLES: dict[str, TableSchema] = {"methods": METHODS, "method_draws": METHOD_DRAWS}  # from others
 TABLES = CELL_TABLES | BENCH_TABLES | INFERENCE_TABLES | PRUNING_TABLES | METHOD_TABLES
 OF_REPORT = TABLES | {CLAIMS.name: CLAIMS}  # with the verdicts that are made from the others
