@@ -36,6 +36,7 @@ class FigureSpec:
     inferred: bool = False  # whether it needs Monte-Carlo predictions, of `model` if that is given
     spread: bool = False  # of models trained on more than one node count
     sweeps: bool = False  # whether it needs pruning sweeps, of `model` if that is given
+    compared: bool = False  # whether it needs predictions of conventional networks beside those of others
     devices: tuple[str, ...] = ()  # drawn with the sites beside this one; devices that they need to have together
     draw: str = field(kw_only=True)  # MODULE:FUNCTION, of this folder; takes tables, context and `arguments`
     arguments: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
@@ -69,6 +70,7 @@ NO_PROFILER = "it needs profiles of the MPI calls of a run, which this site does
 NO_HOROVOD = "no cell that it shows exchanges through MPI: their engine is not horovod"
 NO_BENCHMARK = "this campaign asks for no benchmark (section bench of its file)"
 INFERENCE = "it needs Monte-Carlo predictions of trained models, which this campaign does not make (section infer)"
+ONE_KIND = "it sets methods beside a conventional network, and none predicts in this campaign (kinds of section infer)"
 ONE_NODE_COUNT = "it needs a model trained on several nodes, and this campaign predicts with models of one node count"
 NO_GPUS = "it needs the tables of a site with GPUs: neither this site nor one beside it in the results folder has them"
 NO_CPUS = (
@@ -114,6 +116,10 @@ _ALL = (
                inferred=True, draw="inference_convergence:inference_convergence_figure"),
     FigureSpec("inference_reliability", "Reliability of the predictions", PREDICTION, RELIABILITY, inferred=True,
                draw="inference_reliability:inference_reliability_figure"),
+    FigureSpec("uncertainty", "What uncertainty costs in training", PREDICTION, ("methods",), compared=True,
+               draw="uncertainty:uncertainty_figure"),
+    FigureSpec("uncertainty_draws", "What uncertainty costs in prediction", PREDICTION, ("methods", "method_draws"),
+               compared=True, draw="uncertainty_draws:uncertainty_draws_figure"),
     FigureSpec("fig6a", "Throughput at large batches, the smaller", PERFORMANCE, RATES, LARGE_BATCH,
                draw="throughput:throughput_figure", arguments={"role": LARGE_BATCH, "batch_index": 0}),
     FigureSpec("fig6b", "Throughput at large batches, the larger", PERFORMANCE, RATES, LARGE_BATCH, batch=1,
@@ -162,6 +168,8 @@ def _missing(spec: FigureSpec, plan: dict[str, Any], others: Sequence[OtherSite]
     """Why the plan cannot have the figure; empty when it can."""
     if spec.benchmarked and not plan.get("bench"):
         return NO_BENCHMARK
+    if spec.compared:
+        return "" if any(job["kind"] == "cnn" for job in plan.get("infer", [])) else ONE_KIND
     if spec.inferred or spec.sweeps:
         return _missing_jobs(spec, plan)
     if not spec.role:

@@ -22,6 +22,7 @@ from campaign.results.report.captions import FOLDER, caption_html
 from campaign.results.report.claims import claims_section
 from campaign.results.report.efficiencies import limits
 from campaign.results.report.inference import inference_section, pruning_section
+from campaign.results.report.methods import methods_section
 from campaign.results.report.mpi import mpi_section
 from campaign.results.report.origin import facts, header
 from campaign.results.report.svg import inline_svg, notice_words
@@ -95,6 +96,7 @@ def render(
         mpi=mpi_section(tables),
         claims=claims_section(tables),
         inference=inference_section(tables),
+        methods=methods_section(tables),
         pruning=pruning_section(tables),
         bench=bench_section(tables),
         comparison=_figure(PEER_COMPARISON, figures[PEER_COMPARISON], captions) if PEER_COMPARISON in drawn else None,

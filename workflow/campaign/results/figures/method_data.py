@@ -1,0 +1,160 @@
+"""What the figures of methods share: which rows they draw, colours, labels beside the points, limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.transforms import BboxBase
+
+from campaign.results.figures.select import NothingToDrawError, model_name
+from campaign.results.tables.schemas import POINT_KEYS as POINT
+
+POINT_KEYS = [key for key in POINT if key not in ("kind", "variant")]
+LABEL_SIZE, BESIDE = 7.5, 7.0  # points: of a name, and from a mark to its name
+ROOM = 0.12  # room beside the outermost points, as a share of their range
+
+
+@dataclass(frozen=True)
+class Method:
+    """A series: a method, with its variant where others of the name are beside it."""
+
+    name: str
+    colour: tuple[float, float, float]
+
+
+def require(table: pd.DataFrame, columns: Sequence[str], what: str) -> pd.DataFrame:
+    """Rows that count and have a value in each of `columns`, with column `series`.
+
+    Raises NothingToDrawError that says why there are none.
+    """
+    found = table[(table["repeats"] > 0)].dropna(subset=list(columns))
+    if found.empty:
+        reasons = sorted({reason for reason in table["reason"] if reason})
+        why = f" ({'; '.join(reasons)})" if reasons else ": no prediction of several methods was made"
+        raise NothingToDrawError(f"{what}: none of the {len(table)} rows has a value{why}")
+    return named(found)
+
+
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """With column `series`: the method, and its variant where several variants of a point are of one method."""
+    variants = rows.groupby([*POINT_KEYS, "method"])["variant"].transform("nunique")
+    series = rows["method"].where(variants == 1, rows["method"] + " (" + rows["variant"] + ")")
+    return rows.assign(series=series)
+
+
+def with_series(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of table `method_draws` with the series that `rows` of table `methods` have."""
+    keys = [*POINT, "method"]
+    return table.merge(rows[[*keys, "series"]].drop_duplicates(keys), on=keys)
+
+
+def clean(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["shift"] == ""]
+
+
+def hardest_shifts(rows: pd.DataFrame) -> list[str]:
+    """Of each kind of shift the greatest severity that was measured."""
+    hardest: dict[str, int] = {}
+    for shift in set(rows["shift"]) - {""}:
+        kind, _, severity = shift.partition(":")
+        hardest[kind] = max(hardest.get(kind, 0), int(severity))
+    return [f"{kind}:{severity}" for kind, severity in sorted(hardest.items())]
+
+
+def methods_of(rows: pd.DataFrame) -> dict[str, Method]:
+    """Series by name, each with its colour."""
+    names = sorted(set(rows["series"]))
+    return {
+        name: Method(name, colour)
+        for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True)
+    }
+
+
+def point_title(row: pd.Series) -> str:
+    width = "" if row["width"] == 1 else f", width {row['width']:g}"
+    place = f"N = {row['nodes']}, batch {row['batch_size']}"
+    return f"{model_name(row['model'])}{width} on {row['dataset']}, {place}"
+
+
+def warning_words(rows: pd.DataFrame) -> str:
+    """Which methods have a repeat with a warning."""
+    warned = sorted(set(rows.loc[rows["verdict"] == "WARN", "series"]))
+    return f"With a warning in some repeat (table methods): {', '.join(warned)}." if warned else ""
+
+
+def limits(ax: Axes, rows: pd.DataFrame, x: str, y: str, right: float = 0.12) -> None:
+    """Axes that show all points, and their intervals as far as these do not dwarf the points.
+
+    `right` is the room on that side as a share of the range.
+    """
+    for column, scale, setter in ((x, ax.get_xscale(), ax.set_xlim), (y, ax.get_yscale(), ax.set_ylim)):
+        turn, back = (math.log, math.exp) if scale == "log" else (float, float)
+        values = [turn(value) for value in rows[column]]
+        low, high = min(values), max(values)
+        span = max(high - low, 0.1 * abs(high), 1e-3)
+        ends = rows[[f"{column}_low", f"{column}_high"]].dropna()
+        lower = [turn(value) for value in ends[f"{column}_low"] if value > 0]
+        bottom = max(min([low, *lower]), low - span) - ROOM * span
+        top = (
+            min(max([high, *map(turn, ends[f"{column}_high"])]), high + span) + (right if column == x else ROOM) * span
+        )
+        if scale != "log":
+            bottom = max(bottom, -ROOM * 0.3 * span)  # nothing here is negative
+        setter(back(bottom), back(top))
+
+
+def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, object]]) -> None:
+    """A name beside each point (x, y, name, colour): as near as it covers no mark and no other name.
+
+    A line leads to the point where the name is not right beside it. Places are taken in points of the figure as it is
+    laid out now; axes must have their limits, and all their marks.
+    """
+    figure = ax.get_figure()
+    assert figure is not None
+    figure.draw_without_rendering()
+    scale = 72 / figure.get_dpi()
+    panel = ax.get_window_extent()
+    marks = [
+        ax.transData.transform(point) * scale
+        for line in ax.lines
+        if line.get_marker() not in ("None", "", None)
+        for point in line.get_xydata()
+    ]
+    taken = [(float(x) - 3.5, float(x) + 3.5, float(y) - 3.5, float(y) + 3.5) for x, y in marks]
+    for x, y, name, colour in sorted(labels, key=lambda each: (each[1], each[0])):
+        at = ax.transData.transform((x, y)) * scale
+        width = 0.55 * LABEL_SIZE * len(name)
+        steps = [sign * step * 0.65 * LABEL_SIZE for step in range(16) for sign in (1, -1)]
+        places = [(side, up) for up in steps for side in (1, -1)]
+        boxes = {place: _box(at, width, *place) for place in places}
+        inside = [place for place, box in boxes.items() if _inside(box, panel, scale)]
+        free = [place for place in inside if not any(_cover(boxes[place], other) for other in taken)]
+        side, up = (free or inside or places)[0]
+        taken.append(boxes[side, up])
+        line = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
+        ax.annotate(
+            name, (x, y), xytext=(side * BESIDE, up), textcoords="offset points", fontsize=LABEL_SIZE, color=colour,
+            va="center", ha="left" if side > 0 else "right", arrowprops=line if up else None, zorder=8,
+        )  # fmt: skip
+
+
+Box = tuple[float, float, float, float]  # left, right, bottom, top, in points
+
+
+def _box(at: Sequence[float], width: float, side: int, up: float) -> Box:
+    left = at[0] + BESIDE if side > 0 else at[0] - BESIDE - width
+    return left, left + width, at[1] + up - 0.6 * LABEL_SIZE, at[1] + up + 0.6 * LABEL_SIZE
+
+
+def _inside(box: Box, panel: BboxBase, scale: float) -> bool:
+    across = panel.x0 * scale < box[0] and box[1] < panel.x1 * scale
+    return across and panel.y0 * scale < box[2] and box[3] < panel.y1 * scale
+
+
+def _cover(one: Box, other: Box) -> bool:
+    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]

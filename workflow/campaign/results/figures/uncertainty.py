@@ -1,0 +1,110 @@
+"""What uncertainty costs: NLL and calibration of every method against its training step's cost, clean and shifted."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from campaign.results.figures.context import Context
+from campaign.results.figures.method_data import (
+    POINT_KEYS,
+    Method,
+    clean,
+    hardest_shifts,
+    label_points,
+    limits,
+    methods_of,
+    point_title,
+    require,
+    warning_words,
+)
+from campaign.results.figures.select import Tables, data_words
+from campaign.results.figures.style import INK, MUTED, RC, finish, new_figure
+
+PANELS = {"nll": "NLL (nats per image)", "calibration_error_debiased": "calibration error (debiased)"}
+SHAPES = ("s", "^", "D", "v", "P", "X")  # of shifts, one for each kind; images as they are: circles
+
+
+def uncertainty_figure(tables: Tables, context: Context) -> Figure:
+    """A row of two panels per point (network, data, nodes, batch): NLL and calibration error, against relative cost.
+
+    Raises NothingToDrawError where no method has a cost and a value.
+    """
+    rows = require(tables["methods"], [*PANELS, "cost"], "methods")
+    shifts = hardest_shifts(rows)
+    points = list(rows.groupby(POINT_KEYS, sort=True))
+    figure, axes = new_figure(columns=len(PANELS), rows=len(points), height=3.6)
+    methods = methods_of(rows)
+    with mpl.rc_context(RC):
+        for index, (_, mine) in enumerate(points):
+            pair = axes[len(PANELS) * index : len(PANELS) * (index + 1)]
+            for ax, column in zip(pair, PANELS, strict=True):
+                _panel(ax, mine, column, methods, shifts)
+                ax.set_ylabel(PANELS[column])
+            pair[0].set_title(point_title(mine.iloc[0]), loc="left")
+        for ax in axes[-len(PANELS) :]:
+            ax.set_xlabel("relative cost of a training step")
+        for index, (_, mine) in enumerate(points):  # once all else has its place
+            for ax, column in zip(axes[len(PANELS) * index :], PANELS, strict=False):
+                names = clean(mine).dropna(subset=[column])
+                at = zip(names["cost"], names[column], names["series"], strict=True)
+                label_points(ax, [(x, y, name, methods[name].colour) for x, y, name in at])
+    handles = [_handle("o", "images as they are", filled=True)]
+    handles += [_handle(SHAPES[index], shift) for index, shift in enumerate(shifts)]
+    notes = [
+        "Bars: 95% interval over repeats, both ways; none of a single repeat. Bars that leave a panel go on. "
+        "Dashed: the methods that no other beats in both, images as they are.",
+        f"Cost 1: {'; '.join(sorted(set(rows['baseline'])))}; paired by repeat.",
+        _left_out(rows, shifts),
+        data_words(rows),
+        warning_words(rows),
+    ]
+    return finish(figure, f"What uncertainty costs in training on {context.site}", handles, notes)
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, column: str, methods: dict[str, Method], shifts: list[str]) -> None:
+    found = rows.dropna(subset=[column, "cost"])
+    drawn = found[found["shift"].isin(["", *shifts])]
+    for name, mine in drawn.groupby("series", sort=False):
+        colour = methods[name].colour
+        ax.plot([mine["cost"].iloc[0]] * 2, [mine[column].min(), mine[column].max()], color=colour, lw=0.6, alpha=0.5)
+        for row in mine.itertuples():
+            y = getattr(row, column)
+            ends = (getattr(row, f"{column}_low"), getattr(row, f"{column}_high"))
+            bar = {"color": colour, "lw": 0.9, "alpha": 1.0 if not row.shift else 0.4, "zorder": 3}
+            if ends[0] == ends[0]:  # NaN: no interval
+                ax.plot([row.cost] * 2, ends, **bar)
+            if row.cost_low == row.cost_low and not row.shift:
+                ax.plot([row.cost_low, row.cost_high], [y] * 2, **bar)
+            shape = SHAPES[shifts.index(row.shift)] if row.shift else "o"
+            face = "white" if row.shift else colour
+            size = 4.0 if row.shift else 6.0
+            style = {"marker": shape, "markersize": size, "markerfacecolor": face, "markeredgecolor": colour}
+            ax.plot([row.cost], [y], linestyle="none", zorder=5, **style)
+    _front(ax, clean(drawn), column)
+    limits(ax, drawn, "cost", column, right=0.3)
+
+
+def _front(ax: Axes, rows: pd.DataFrame, column: str) -> None:
+    """A line through the methods than which none is both cheaper and better, by their centres."""
+    best, line = float("inf"), []
+    for row in rows.sort_values(["cost", column]).itertuples():
+        if getattr(row, column) < best:
+            best = getattr(row, column)
+            line.append((row.cost, best))
+    if len(line) > 1:
+        x, y = zip(*line, strict=True)
+        ax.plot(x, y, color=MUTED, linestyle=(0, (4, 3)), linewidth=0.8, zorder=2, label="_front")
+
+
+def _handle(marker: str, label: str, *, filled: bool = False) -> Line2D:
+    face = INK if filled else "white"
+    return Line2D([], [], linestyle="none", marker=marker, color=INK, markerfacecolor=face, markersize=5, label=label)
+
+
+def _left_out(rows: pd.DataFrame, shifts: list[str]) -> str:
+    others = sorted(set(rows["shift"]) - {"", *shifts})
+    return f"Of each kind of shift the hardest is drawn; the table has {', '.join(others)}, too." if others else ""
