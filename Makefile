@@ -19,7 +19,7 @@ export BNN_MPICC BNN_CUDA BNN_CUDA_HOME BNN_ENGINE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full report plan test lint clean architectures random_networks
+.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full methods report plan test lint clean architectures random_networks
 MAKEFLAGS += --no-print-directory
 
 help: ## explain the targets
@@ -50,6 +50,9 @@ gpu_scaling: setup ## the scaling runs on GPUs and their figures
 
 peer_comparison: setup ## step times and memory against bayesian-torch and TFP (downloads 3 GB the first time)
 	@$(SNAKEMAKE) peer_comparison
+
+methods: setup ## what each method costs and buys, side by side (about 25 minutes; goes on where it was stopped)
+	@$(SNAKEMAKE) methods
 
 pruning_full: setup ## pruning at the paper's full size (hours; goes on where it was stopped)
 	@$(SNAKEMAKE) pruning_full

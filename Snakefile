@@ -62,6 +62,13 @@ rule pruning_full:
     localrule: True
 
 
+# What each method costs and buys, measured side by side; goes on where it was stopped.
+rule methods:
+    input:
+        methods_compared,
+    localrule: True
+
+
 # Cells, node-hours and scripts; runs nothing.
 rule plan:
     log:

@@ -46,3 +46,14 @@ def test_the_photographs_have_the_checksum_that_the_example_states(tmp_path, ref
     assert (data.name, data.input_shape, data.classes) == ("cifar10-jpeg", (3, 32, 32), 10)
     assert np.bincount(data.train.labels).tolist() == [5_000] * 10
     assert np.bincount(data.test.labels).tolist() == [1_000] * 10
+
+
+def test_the_methods_of_the_example_are_compared_at_one_point_with_one_conventional_network(monkeypatch, tmp_path):
+    monkeypatch.setenv("BNN_DATA_DIR", str(tmp_path))
+    found = load_campaign(ROOT / "examples/methods.yaml", load_site(ROOT / "profiles/theta"))
+    assert {cell.cell.dataset for cell in found.cells} == {"cifar10-jpeg"}
+    assert len(found.cells) == 5 * 5
+    variants = {(cell.cell.kind, cell.cell.variant) for cell in found.cells}
+    assert {variant for kind, variant in variants if kind == "cnn"} == {"deterministic"}
+    assert len({(cell.settings.width, cell.placement.ranks, cell.settings.threads) for cell in found.cells}) == 1
+    assert len(found.after) == 5 * (4 * 7 + 2 * 7)

@@ -17,7 +17,8 @@ from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, METHOD_TABLES, OF_REPORT
 from campaign.run.entry import open_campaign
 from campaign.run.readiness import executor_refusal, unusual
-from campaign.run.targets import PRUNING, Wanted
+from campaign.names.targets import METHODS, PRUNING
+from campaign.run.targets import Wanted
 
 
 def refuse(why):
@@ -148,6 +149,14 @@ def full_pruning(wildcards):
     """What target pruning_full runs, and draws of it."""
     wanted = [job.record(LAYOUT) for job in DRIVER.campaign.after if job.target == PRUNING]
     drawn = [name for name in AVAILABLE if catalogue.FIGURES[name].sweeps]
+    return served([*wanted, *figure_files(drawn), LAYOUT.report])
+
+
+def methods_compared(wildcards):
+    """What target methods runs, and draws of it."""
+    wanted = [job.record(LAYOUT) for job in DRIVER.campaign.after if job.target == METHODS]
+    print(*DRIVER.campaign.replaced, sep="\n", end="\n" if DRIVER.campaign.replaced else "", file=sys.stderr)
+    drawn = [name for name in AVAILABLE if catalogue.FIGURES[name].compared]
     return served([*wanted, *figure_files(drawn), LAYOUT.report])
 
 

@@ -28,6 +28,15 @@ def called(dataset: str, options: dict[str, Any], origin: str) -> str:
         return dataset_name(dataset, options)
 
 
+def is_prepared(dataset: str, options: dict[str, Any], origin: str, data_dir: Path | None = None) -> bool:
+    """Whether it can be read as it is meant. What is not one's own is made where it is not there: always.
+
+    Raises UserError as `train_size`: also for one that is not prepared and whose options do not state its size.
+    """
+    with _named(dataset, origin):
+        return dataset_facts(dataset, options, data_dir).input_shape is not None
+
+
 @contextmanager
 def _named(dataset: str, origin: str) -> Iterator[None]:
     if dataset not in DATASETS:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from bnn.errors import UserError
 from campaign.ask.counts import resolve
 from campaign.ask.datasets import called
+from campaign.ask.instead import choose
 from campaign.ask.studies import Study, Variant, parse_studies, parse_variants
 from campaign.ask.validate import check_point, check_room, resolve_settings
 from campaign.io.schema import check, merge, near
@@ -32,7 +33,8 @@ from campaign.site.site import Site
 class Campaign:
     """What is to be run on a site; `cells` in the order in which they should run (see `load_campaign`).
 
-    `cut` says by study what a machine with many cores leaves out to keep to its time (see `campaign.ask.counts`).
+    `cut` says by study what a machine with many cores leaves out to keep to its time (see `campaign.ask.counts`),
+    `replaced` which take another data set than theirs (see `campaign.ask.instead`).
     """
 
     name: str
@@ -45,6 +47,7 @@ class Campaign:
     bench: tuple[BenchJob, ...] = ()
     after: tuple[AfterJob, ...] = ()
     cut: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
@@ -99,6 +102,7 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site, data_dir: Pa
         source = f"{site.origin}: site.grid.{name}"
         values = merge(values, overrides, source)
         check(values, "campaign", source)
+    values, replaced = choose(values, f"{origin}: ", data_dir)
     values, shortened = resolve(values, site, f"{site.origin}: site.grid.{name}." if overrides else f"{origin}: ")
 
     def locate(section: str, key: str) -> str:
@@ -125,7 +129,7 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site, data_dir: Pa
     bench = parse_bench(values.get("bench"), where, site)
     cells = tuple(planned.values())
     after = plan_after(studies.values(), cells, site)
-    return Campaign(name, origin, site, targets, studies, variants, cells, bench, after, shortened)
+    return Campaign(name, origin, site, targets, studies, variants, cells, bench, after, shortened, replaced)
 
 
 def _points(studies: dict[str, Study]) -> Iterator[_Point]:

@@ -38,6 +38,7 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
             "profiler": {"kind": site.profiler.kind, "timeline": site.profiler.timeline},
             "watts": site.watts,
             "cut for more cores": list(campaign.cut) or None,
+            "other data sets": list(campaign.replaced) or None,
         },
         "studies": {
             study.name: {

@@ -13,11 +13,13 @@ from bnn.errors import UserError
 from campaign.jobs.bench import BENCH_TARGET
 from campaign.jobs.job import Job
 from campaign.jobs.kinds import KINDS
+from campaign.names.targets import METHODS, PRUNING
 from campaign.run.driver import Driver
 
-PRUNING = "pruning_full"
 GPU_SCALING = "gpu_scaling"
-REPORTING = frozenset({"report", BENCH_TARGET, PRUNING})  # report of what there is; all others run what is missing
+REPORTING = frozenset(
+    {"report", BENCH_TARGET, PRUNING, METHODS}
+)  # report of what there is; all others run what is missing
 SCALING = frozenset({"cpu_scaling", GPU_SCALING})  # need the cells only that feed scaling figures
 NO_RECORD = "(?!)"  # matches nothing
 
@@ -77,8 +79,9 @@ class Wanted:
         said = {}
         if not campaign.bench:
             said[BENCH_TARGET] = f"campaign {campaign.name} has no section bench in {campaign.origin}"
-        if not any(job.target == PRUNING for job in campaign.after):
-            said[PRUNING] = f"campaign {campaign.name} has no study with target {PRUNING}"
+        for target in (PRUNING, METHODS):
+            if not any(job.target == target for job in campaign.after):
+                said[target] = f"campaign {campaign.name} has no study with target {target}"
         if not campaign.site.has_gpus:
             what = "use the profile of a site whose hardware lists gpus_per_node"
             said[GPU_SCALING] = f"site {layout.site} has no GPUs; {what}"

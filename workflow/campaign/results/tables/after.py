@@ -15,6 +15,7 @@ from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
 from campaign.jobs.after import is_of, tells_of
 from campaign.jobs.kinds import AFTER
+from campaign.names.targets import METHODS
 from campaign.results.tables.cells import LoadedCell
 from campaign.results.tables.inference_schemas import INFERENCE, INFERENCE_OTHERS, PRUNING_SUMMARY
 
@@ -42,7 +43,6 @@ SUMMARY: dict[str, TableSchema] = {"infer": INFERENCE, "prune": PRUNING_SUMMARY}
 MEASURED_PHASE = {"infer": "draws", "prune": "levels"}
 RECORDS = {kind.COMMAND: kind.SUMMARY for kind in AFTER}
 SWEEP = ("semantics", "scope", "by")
-METHODS_TARGET = "methods"  # the target of the workflow that compares methods
 
 
 class LoadedJob:
@@ -76,7 +76,7 @@ class LoadedJob:
     @property
     def single(self) -> bool:
         """Whether it tells of one posterior as it is: a bnn's, images as they are, temperature 1, of no comparison."""
-        asked = any(self.conditions.values()) or self.entry["target"] == METHODS_TARGET
+        asked = any(self.conditions.values()) or self.entry["target"] == METHODS
         return self.cell.cell.kind == "bnn" and not asked
 
     def summary_row(self) -> Row:
