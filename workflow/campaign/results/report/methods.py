@@ -94,7 +94,8 @@ def _row(row: pd.Series) -> Row:
     return made | {
         "verdict": row["verdict"], "method": row["method"], "variant": row["variant"], "model": row["model"],
         "dataset": row["dataset"], "nodes": row["nodes"], "batch": row["batch_size"], "width": number(row["width"]),
-        "shift": row["shift"] or "none", "ece": both("calibration_error_debiased"), "accuracy": percent(row["accuracy"]),
+        "shift": row["shift"] or "none", "ece": both("calibration_error_debiased"),
+        "accuracy": percent(row["accuracy"]),
         "draws": number(row["draws"]), "images": number(row["images"]), "repeats": row["repeats"],
         "ood": text(row["ood"]), "baseline": text(row["baseline"]), "reason": text(row["reason"]),
     }  # fmt: skip
