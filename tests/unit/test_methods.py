@@ -71,6 +71,7 @@ def test_predictions_of_methods_stay_out_of_the_table_of_single_posteriors(table
     assert tables["inference"].empty
     others = tables["inference_others"]
     assert len(others) == 4 * 4
+    assert (others["members"] == 0).all()
     assert set(others["shift"].fillna("")) == {"", "rotation:3"}
     scaled = others["temperature_asked"] == "2.5"
     assert scaled.sum() == 8
@@ -170,6 +171,11 @@ def test_the_fastest_conventional_network_is_the_baseline(tables: dict[str, pd.D
     row = altered(tables, cells=with_rival).loc[("flipout", "")]
     assert row["baseline"] == "cnn-kernels (quick, the fastest of 2)"
     assert row["cost"] == pytest.approx(2 * ratio_interval([0.30, 0.33], [0.20, 0.21]).value, rel=1e-6)
+
+
+def test_a_mixture_is_called_so(tables: dict[str, pd.DataFrame]) -> None:
+    rows = altered(tables, inference_others=lambda jobs: jobs.assign(members=3))
+    assert {"ensemble of 3", "ensemble of 3, flipout"} <= {method for method, _ in rows.index}
 
 
 def test_no_predictions_make_no_rows() -> None:

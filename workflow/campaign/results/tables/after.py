@@ -95,7 +95,7 @@ class LoadedJob:
         told |= {name: getattr(facts, name) for name in schema.names if hasattr(facts, name)}
         told |= {"posterior_step": facts.step, "posterior_sha256": facts.sha256}
         load = (done.neighbours or {}).get(MEASURED_PHASE[self.command])
-        told |= _detection(done) if isinstance(done, InferenceSummary) else {}
+        told |= {"members": len(done.members)} | _detection(done) if isinstance(done, InferenceSummary) else {}
         told |= {"foreign_cores": load.foreign_cores if load else None}
         return row | told | {"status": done.verdict.status, "reasons": "; ".join(done.verdict.reasons)}
 

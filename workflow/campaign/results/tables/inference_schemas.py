@@ -53,6 +53,7 @@ INFERENCE = TableSchema(
         Column("temperature_asked", "string", "", "what the logits are to be divided by: a number or fit; empty: 1"),
         Column("temperature", "float64", "", "what all logits were divided by"),
         Column("classes", "int64", "", "classes"),
+        Column("members", "int64", "", "posteriors that were mixed; 0: a single one"),
         Column("draws", "int64", "draws", "Monte-Carlo draws"),
         Column("seed", "int64", "", "seed of the draws"),
         Column("mode", "string", "", "exact: independent draws, one weight sample each"),

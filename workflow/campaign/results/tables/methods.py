@@ -60,7 +60,8 @@ def _named(jobs: pd.DataFrame) -> pd.DataFrame:
         shift=jobs["shift"].fillna(""), temperature_asked=jobs["temperature_asked"].fillna(""),
         seconds_per_image=jobs["seconds_draws"] / jobs["images"].astype(float),
     )  # fmt: skip
-    names = zip(asked["kind"], asked["implementation"], asked["temperature_asked"], strict=True)
+    members = asked["members"].fillna(0).astype(int)
+    names = zip(asked["kind"], asked["implementation"], asked["temperature_asked"], members, strict=True)
     return asked.assign(method=[method_name(*each) for each in names])
 
 
