@@ -51,7 +51,7 @@ gpu_scaling: setup ## the scaling runs on GPUs and their figures
 peer_comparison: setup ## step times and memory against bayesian-torch and TFP (downloads 3 GB the first time)
 	@$(SNAKEMAKE) peer_comparison
 
-methods: setup ## what each method costs and buys, side by side (about 25 minutes; goes on where it was stopped)
+methods: setup ## what each method costs and buys, side by side (less than 25 minutes; goes on where it was stopped)
 	@$(SNAKEMAKE) methods
 
 pruning_full: setup ## pruning at the paper's full size (hours; goes on where it was stopped)

@@ -20,6 +20,7 @@ from campaign.results.figures.context import Context
 from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.method_data import hardest_shifts
 from campaign.results.figures.select import NothingToDrawError
+from campaign.results.figures.style import notice, save
 from campaign.results.report import write_report
 from campaign.results.report.methods import listed, methods_section, sentence, standings
 from tests.support.campaigns import campaign
@@ -91,11 +92,28 @@ def test_curves_of_draws_end_where_the_method_stands() -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_to_draw_says_why(name: str) -> None:
-    with pytest.raises(NothingToDrawError, match="no prediction of several methods was made"):
+    with pytest.raises(NothingToDrawError, match="no method has predicted so far"):
         draw(name, method_frames([]))
     rows = [row | {"repeats": 0, "reason": "not made yet"} for row in method_rows()]
     with pytest.raises(NothingToDrawError, match=r"none of the 24 rows has a value \(not made yet\)"):
         draw(name, method_frames(rows))
+
+
+def test_a_page_without_their_predictions_says_so_in_place_of_the_figures(tmp_path: Path) -> None:
+    """As all_figures leaves it, of a campaign whose methods only their own target runs."""
+    study = with_study(prune=None, target="methods", infer={"draws": 5, "kinds": ["bnn", "cnn"]})
+    plan = plan_content(campaign(study))
+    assert set(FIGURES) <= set(available(plan))
+    figures = {name: tmp_path / f"{name}.svg" for name in FIGURES}
+    for name, path in figures.items():
+        with pytest.raises(NothingToDrawError) as reason:
+            draw(name, method_frames([]))
+        save(notice(name, str(reason.value)), path, path.with_suffix(".png"))
+    tables = built_campaign()[1] | method_frames([])
+    write_report(plan, tables, figures, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("no method has predicted so far; where a study is of target methods, that makes them") == 2
+    assert "No method was set beside another" in page
 
 
 def test_variants_of_one_method_and_warnings_are_told_apart() -> None:

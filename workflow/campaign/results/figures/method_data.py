@@ -32,10 +32,12 @@ def require(table: pd.DataFrame, columns: Sequence[str], what: str) -> pd.DataFr
 
     Raises NothingToDrawError that says why there are none.
     """
+    if table.empty:
+        raise NothingToDrawError("no method has predicted so far; where a study is of target methods, that makes them")
     found = table[(table["repeats"] > 0)].dropna(subset=list(columns))
     if found.empty:
         reasons = sorted({reason for reason in table["reason"] if reason})
-        why = f" ({'; '.join(reasons)})" if reasons else ": no prediction of several methods was made"
+        why = f" ({'; '.join(reasons)})" if reasons else ""
         raise NothingToDrawError(f"{what}: none of the {len(table)} rows has a value{why}")
     return named(found)
 
