@@ -29,12 +29,18 @@ LATER = frozenset(
     {
         "augmentation", "output", "task", "observation_std", "init", "sigma_share", "ivon_ess", "ivon_delta",
         "ivon_hess_init", "ivon_beta1", "ivon_beta2", "ivon_clip_radius", "ivon_rescale", "ivon_noise", "where",
+        "bayesian_biases",
         "momentum", "weight_decay", "gradient_clip", "lr_schedule", "lr_warmup_epochs", "lr_final_share",
     }
 )  # fmt: skip
 IVON = frozenset(name for name in LATER if name.startswith("ivon_"))
 # Settings of Bayesian layers, which conventional ones have not, and what IVON has of its own instead.
-OF_LAYERS = frozenset({"sigma_share", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs", "where"})
+OF_LAYERS = frozenset(
+    {
+        "sigma_share", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs", "where",
+        "bayesian_biases",
+    }
+)  # fmt: skip
 # Which settings do not apply: to a cnn, to a bnn with Bayesian layers, to one by IVON.
 IDLE = {
     "cnn": OF_LAYERS | IVON | {"estimator"},
@@ -54,6 +60,7 @@ NOT_BY_IVON = {
     "beta": "ivon weighs the KL by 1 / ivon_ess: set ivon_ess",
     "beta_anneal_epochs": "ivon weighs the KL by 1 / ivon_ess throughout",
     "where": "ivon learns the posterior of all layers with weights to convert",
+    "bayesian_biases": "ivon learns the posterior of weights and leaves biases conventional",
 }
 
 # Options of a data set that say where its files lie: idle where its checksum is stated.
@@ -127,6 +134,11 @@ class TrainSettings(BaseModel):
         None,
         description="which layers of a model of one's own become Bayesian: patterns of their names, separated by "
         "commas, as in head,blocks.*; none: all",
+    )
+    bayesian_biases: bool = Field(
+        False,
+        description="the biases of a model of one's own have a posterior where their layer's weights have, with the "
+        "same prior; one sample of them per pass",
     )
     mu_init_std: float = Field(0.1, gt=0, description="standard deviation of the posterior means' start")
     rho_init: float = Field(-9.0, description="mean of the start of rho; sigma = softplus(rho)")
@@ -250,6 +262,10 @@ class TrainSettings(BaseModel):
             raise _unfit("where", f"all layers of {self.model} are Bayesian; only package.module:function has a choice")
         if self.of_layers and not all(self.where_patterns):
             raise _unfit("where", f"{self.where!r} has an empty pattern; give names as in head,blocks.*")
+        if self.of_layers and self.bayesian_biases and not is_own(self.model):
+            raise _unfit(
+                "bayesian_biases", f"biases of {self.model} have no prior; only package.module:function has a choice"
+            )
         return self
 
     @model_validator(mode="after")

@@ -14,8 +14,9 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from bnn.errors import UserError
-from bnn.layers import BayesianLayer, PosteriorInit, estimator_layers, number_layers
+from bnn.layers import BayesianConv2d, BayesianLinear, PosteriorInit, estimator_layers, number_layers
 from bnn.layers.base import checked_init
+from bnn.layers.biased import BiasedLayer, with_bias
 from bnn.layers.chosen import Where, chosen_layers, mark_left_out
 from bnn.layers.maps import standard_map
 from bnn.layers.parameter import make_sampled
@@ -28,6 +29,7 @@ def convert(
     init: PosteriorInit | None = None,
     mean_from: Literal["module", "random"] = "module",
     where: Where | None = None,
+    biases: bool = False,
 ) -> nn.Module:
     """A deep copy of `module` in which the weights of all its linear maps have a posterior.
 
@@ -37,6 +39,9 @@ def convert(
     by the estimator, too (in training mode, every example apart). Norms' scales, biases, and parameters of modules of
     your own stay conventional, as does an embedding's padding row; `bnn.conversion_report` has a row for each
     parameter.
+
+    With `biases` the biases of these layers have a posterior, too, with the same prior, one sample per forward pass
+    whatever the estimator. (Norms' biases have none.)
 
     `where` chooses layers: a function of a layer's name and the layer, or patterns of names (`["head", "blocks.*"]`).
     What it leaves out stays conventional, and the report says so.
@@ -55,6 +60,8 @@ def convert(
     Raises it too for an unknown estimator, a pattern that fits no layer, what cannot be copied, and for what is no
     module.
     """
+    if not isinstance(biases, bool):
+        raise UserError(f"biases={biases!r}: must be True or False")
     if not isinstance(module, nn.Module):
         raise UserError(f"convert: a {type(module).__name__} is no torch module")
     estimator_layers(estimator)
@@ -76,9 +83,11 @@ def convert(
         raise UserError(f"{type(module).__name__} has no weights of linear maps to convert")
     check_tied(twin, layers)
     before = dict(twin.named_parameters())
-    replaced = {id(layer): bayesian_twin(name, layer, estimator, init, mean_from) for name, layer in found.items()}
+    replaced = {
+        id(layer): bayesian_twin(name, layer, estimator, init, mean_from, biases) for name, layer in found.items()
+    }
     for layer in sampled.values():
-        sample_weights(layer, estimator, init, mean_from)
+        sample_weights(layer, estimator, init, mean_from, biases)
     for parent in list(twin.modules()):
         for name, child in parent._modules.items():  # (named_children would list a child with two names only once)
             if child is not None and id(child) in replaced:
@@ -168,11 +177,19 @@ def computes(layer: nn.Conv2d | nn.Linear, standard: type[nn.Module]) -> bool:
     return True
 
 
-def sample_weights(layer: nn.Module, estimator: str, init: PosteriorInit | None, mean_from: str) -> None:
-    """Make the matrices and kernels of a layer Bayesian parameters; a convolution is trained by the estimator."""
+def sample_weights(layer: nn.Module, estimator: str, init: PosteriorInit | None, mean_from: str, biases: bool) -> None:
+    """Make the matrices and kernels of a layer Bayesian parameters, and its `biases` if they are to be.
+
+    A convolution is trained by the estimator. A layer that has Bayesian parameters already stays as it is.
+    """
     trained = standard_map(type(layer)) is not None and "forward" not in vars(layer)
+    biases = biases and not getattr(type(layer), "sampled", ())
     for key, parameter in list(layer.named_parameters(recurse=False)):
-        if parameter.dim() > 1 and "bias" not in key:
+        if "bias" in key and biases:
+            posterior = make_sampled(layer, key, init, mean_from)
+            if mean_from != "module":
+                nn.init.zeros_(posterior.mu)
+        elif "bias" not in key and parameter.dim() > 1:
             posterior = make_sampled(layer, key, init, mean_from)
             posterior.estimator = estimator if trained else ""
 
@@ -195,13 +212,14 @@ def check_replaceable(name: str, layer: nn.Module) -> None:
 
 
 def bayesian_twin(
-    name: str, layer: nn.Conv2d | nn.Linear, estimator: str, init: PosteriorInit | None, mean_from: str
-) -> BayesianLayer:
-    """The Bayesian layer that takes the place of one conventional layer."""
+    name: str, layer: nn.Conv2d | nn.Linear, estimator: str, init: PosteriorInit | None, mean_from: str, biases: bool
+) -> BayesianConv2d | BayesianLinear | BiasedLayer:
+    """The Bayesian layer that takes the place of one conventional layer, its bias Bayesian where `biases`."""
     conv_class, linear_class = estimator_layers(estimator)
-    bias, weight = layer.bias is not None, layer.weight
+    sampled = layer._parameters.get("bias") if biases else None
+    bias, weight = layer.bias is not None and sampled is None, layer.weight
     if isinstance(layer, nn.Linear):
-        twin: BayesianLayer = linear_class(
+        twin: BayesianConv2d | BayesianLinear = linear_class(
             layer.in_features, layer.out_features, bias, init=init, device=weight.device, dtype=weight.dtype
         )
     else:
@@ -230,7 +248,8 @@ def bayesian_twin(
         parameter.requires_grad_(weight.requires_grad)  # a frozen layer stays frozen, its noise too
     if twin.bias is not None and layer.bias is not None:
         twin.bias.requires_grad_(layer.bias.requires_grad)
-    return twin.train(layer.training)
+    twin = twin.train(layer.training)
+    return twin if sampled is None else with_bias(twin, sampled, init, mean_from)
 
 
 def check_tied(model: nn.Module, found: Mapping[str, nn.Module]) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.layers.base import BayesianLayer, PosteriorInit
+from bnn.layers.base import BayesianLayer, PosteriorInit, mean_only
 from bnn.layers.maps import forward_of, standard_map
 
 SUFFIX = "_posterior"  # of the name of the layer that holds a parameter's posterior
@@ -133,6 +133,13 @@ def sampled_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Modu
         members |= RECURRENT
     if standard_map(base):
         members["forward"] = forward_of(base, f"weight{SUFFIX}")
+
+    def extra_repr(self: nn.Module) -> str:  # torch's asks whether there is a bias: printing must draw no noise
+        with mean_only(self):
+            return base.extra_repr(self)
+
+    if "bias" in names:
+        members["extra_repr"] = extra_repr
 
     def reduce(self: nn.Module, protocol: Any) -> Any:  # pickle would look for the class under the name of `base`
         state: Any = super(kind, self).__reduce_ex__(protocol)

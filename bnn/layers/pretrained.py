@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.layers.base import BayesianLayer, checked_module
-from bnn.layers.parameter import SUFFIX, BayesianParameter
+from bnn.layers.biased import conventional_name
 
 NAMED = 5  # names that an error lists
 
@@ -18,7 +18,8 @@ NAMED = 5  # names that an error lists
 def load_conventional(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Take `tensors`, the `state_dict` of the network that `model` is the twin of, as `model`'s means, in place.
 
-    A weight becomes its posterior's mean `mu`; biases, other parameters and buffers are taken as they are; `rho` stays.
+    A weight, or a bias that has one, becomes its posterior's mean `mu`; other parameters and buffers are taken as they
+    are; `rho` stays.
     Values take the model's precision and device. A tensor that the model shares under several names may be given under
     any of them.
 
@@ -49,8 +50,7 @@ def conventional_names(model: nn.Module) -> dict[str, Tensor]:
         if isinstance(owner, BayesianLayer) and leaf == "rho":
             continue
         if isinstance(owner, BayesianLayer) and leaf == "mu":
-            inside = f"{path}." if path else ""
-            name = path.removesuffix(SUFFIX) if isinstance(owner, BayesianParameter) else f"{inside}weight"
+            name = conventional_name(path, owner, owners)
         if isinstance(value, Tensor):
             names[name] = value
     return names

@@ -9,9 +9,10 @@ from math import prod
 from torch import nn
 
 from bnn.layers.base import BayesianLayer, checked_module
+from bnn.layers.biased import conventional_name
 from bnn.layers.chosen import LEFT_OUT
 from bnn.layers.maps import DRAWS
-from bnn.layers.parameter import SUFFIX, BayesianParameter
+from bnn.layers.parameter import BayesianParameter
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ def conversion_report(model: nn.Module) -> list[ConvertedParameter]:
     Raises UserError for what is no module.
     """
     rows: list[ConvertedParameter] = []
-    for path, module in checked_module(model, "conversion_report").named_modules():
+    modules = dict(checked_module(model, "conversion_report").named_modules())
+    for path, module in modules.items():
         if isinstance(module, BayesianLayer):
-            parameter = isinstance(module, BayesianParameter)
-            name = path.removesuffix(SUFFIX) if parameter else joined(path, "weight")
+            name = conventional_name(path, module, modules)
             how = by_which(module) if isinstance(module, BayesianParameter) else type(module).__name__
             rows.append(ConvertedParameter(name, tuple(module.mu.shape), True, how))
         for name, value in module.named_parameters(recurse=False):

@@ -111,12 +111,14 @@ def build_model(
     estimator: str = "flipout",
     init: PosteriorInit | None = None,
     where: Where | None = None,
+    biases: bool = False,
 ) -> nn.Module:
     """A new model for inputs (N, C, H, W) with `input_shape` = (C, H, W); its output is logits (N, classes).
 
     `name` is vgg16, resnet18, conv, fc, or `package.module:function`, which is imported (from the current folder too)
     and called as function(input_shape, classes); it returns a conventional model, which kind bnn converts: its weights
-    are the posterior means, so `init.mu_init_std` plays no part, and `where` chooses its layers as in `bnn.convert`.
+    are the posterior means, so `init.mu_init_std` plays no part, `where` chooses its layers and `biases` makes their
+    biases Bayesian as in `bnn.convert`.
     Parameters start from torch's default generator.
 
     Raises UserError naming the model and what is wrong with it.
@@ -127,6 +129,8 @@ def build_model(
     if not is_own(name):
         if where is not None:
             raise UserError(f"model {name}: where applies to models of one's own only")
+        if biases:
+            raise UserError(f"model {name}: biases applies to models of one's own only")
         return Network(resolve(name, input_shape, classes, width), kind, estimator, init)
     if width != 1.0:
         raise UserError(f"model {name}: width {width:g} applies to the built-in models only")
@@ -134,7 +138,7 @@ def build_model(
     if kind == "cnn":
         return module
     with user_code(name):
-        return convert(module, estimator, init, where=where)
+        return convert(module, estimator, init, where=where, biases=biases)
 
 
 def call_user_model(name: str, input_shape: Shape, classes: int) -> nn.Module:

@@ -192,7 +192,11 @@ class Cut:
             tensors[key] = kept[:, ~columns] if columns is not None and tensor.dim() > 1 else kept
         sizes = {"num_features": rows, "out_channels": rows, "out_features": rows,
                  "in_channels": columns, "in_features": columns}  # fmt: skip
-        new = {key: int((~mask).sum()) for key, mask in sizes.items() if mask is not None and key in node.arguments}
+        new: dict[str, Any] = {
+            key: int((~mask).sum()) for key, mask in sizes.items() if mask is not None and key in node.arguments
+        }
+        if rows is not None and "shape" in node.arguments:  # a bias with a posterior
+            new["shape"] = [int((~rows).sum())]
         node = node.model_copy(update={"arguments": node.arguments | new})
         made = make_layer(node.type, node.arguments)
         made.load_state_dict({key: tensor.contiguous() for key, tensor in tensors.items()}, assign=True)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from bnn.inference.fold import as_affine
 from bnn.layers import BayesianLayer
+from bnn.layers.parameter import BayesianParameter
 from bnn.posterior import GraphNode
 from bnn.posterior.arguments import filled, places
 from bnn.posterior.operations import OPERATIONS, Role, role_of
@@ -57,7 +58,7 @@ def of_node(node: GraphNode, spaces: Spaces, found: dict[str, Tensor]) -> Tensor
 
 def of_layer(node: GraphNode, spaces: Spaces, inputs: list[Tensor]) -> Tensor | None:
     layer = spaces.network.get_submodule(str(node.layer))
-    if isinstance(layer, DENSE + CONVOLUTIONS):
+    if isinstance(layer, (*DENSE, *CONVOLUTIONS, BayesianParameter)):
         return of_kernel(layer)
     if not inputs:
         return None
@@ -93,14 +94,14 @@ def computed(node: GraphNode, found: dict[str, Tensor]) -> Tensor | None:
 
 
 def of_kernel(layer: nn.Module) -> Tensor:
-    """A row without weights gives its bias."""
+    """A row without weights gives its bias; a number of a vector is a row."""
     if isinstance(layer, BayesianLayer):
         weights = (layer.mu != 0) | (layer.sigma != 0)
     else:
         assert isinstance(layer.weight, Tensor)
         weights = layer.weight != 0
     bias = layer.bias if isinstance(layer.bias, Tensor) else torch.zeros(len(weights))
-    return torch.where(weights.flatten(1).any(1), torch.nan, bias.double())
+    return torch.where(weights.reshape(len(weights), -1).any(1), torch.nan, bias.double())
 
 
 def zero_only(x: Tensor) -> Tensor:

@@ -94,8 +94,8 @@ def unit_snr(network: GraphNetwork, space: Space) -> Tensor:
     layers = bayesian(network)
     signal, noise = torch.zeros(space.units, dtype=torch.float64), torch.zeros(space.units, dtype=torch.float64)
     for name in space.producers:
-        signal += layers[name].mu.detach().double().square().flatten(1).sum(1)
-        noise += layers[name].sigma.detach().double().square().flatten(1).sum(1)
+        signal += layers[name].mu.detach().double().square().reshape(space.units, -1).sum(1)
+        noise += layers[name].sigma.detach().double().square().reshape(space.units, -1).sum(1)
     for reader in space.readers if not space.producers else ():
         columns = slice(reader.first, reader.first + space.units * reader.factor)
         layer = layers[reader.layer]
@@ -162,17 +162,26 @@ def kept_units(network: GraphNetwork) -> list[str]:
     """One line for each reason why units of hidden layers cannot be removed, and the layers whose units they are."""
     layers = bayesian(network)
     found: dict[str, list[str]] = {}
-    for space in Spaces(network).groups():
-        reason = why_kept(space, layers)
-        if reason is not None and reason != "classes" and space.producers:
-            found.setdefault(reason, []).extend(dict.fromkeys(space.producers))
     nodes = network.graph.nodes
+    read = {str(node.layer) for node in nodes if node.op == "layer" and not node.inputs}
+    followed: set[str] = set()  # biases whose units are those of another layer
+    for space in Spaces(network).groups():
+        reason, makers = why_kept(space, layers), [name for name in space.producers if name not in read]
+        followed.update(space.producers if makers else ())
+        if reason is not None and reason != "classes" and makers:
+            found.setdefault(reason, []).extend(dict.fromkeys(shown(name, read) for name in makers))
     for node in nodes:
-        if node.op == "layer" and not node.inputs:  # a recurrent layer's weight, for instance
+        if node.op == "layer" and not node.inputs and node.layer not in followed:  # a recurrent layer's, for instance
             readers = dict.fromkeys(f"{user.name} ({user.type})" for user in nodes if node.name in user.reads)
             reason = f"units are not followed through what reads the weight: {', '.join(readers)}"
-            found.setdefault(reason, []).append(str(node.layer).removesuffix(SUFFIX))
+            found.setdefault(reason, []).append(shown(str(node.layer), read))
     return [f"{', '.join(names)}: {reason}" for reason, names in found.items()]
+
+
+def shown(name: str, read: Container[str]) -> str:
+    """What a user calls a layer; `read` are the names of those whose weight is read."""
+    owner = name.removesuffix(".layer")  # of a BiasedLayer
+    return owner if f"{owner}.bias{SUFFIX}" in read else name.removesuffix(SUFFIX)
 
 
 def unit_masks(network: GraphNetwork, groups: list[Space], gone: list[Tensor]) -> dict[str, Tensor]:

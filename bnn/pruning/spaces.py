@@ -3,9 +3,10 @@
 Every convolution and dense layer makes a space of units, its output channels, which lie on some axis of its output.
 BatchNorm, operations element by element, pooling and dropout keep it, other operations move it to another axis
 (`axes`); additions and products of two tensors join the spaces of both, channel by channel; flattening turns a channel
-into as many consecutive features as it has pixels; concatenation puts spaces side by side. The inputs of a network
-whose first layers are dense are a space too: a pixel that no layer reads can be left out. A space that an operation
-makes hard to follow is frozen, and the reason kept: its units are neither removed by unit nor taken out of the network.
+into as many consecutive features as it has pixels; concatenation puts spaces side by side. A bias with a posterior is
+a space of its numbers, which the addition joins with that of its layer. The inputs of a network whose first layers are
+dense are a space too: a pixel that no layer reads can be left out. A space that an operation makes hard to follow is
+frozen, and the reason kept: its units are neither removed by unit nor taken out of the network.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from torch import nn
 
 from bnn.layers import BayesianConv2d, BayesianLinear
+from bnn.layers.parameter import BayesianParameter
 from bnn.posterior import GraphNetwork, GraphNode
 from bnn.posterior.operations import Role, role_of
 from bnn.pruning.axes import axis_after
@@ -142,7 +144,7 @@ class Spaces:
         if node.op == "tensor":
             return None
         if node.op == "layer":
-            return self.visit_layer(node, inputs[0]) if node.inputs else None
+            return self.visit_layer(node, inputs[0]) if node.inputs else self.parameter(node)
         role = role_of(node)
         if role is Role.ITEM and node.inputs[0] in self.several:
             return self.several[node.inputs[0]] if node.arguments["index"] == 0 else self.unknown(node)
@@ -194,6 +196,13 @@ class Spaces:
         if isinstance(layer, POOL_LAYERS) and x.axis == 1 and axes == 4:
             return x
         return x if type(layer) in POINTWISE_LAYERS else self.unknown(node)
+
+    def parameter(self, node: GraphNode) -> Channels | None:
+        """The numbers of a vector with a posterior, such as a bias; None for any other weight that is read."""
+        layer = self.network.get_submodule(str(node.layer))
+        if not isinstance(layer, BayesianParameter) or len(layer.shape) != 1:
+            return None
+        return self.new(layer.shape[0], str(node.layer), axis=0)
 
     def visit_kernel(self, node: GraphNode, layer: Any, x: Channels | None, axis: int, units: int) -> Channels:
         """A convolution or dense layer: reads its inputs' spaces and makes a new one, both on that axis."""
@@ -253,16 +262,20 @@ class Spaces:
         return Channels(tuple(segment for channels in known for segment in channels.segments), axis)
 
     def joined(self, node: GraphNode, a: Channels, b: Channels) -> Channels | None:
-        """Two tensors, element by element: of equal shapes, or one broadcast along other axes than the channels'."""
+        """Two tensors, element by element: of equal shapes, or one broadcast along other axes than the channels'.
+
+        Axes are counted from the last one, as broadcasting does: the vector of a bias may have fewer.
+        """
         shapes = [self.nodes[name].output_shape or [] for name in node.inputs if self.channels[name] is not None]
+        axes = [side.axis - len(shape) for side, shape in zip((a, b), shapes, strict=True)]
         units = [[(self.of(s).units, s.factor) for s in side.segments] for side in (a, b)]
-        if a.axis != b.axis or units[0] != units[1] or len(shapes[0]) != len(shapes[1]):
+        if axes[0] != axes[1] or units[0] != units[1]:
             return None
-        if any(one != other and 1 not in (one, other) for one, other in zip(*shapes, strict=True)):
+        if any(x != y and 1 not in (x, y) for x, y in zip(*(shape[::-1] for shape in shapes), strict=False)):
             return None
         for one, other in zip(a.segments, b.segments, strict=True):
             self.join(one, other)
-        return a
+        return Channels(a.segments, max(map(len, shapes)) + axes[0])
 
     def flattened(self, node: GraphNode) -> Channels | None:
         """(N, C, H, W) to (N, C H W); None for any other change of shape."""

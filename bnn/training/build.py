@@ -88,6 +88,7 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
         estimator="flipout-reference" if without_kernels or conventional else settings.estimator,
         init=init,
         where=None if conventional or settings.where is None else settings.where_patterns,
+        biases=settings.bayesian_biases and not conventional,
     )
     if settings.batchnorm_momentum is not None:
         for module in model.modules():
