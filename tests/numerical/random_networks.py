@@ -21,10 +21,11 @@ from tests.numerical.test_random_networks import through_every_stage
 from tests.support.random_networks import RandomNetwork
 
 
-def outcome(seed: int) -> str:
+def outcome(seed: int, biases: bool = False) -> str:
     """What became of a network: its units can be removed, or only its weights, it is refused, or there is a fault."""
     try:
-        return "by unit" if through_every_stage(seed, (torch.float32, torch.float64)[seed % 2]) else "by weight"
+        dtype = (torch.float32, torch.float64)[seed % 2]
+        return "by unit" if through_every_stage(seed, dtype, biases) else "by weight"
     except UserError as error:
         print(f"network {seed}: refused: {error}", flush=True)
         return "refused" if "\n" not in str(error) and "computes something else" not in str(error) else "fault"
@@ -38,13 +39,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--biases", action="store_true", help="with Bayesian biases")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     counts: Counter[str] = Counter()
     start, operations = time.perf_counter(), Counter[str]()
     for seed in range(asked.first, asked.first + asked.networks):
         operations.update(RandomNetwork(seed).names)
-        result = outcome(seed)
+        result = outcome(seed, asked.biases)
         counts[result] += 1
         if result == "fault":
             print(f"network {seed}: fault, of {', '.join(RandomNetwork(seed).names)}", flush=True)

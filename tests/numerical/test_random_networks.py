@@ -50,9 +50,9 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
     return difference(ours, theirs) <= ALLOWED[theirs.dtype]
 
 
-def through_every_stage(seed: int, dtype: torch.dtype) -> bool:
+def through_every_stage(seed: int, dtype: torch.dtype, biases: bool = False) -> bool:
     """Whether units could be removed. A network may be refused; what is not must be right."""
-    model = random_network(seed).to(dtype)
+    model = random_network(seed, biases=biases).to(dtype)
     images = torch.rand(3, *IMAGE, dtype=dtype, generator=torch.Generator().manual_seed(seed))
     with tempfile.TemporaryDirectory() as folder:
         save_posterior(model, f"{folder}/whole", example_input=images, step=0)
@@ -91,5 +91,12 @@ def test_right_or_refused(dtype: torch.dtype, seed: int) -> None:
     through_every_stage(seed, dtype)
 
 
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 10_000_000))
+def test_right_or_refused_with_bayesian_biases(seed: int) -> None:
+    through_every_stage(seed, (torch.float32, torch.float64)[seed % 2], biases=True)
+
+
 def test_units_can_be_removed_from_some_of_them() -> None:
-    assert any(through_every_stage(seed, torch.float64) for seed in range(3))
+    for biases in (False, True):
+        assert any(through_every_stage(seed, torch.float64, biases) for seed in range(3))

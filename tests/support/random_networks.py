@@ -253,9 +253,9 @@ def mean_head(m: RandomNetwork, x: Tensor) -> Step:
 HEADS = {"dense_head": dense_head, "mean_head": mean_head}
 
 
-def random_network(seed: int, length: int = 4) -> RandomNetwork:
-    """A Bayesian network, its norms and biases with values of their own, in evaluation mode."""
-    network = convert(RandomNetwork(seed, length), init=WIDE)
+def random_network(seed: int, length: int = 4, biases: bool = False) -> RandomNetwork:
+    """A Bayesian network (its biases, too, with `biases`), norms and biases with values of their own, in evaluation."""
+    network = convert(RandomNetwork(seed, length), init=WIDE, biases=biases)
     make = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in network.modules():

@@ -162,6 +162,7 @@ def test_hashes_are_those_from_before_ivon():
         ({"prior_scale": 2.0}, "prior_scale"),
         ({"sigma_share": 0.1}, "sigma_share"),
         ({"where": "head"}, "where"),
+        ({"bayesian_biases": True}, "bayesian_biases"),
         ({"weight_decay": 1e-3}, "weight_decay"),
         ({"gradient_clip": 1.0}, "gradient_clip"),
         ({"beta": 0.5}, "beta"),
