@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bnn.errors import UserError
 from bnn.layers.base import BayesianLayer, PosteriorInit, mean_only
@@ -54,7 +55,7 @@ class BayesianParameter(BayesianLayer):
     @property
     def sigma(self) -> Tensor:
         """Standard deviation of the posterior, of the weight's shape; 0 in the fixed row."""
-        return without_row(super().sigma, self.fixed_row)
+        return without_row(functional.softplus(self.rho), self.fixed_row)  # (not super's: torch.compile would stop)
 
     def sampled_weight(self) -> Tensor:
         weight = super().sampled_weight()

@@ -301,6 +301,19 @@ def test_autocast_gives_what_conventional_layers_give() -> None:
     assert all(p.grad is None or p.grad.dtype == torch.float32 for p in twin.parameters())
 
 
+def test_torch_compile_records_a_whole_model() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv1d(4, 4, 1), nn.Flatten(), nn.Linear(64, 3))
+    model.insert(1, nn.Flatten(2))
+    twin = bnn.convert(model, "flipout-reference", WIDE, biases=True).eval()
+    compiled = torch.compile(twin, backend="eager", fullgraph=True)
+    torch.manual_seed(1)
+    ours = compiled(images())
+    torch.manual_seed(1)
+    torch.testing.assert_close(ours, twin(images()))
+    ours.sum().backward()
+    assert twin[0].bias_posterior.rho.grad is not None
+
+
 def test_what_holds_a_layer_holds_the_wrapped_one() -> None:
     model = nn.Module()
     model.layer = nn.Linear(2, 2)
