@@ -1,4 +1,6 @@
-"""Folds BatchNorm, and a ReLU, into the convolution or dense layer before it, where that is exact for every draw.
+"""Folds a bias with a posterior, BatchNorm and a ReLU into the convolution or dense layer before it.
+
+That is done where it is exact for every draw.
 
 In evaluation mode BatchNorm is y * factor + shift, channel by channel. Behind a layer it scales mu and sigma of its
 rows; behind an addition of tensors of equal shape it goes into both branches, the shift into one of them. It is folded
@@ -16,6 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from bnn.inference.draw_layers import Fold, is_convolution, is_dense
+from bnn.layers.base import BayesianLayer
+from bnn.layers.parameter import BayesianParameter
+from bnn.posterior.operations import Role, role_of
 from bnn.posterior.schema import Graph, GraphNode, node_references
 
 BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -64,6 +69,17 @@ class Survey:
         sums = [self.producers(term) for term in terms]
         return sums[0] + sums[1] if all(sums) else []
 
+    def bias(self, node: GraphNode) -> list[GraphNode]:
+        """A node that is a vector with a posterior, after those that only change its shape; none if others read it."""
+        if self.readers[node.name] != 1:
+            return []
+        if role_of(node) is Role.RESHAPE and len(node.reads) == 1:
+            behind = self.bias(self.nodes[node.inputs[0]])
+            return [node, *behind] if behind else []
+        layer = self.layers.get(str(node.layer))
+        vector = isinstance(layer, BayesianParameter) and len(layer.shape) == 1
+        return [node] if vector and str(node.layer) in self.once else []
+
     def terms(self, node: GraphNode) -> list[GraphNode]:
         """The two terms of an addition of tensors of equal shape; empty for any other node."""
         if node.op != "function" or node.type not in ADDITIONS or set(node.arguments) != set(ADDITIONS[node.type]):
@@ -72,6 +88,33 @@ class Survey:
         terms = [self.nodes[name] for name in dict.fromkeys(names)]
         equal = all(term.output_shape is not None and term.output_shape == node.output_shape for term in terms)
         return terms if len(terms) == 2 and equal else []
+
+
+def fold_biases(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, dict[str, str]]:
+    """The graph without the additions of a bias with a posterior behind its layer; the names of such layers and biases.
+
+    Only what nothing else reads: the layer's output, the bias, and the bias in the shape in which it is added.
+    """
+    survey = Survey.of(graph, layers)
+    folded: dict[str, str] = {}
+    replaced: dict[str, str] = {}
+    gone: set[str] = set()
+    for node in graph.nodes:
+        if node.op != "function" or node.type not in ADDITIONS or set(node.arguments) != set(ADDITIONS[node.type]):
+            continue
+        terms = [survey.nodes[name] for name in node_references(list(node.arguments.values()))]
+        for source, added in (terms, terms[::-1]) if len(terms) == 2 else ():
+            chain = survey.bias(added)
+            layer = layers.get(str(source.layer))
+            if not chain or not survey.is_foldable(source) or not isinstance(layer, BayesianLayer):
+                continue
+            pixels = [1] * (layer.mu.dim() - 2)  # a convolution's bias is added to every one
+            if layer.bias is None and added.output_shape == [len(layer.mu), *pixels]:
+                folded[str(source.layer)], replaced[node.name] = str(chain[-1].layer), source.name
+                gone.update(one.name for one in chain)
+                break
+    kept = [node for node in graph.nodes if node.name not in gone]
+    return without(graph.model_copy(update={"nodes": kept}), replaced), folded
 
 
 def fold_batchnorm(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, dict[str, Fold]]:

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.inference.draw_layers import DrawLayer, DrawLinear, draw_layer, is_convolution, is_dense
-from bnn.inference.fold import fold_batchnorm, fold_relu
+from bnn.inference.draw_layers import DrawLayer, DrawLinear, Fold, draw_layer, is_convolution, is_dense
+from bnn.inference.fold import fold_batchnorm, fold_biases, fold_relu
 from bnn.inference.refusals import check_logits, check_noise
 from bnn.inference.settings import MODES
 from bnn.inference.stem import divided
@@ -68,11 +68,13 @@ class Predictor:
         self.dtype = network.dtype
         self.block = images_per_block(network)
         self.single = False  # whether a pass makes one draw only
+        self.biased: list[tuple[DrawLayer, DrawLayer, Fold | None]] = []  # layers, their biases, what is folded in
         layers = network.layers
         graph, tensors = network.graph, network.tensors
         read = {str(node.layer) for node in graph.nodes if node.op == "layer" and not node.inputs}  # for their weights
         if mode == "exact":
             self.index = indices(layers)
+            graph, biases = fold_biases(graph, layers) if fold else (graph, {})
             graph, folds = fold_batchnorm(graph, layers) if fold else (graph, {})
             graph, rectified = fold_relu(graph, layers) if fold else (graph, set())
             graph, tensors = apart(graph, tensors)
@@ -88,6 +90,12 @@ class Predictor:
                 layer = made[name]
                 assert isinstance(layer, DrawLayer)
                 layer.relu = True
+            for name, of_bias in biases.items():
+                layer, bias = made[name], draw_layer(layers[of_bias])
+                assert isinstance(layer, DrawLayer)
+                assert bias is not None
+                made[of_bias] = bias
+                self.biased.append((layer, bias, folds.get(name)))
         else:
             made = {name: estimated(layer, mode) for name, layer in layers.items()}
             self.single = any(
@@ -150,6 +158,9 @@ class Predictor:
             layer = self.layers[name]
             assert isinstance(layer, DrawLayer)
             layer.key(layer_seed(noise, index), keep)
+        for layer, bias, fold in self.biased:
+            values = bias.values()
+            layer.bias = values if fold is None else values * fold.factor + fold.shift
 
 
 def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:

@@ -111,6 +111,27 @@ def test_biases_are_weights_that_go_by_their_own_ratio() -> None:
     assert not any(left.values())
 
 
+def check_folding(network: GraphNetwork, folded: list[str]) -> None:
+    """Draws with folding are those without, and of `folded`, and the last layer, the biases are added within."""
+    images = [torch.rand(3, *network.graph.input_shape), torch.rand(2, *network.graph.input_shape)]
+    apart = list(Predictor(network, fold=False).logits(3, 0, 3, images))
+    for form in ("dense", "csr"):
+        predictor = Predictor(network, form=form)
+        for ours, theirs in zip(predictor.logits(3, 0, 3, images), apart, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        left = {str(node.layer) for node in predictor.network.graph.nodes if node.op == "layer" and not node.inputs}
+        assert not left & {f"{name}.bias_posterior" for name in folded}
+
+
+def test_a_bias_is_added_within_its_layer_and_what_follows_it_too() -> None:
+    network = posterior(plain(), (2, 4, 4))
+    check_folding(network, ["a", "h", "o"])
+    kinds = [node.type or node.op for node in Predictor(network).network.graph.nodes if node.output_shape is not None]
+    assert kinds == [
+        "input", "FastFlipoutConv2d", "aten.view.default", "FastFlipoutLinear", "FastFlipoutLinear", "output",
+    ]  # fmt: skip
+
+
 def twice(m: Any, x: Tensor) -> Tensor:
     return m.o(torch.relu(m.b(torch.relu(m.b(torch.relu(m.a(x)))))).flatten(1))
 
@@ -149,6 +170,7 @@ def test_biases_that_are_read_in_other_ways_are_followed_or_left(forward: Forwar
         forward, a=nn.Conv2d(2, 4, 3, padding=1), b=nn.Conv2d(4, 4, 1), o=nn.Linear(64, 3), p=nn.Linear(64, 3)
     )
     network = posterior(model, (2, 4, 4))
+    check_folding(network, ["a"] if forward in (read_elsewhere, twice) else [])
     for percent in (20.0, 60.0, 95.0):
         whole(network, percent, "weight")
         if any(space.frozen is None for space in Spaces(network).groups()):
