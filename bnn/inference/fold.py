@@ -80,6 +80,10 @@ class Survey:
         vector = isinstance(layer, BayesianParameter) and len(layer.shape) == 1
         return [node] if vector and str(node.layer) in self.once else []
 
+    def dtype(self, node: GraphNode) -> torch.dtype:
+        """The precision of a layer's parameters."""
+        return next(self.layers[str(node.layer)].parameters()).dtype
+
     def terms(self, node: GraphNode) -> list[GraphNode]:
         """The two terms of an addition of tensors of equal shape; empty for any other node."""
         if node.op != "function" or node.type not in ADDITIONS or set(node.arguments) != set(ADDITIONS[node.type]):
@@ -109,7 +113,8 @@ def fold_biases(graph: Graph, layers: dict[str, nn.Module]) -> tuple[Graph, dict
             if not chain or not survey.is_foldable(source) or not isinstance(layer, BayesianLayer):
                 continue
             pixels = [1] * (layer.mu.dim() - 2)  # a convolution's bias is added to every one
-            if layer.bias is None and added.output_shape == [len(layer.mu), *pixels]:
+            alike = added.output_shape == [len(layer.mu), *pixels] and survey.dtype(chain[-1]) == layer.mu.dtype
+            if layer.bias is None and alike:
                 folded[str(source.layer)], replaced[node.name] = str(chain[-1].layer), source.name
                 gone.update(one.name for one in chain)
                 break

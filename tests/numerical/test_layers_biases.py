@@ -101,6 +101,15 @@ def test_a_layer_that_is_the_whole_model(make: Callable[[], nn.Module]) -> None:
     assert set(conventional_names(twin)) == set(model.state_dict())
 
 
+def test_a_posterior_of_one_layer(tmp_path: Any) -> None:
+    twin, x = bnn.convert(nn.Linear(4, 3), init=WIDE, biases=True), torch.rand(3, 4)
+    bnn.save_posterior(twin, tmp_path / "posterior", example_input=x, step=0)
+    loaded = bnn.load_posterior(tmp_path / "posterior")
+    assert torch.equal(keyed(loaded, x, NoiseKey(1)), keyed(twin, x, NoiseKey(1)))
+    ours, theirs = (bnn.predict(one, x, draws=3, seed=1).probability for one in (loaded, twin))
+    torch.testing.assert_close(ours, theirs)
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     chosen=st.sets(st.sampled_from(["image", "row", "mix", "attend", "attend.out_proj", "hidden", "head"]), min_size=1)
