@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from bnn.applies import IDLE, LATER, NOT_BY_IVON, NOT_SCIENCE
 from bnn.errors import UserError, first_problem
 from bnn.model_names import is_own
 from bnn.regular import open_regular, read_text_regular
@@ -22,47 +23,6 @@ from bnn.regular import open_regular, read_text_regular
 FOREIGN_LIMIT = 0.05
 # What baseline cnn-best is: the faster of these, both tried in the same run.
 BEST, BEST_OF = "cnn-best", ("cnn-compiled", "cnn-kernels")
-# Fields that say where and how a run is kept, not what it computes: they do not change a run's hash.
-NOT_SCIENCE = frozenset({"labels", "data_dir", "cv_limit", "foreign_limit"})
-# Fields that came later: left out while they have their default, so that the hash of older runs stays.
-LATER = frozenset(
-    {
-        "augmentation", "output", "task", "observation_std", "init", "sigma_share", "ivon_ess", "ivon_delta",
-        "ivon_hess_init", "ivon_beta1", "ivon_beta2", "ivon_clip_radius", "ivon_rescale", "ivon_noise", "where",
-        "bayesian_biases",
-        "momentum", "weight_decay", "gradient_clip", "lr_schedule", "lr_warmup_epochs", "lr_final_share",
-    }
-)  # fmt: skip
-IVON = frozenset(name for name in LATER if name.startswith("ivon_"))
-# Settings of Bayesian layers, which conventional ones have not, and what IVON has of its own instead.
-OF_LAYERS = frozenset(
-    {
-        "sigma_share", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs", "where",
-        "bayesian_biases",
-    }
-)  # fmt: skip
-# Which settings do not apply: to a cnn, to a bnn with Bayesian layers, to one by IVON.
-IDLE = {
-    "cnn": OF_LAYERS | IVON | {"estimator"},
-    "bnn": IVON | {"baseline", "weight_decay"},
-    "ivon": OF_LAYERS | {"baseline", "mu_init_std", "optimizer", "weight_decay", "gradient_clip"},
-}
-# What IVON refuses unless it has its default, and why.
-NOT_BY_IVON = {
-    "optimizer": "ivon is an optimizer itself",
-    "weight_decay": "ivon has one of its own: set ivon_delta",
-    "gradient_clip": "ivon limits its steps instead: set ivon_clip_radius",
-    "mixed_precision": "ivon computes in one precision",
-    "compile": "ivon does not go through torch.compile",
-    "device": "ivon trains on CPUs only",
-    "prior_scale": "ivon's prior is N(0, 1 / (ivon_ess ivon_delta)): set ivon_delta",
-    "sigma_share": "ivon's sigma starts at 1 / sqrt(ivon_ess (ivon_hess_init + ivon_delta)): set ivon_hess_init",
-    "beta": "ivon weighs the KL by 1 / ivon_ess: set ivon_ess",
-    "beta_anneal_epochs": "ivon weighs the KL by 1 / ivon_ess throughout",
-    "where": "ivon learns the posterior of all layers with weights to convert",
-    "bayesian_biases": "ivon learns the posterior of weights and leaves biases conventional",
-}
-
 # Options of a data set that say where its files lie: idle where its checksum is stated.
 PATHS = frozenset({"path", "test_path"})
 
@@ -109,12 +69,20 @@ class TrainSettings(BaseModel):
         1.0, gt=0, description="standard deviation of a regression's targets where the model gives means alone"
     )
     kind: Literal["bnn", "cnn"] = Field("bnn", description="bnn (Bayesian layers) or cnn (conventional layers)")
-    estimator: Literal["flipout", "flipout-reference", "reparameterization", "local-reparameterization", "ivon"] = (
-        Field(
-            "flipout",
-            description="how a bnn's gradient is estimated; flipout uses this project's kernels where it can; ivon: "
-            "conventional layers, whose posterior the optimizer learns (Shen et al. 2024)",
-        )
+    estimator: Literal[
+        "flipout", "flipout-reference", "reparameterization", "local-reparameterization", "ivon", "mc-dropout"
+    ] = Field(
+        "flipout",
+        description="how a bnn's gradient is estimated; flipout uses this project's kernels where it can; ivon: "
+        "conventional layers, whose posterior the optimizer learns (Shen et al. 2024); mc-dropout: conventional "
+        "layers and dropout that predictions draw, too (Gal, Ghahramani 2016)",
+    )
+    dropout_rate: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="mc-dropout's share of channels that is dropped before each layer with weights but the first; a "
+        "model of one's own has rates of its own",
     )
     baseline: Literal["cnn-plain", "cnn", "cnn-compiled", "cnn-kernels", "cnn-best"] = Field(
         "cnn",
@@ -190,8 +158,8 @@ class TrainSettings(BaseModel):
         0.0,
         ge=0,
         lt=1,
-        description="a step shrinks all parameters of a cnn by its learning rate x this, apart from the gradient "
-        "(decoupled, Loshchilov, Hutter 2019); a bnn has its prior instead",
+        description="a step shrinks all parameters of a cnn, or by mc-dropout, by its learning rate x this, apart from "
+        "the gradient (decoupled, Loshchilov, Hutter 2019); any other bnn has its prior instead",
     )
     gradient_clip: float | None = Field(
         None, gt=0, description="largest norm of all gradients together, averaged over ranks; none: no limit"
@@ -258,6 +226,8 @@ class TrainSettings(BaseModel):
             raise _unfit("task", f"{self.task} needs a model of one's own; {self.model} classifies")
         if self.task != "classification" and self.augmentation != "none":
             raise _unfit("augmentation", f"{self.augmentation} would move images and not the targets of {self.task}")
+        if self.by_dropout and is_own(self.model) and "dropout_rate" in self.model_fields_set:
+            raise _unfit("dropout_rate", f"{self.model} has dropout of its own; the rate is of the built-in models")
         if self.of_layers and self.where is not None and not is_own(self.model):
             raise _unfit("where", f"all layers of {self.model} are Bayesian; only package.module:function has a choice")
         if self.of_layers and not all(self.where_patterns):
@@ -295,7 +265,22 @@ class TrainSettings(BaseModel):
     @property
     def of_layers(self) -> bool:
         """Whether the posterior is one of Bayesian layers, which `rho_init` and `prior_scale` describe."""
-        return self.kind == "bnn" and not self.by_ivon
+        return self.kind == "bnn" and not self.by_ivon and not self.by_dropout
+
+    @property
+    def by_dropout(self) -> bool:
+        """Whether a draw is a set of masks, of conventional layers (`bnn.layers.dropout`)."""
+        return self.kind == "bnn" and self.estimator == "mc-dropout"
+
+    @property
+    def conventional(self) -> bool:
+        """Whether the layers that are trained are conventional ones."""
+        return not self.of_layers
+
+    @property
+    def decays(self) -> bool:
+        """Whether weight decay applies: it takes the place of a prior."""
+        return self.kind == "cnn" or self.by_dropout
 
     @property
     def where_patterns(self) -> list[str]:
@@ -317,11 +302,11 @@ class TrainSettings(BaseModel):
     def implementation(self) -> str:
         """Name of what is asked for: bnn-<estimator> or the CNN baseline, and how it departs from that.
 
-        `bnn-flipout` is the one with kernels, `bnn-flipout-torch` the one without; so is it with ivon. What runs is
-        named by `bnn.training.implementation`, because only the machine knows whether it has the kernels.
+        `bnn-flipout` is the one with kernels, `bnn-flipout-torch` the one without; so is it with ivon and mc-dropout.
+        What runs is named by `bnn.training.implementation`: only the machine knows whether it has the kernels.
         """
         name = f"bnn-{self.estimator}" if self.kind == "bnn" else self.baseline
-        if name in ("bnn-flipout", "bnn-ivon") and not self.kernels_fit:
+        if name in ("bnn-flipout", "bnn-ivon", "bnn-mc-dropout") and not self.kernels_fit:
             name += "-torch"
         if self.compiled and name != "cnn-compiled":
             name = "cnn-compiled" if name == "cnn" else f"{name}-compiled"
@@ -334,7 +319,7 @@ class TrainSettings(BaseModel):
 
     def science(self) -> dict[str, Any]:
         """The settings that change the result; those that do not apply to this kind are left out."""
-        skip = NOT_SCIENCE | IDLE["ivon" if self.by_ivon else self.kind]
+        skip = NOT_SCIENCE | IDLE[self.estimator if self.kind == "bnn" and self.conventional else self.kind]
         skip |= {"momentum"} if self.by_ivon or self.optimizer != "sgd" else set()
         skip |= {"lr_final_share"} if self.lr_schedule == "constant" else set()
         skip |= {key for key in LATER if getattr(self, key) == type(self).model_fields[key].default}

@@ -72,6 +72,8 @@ IMPLEMENTATIONS: dict[str, str] = {
     "bnn-local-reparameterization": "two-convolutions",
     "bnn-ivon": "conventional",
     "bnn-ivon-torch": "conventional",
+    "bnn-mc-dropout": "conventional",
+    "bnn-mc-dropout-torch": "conventional",
     "bayesian-torch": "two-convolutions",
     "tfp": "two-convolutions",
 }

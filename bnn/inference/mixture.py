@@ -22,6 +22,7 @@ from bnn.inference.heldout import HeldOut
 from bnn.inference.predictor import Predictor, softmax
 from bnn.inference.tasks import refuse_other_tasks
 from bnn.layers import bayesian_layers
+from bnn.layers.noisy import noisy_layers
 from bnn.posterior import GraphNetwork
 from bnn.posterior.facts import posterior_facts
 from bnn.posterior.schema import TENSORS_FILE
@@ -115,8 +116,8 @@ class Mixture:
 
 
 def is_sure(network: GraphNetwork) -> bool:
-    """Whether it has nothing to draw."""
-    return next(bayesian_layers(network), None) is None
+    """Whether it has nothing to draw: no Bayesian layer, and no dropout that is drawn."""
+    return next(noisy_layers(network), None) is None
 
 
 def refuse_unlike(folder: Path, network: GraphNetwork, first: Path, like: GraphNetwork) -> None:
@@ -140,7 +141,7 @@ def refuse_twins(facts: Sequence[PosteriorFacts]) -> None:
 
 def member_facts(folder: Path, network: GraphNetwork) -> PosteriorFacts:
     """Facts of a posterior, or of a network without Bayesian layers: no sigma, no bits, its matrices as kernels."""
-    if not is_sure(network):
+    if next(bayesian_layers(network), None) is not None:
         return posterior_facts(folder, network)
     noted = network.graph.extra.get("settings")
     kernels = [parameter for parameter in network.parameters() if parameter.dim() > 1]

@@ -19,8 +19,8 @@ from bnn.errors import UserError
 from bnn.inference.measures import PredictiveStatistics
 from bnn.inference.predictor import Predictor, softmax
 from bnn.inference.tasks import task_of
-from bnn.layers import bayesian_layers
 from bnn.layers.base import modes_kept
+from bnn.layers.noisy import noisy_layers
 from bnn.posterior import GraphNetwork, load_posterior
 from bnn.posterior.facts import find_posterior
 from bnn.posterior.trace import trace
@@ -95,7 +95,7 @@ def network_for(
         given = load_posterior(find_posterior(Path(model)))
     else:
         raise UserError(f"{function}: a {type(model).__name__} is neither a model nor the folder of a posterior")
-    if next(bayesian_layers(given), None) is None:
+    if next(noisy_layers(given), None) is None:
         raise UserError(f"{named(model)}: no Bayesian layer in it, and so nothing to draw (bnn.convert makes them)")
     like = next(given.parameters())
     batch = inputs.detach().to(like.device, like.dtype)

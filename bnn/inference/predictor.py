@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.inference.draw_layers import DrawLayer, DrawLinear, Fold, draw_layer, is_convolution, is_dense
+from bnn.inference.draw_masks import DrawMask, uses_apart
 from bnn.inference.fold import fold_batchnorm, fold_biases, fold_relu
-from bnn.inference.refusals import check_logits, check_noise
+from bnn.inference.refusals import check_logits, check_noise, refuse_dropout
 from bnn.inference.settings import MODES
 from bnn.inference.stem import divided
 from bnn.layers import ESTIMATORS, BayesianLayer, NoiseKey, numbered_layers, set_noise
@@ -63,6 +64,8 @@ class Predictor:
         check_logits(network.graph)
         check_noise(network.graph)
         numbered_layers(network)
+        if mode != "exact":
+            refuse_dropout(network, mode)
         self.mode, self.form = mode, form
         self.device = next((tensor.device.type for tensor in network.parameters()), "cpu")
         self.dtype = network.dtype
@@ -78,14 +81,16 @@ class Predictor:
             graph, folds = fold_batchnorm(graph, layers) if fold else (graph, {})
             graph, rectified = fold_relu(graph, layers) if fold else (graph, set())
             graph, tensors = apart(graph, tensors)
-            unusual = {str(node.layer) for node in graph.nodes if node.op == "layer" and is_unbatched(node, layers)}
-            used = {str(node.layer) for node in graph.nodes if node.op == "layer"}
+            graph, masks, keys = uses_apart(graph, layers)
+            self.index |= keys
+            unusual = {str(n.layer) for n in graph.nodes if str(n.layer) in layers and is_unbatched(n, layers)}
+            used = {str(node.layer) for node in graph.nodes if node.op == "layer"} - set(masks)
             forms = {name: "dense" if name in read else form for name in used}  # (who reads a weight reads all of it)
-            made = {
+            made: dict[str, nn.Module] = {
                 name: (None if name in unusual else draw_layer(layers[name], forms[name], folds.get(name)))
                 or layers[name]
                 for name in used
-            }
+            } | masks
             for name in rectified:
                 layer = made[name]
                 assert isinstance(layer, DrawLayer)
@@ -156,7 +161,7 @@ class Predictor:
         noise = NoiseKey(seed, draw, INFERENCE_RANK)
         for name, index in self.index.items():
             layer = self.layers[name]
-            assert isinstance(layer, DrawLayer)
+            assert isinstance(layer, DrawLayer | DrawMask)
             layer.key(layer_seed(noise, index), keep)
         for layer, bias, fold in self.biased:
             values = bias.values()

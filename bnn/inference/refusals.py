@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from bnn.errors import UserError
+from bnn.layers.dropout import KeyedDropout
 from bnn.posterior import Graph, GraphNode
 from bnn.posterior.operations import Role, role_of
 
@@ -36,6 +39,12 @@ def check_noise(graph: Graph) -> None:
                 f"operation {node.name} ({node.type}): it drops values in evaluation, too, and no key names this noise;"
                 " give it training=self.training"
             )
+
+
+def refuse_dropout(network: nn.Module, mode: str) -> None:
+    """Raise UserError for a network whose draws are masks: only one sample per draw says what a mode makes of them."""
+    if any(isinstance(module, KeyedDropout) for module in network.modules()):
+        raise UserError(f"mode {mode}: of Bayesian layers, and this network draws masks of dropout; take mode exact")
 
 
 def drops(node: GraphNode) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bnn.inference.draw_layers import DrawLayer
-from bnn.layers import BayesianLayer
+from bnn.inference.draw_masks import DrawMask
+from bnn.layers.noisy import NoisyLayer
 from bnn.posterior import Graph, GraphNetwork, GraphNode
 from bnn.posterior.schema import needed
 
@@ -65,7 +66,8 @@ def parted(graph: Graph, layers: dict[str, nn.Module]) -> tuple[set[str], set[st
 
 
 def is_drawn(layer: nn.Module | None) -> bool:
-    return isinstance(layer, BayesianLayer) or (isinstance(layer, DrawLayer) and layer.scale is not None)
+    drawn = isinstance(layer, DrawLayer) and layer.scale is not None
+    return drawn or isinstance(layer, NoisyLayer | DrawMask)
 
 
 def is_batch(node: GraphNode) -> bool:

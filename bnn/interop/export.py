@@ -16,6 +16,7 @@ from bnn.atomic import atomic_file
 from bnn.commands.output import errors_named
 from bnn.errors import UserError
 from bnn.layers import BayesianLayer
+from bnn.layers.dropout import KeyedDropout
 from bnn.posterior import GraphNetwork, load_posterior
 
 ONNX_PACKAGES = ("onnx", "onnxscript")
@@ -66,7 +67,7 @@ def mean_network(network: GraphNetwork) -> GraphNetwork:
     It shares its tensors and its other layers with `network`, under their names, but for those that a GraphNetwork has
     for something else (`layers`, `graph`): torch.export looks layers up as attributes. These get a `_` more.
     """
-    layers = {name: MeanLayer(one) if isinstance(one, BayesianLayer) else one for name, one in network.layers.items()}
+    layers = {name: mean_layer(layer) for name, layer in network.layers.items()}
     tensors = network.tensors
     names = free_names([*layers, *tensors])
     nodes = [
@@ -97,6 +98,13 @@ def free_names(paths: Sequence[str]) -> dict[str, str]:
 def is_attribute(name: str) -> bool:
     """Whether a GraphNetwork has something else of that name."""
     return name in ("graph", "_steps") or hasattr(GraphNetwork, name)
+
+
+def mean_layer(layer: nn.Module) -> nn.Module:
+    """What takes the place of a layer that draws noise; any other layer itself."""
+    if isinstance(layer, BayesianLayer):
+        return MeanLayer(layer)
+    return nn.Identity() if isinstance(layer, KeyedDropout) else layer
 
 
 class MeanLayer(nn.Module):

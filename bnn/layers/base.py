@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils import checkpoint
 
 from bnn.errors import UserError
 from bnn.kernels import traced
+from bnn.layers.noisy import NoisyLayer, in_backward, noisy_layers, within_checkpoint
 from bnn.layers.repeated import mark_pass, noise_of, repeated_mark
 
 WEIGHT_NOISE = 0x9E6C63D0876A9A47  # tells the noise of a weight that is read from that of the layer's forward pass
@@ -77,7 +76,7 @@ class LinearMap(Protocol):
     def random_signs(self, x: Tensor) -> Tensor: ...
 
 
-class BayesianLayer(nn.Module):
+class BayesianLayer(NoisyLayer):
     """A layer y = f(x; w) + bias whose kernel w has the posterior N(mu, sigma^2), independent element by element.
 
     sigma = softplus(rho): Bayes by Backprop (Blundell et al. 2015, section 3.2). `mu`, `rho` and `sigma` have the
@@ -94,7 +93,6 @@ class BayesianLayer(nn.Module):
     takes: tuple[int, int, str] = (1, 64, "(N, ...)")  # how many dimensions an input has, and what they are
     recorded: Callable[[], Tensor] | None = None  # what stands for the weight while a graph is recorded
     _weight_seed: int | None = None  # of the noise of `weight`; None: torch's default generator
-    _calls = 0  # forward passes since the last key
 
     def __init__(
         self,
@@ -112,7 +110,7 @@ class BayesianLayer(nn.Module):
         self.prior_scale = init.prior_scale
         self.layer_index = layer_index  # names its noise; None: given when the model first needs it
         self.mean_only = False
-        self.generator: torch.Generator | None = None  # None: torch's default generator; see bnn.layers.noise.set_noise
+        self.generator = None
         self.mu = nn.Parameter(torch.empty(*kernel_shape, device=device, dtype=dtype))
         self.rho = nn.Parameter(torch.empty(*kernel_shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(kernel_shape[0], device=device, dtype=dtype)) if bias else None
@@ -195,19 +193,6 @@ class BayesianLayer(nn.Module):
             return self.affine(x, self.mu, self.bias)
         return self.noisy(self.sample, x)
 
-    def noisy(self, sample: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """`sample(x)`, a pass whose noise a checkpoint of activations repeats."""
-        if traced():
-            return sample(x)
-        if in_backward():
-            with noise_of(self, repeated_mark(self)):
-                return sample(x)
-        self._calls += 1
-        y = sample(x)
-        if within_checkpoint():
-            mark_pass(self, self.key_seed, self._calls, y)
-        return y
-
     @property
     def key_seed(self) -> int | None:
         """The seed of this layer's key, None without a key."""
@@ -249,53 +234,38 @@ class BayesianLayer(nn.Module):
         return bits.mul_(2).sub_(1)
 
 
-def in_backward() -> bool:
-    """Whether this is within a backward pass."""
-    return torch._C._current_graph_task_id() != -1
-
-
-def within_checkpoint() -> bool:
-    """Whether torch.utils.checkpoint is what calls: only then is a pass worth a mark (bnn.layers.repeated)."""
-    frame = sys._getframe()
-    while (caller := frame.f_back) is not None:
-        if caller.f_code.co_filename == checkpoint.__file__:
-            return True
-        frame = caller
-    return False
-
-
 def bayesian_layers(model: nn.Module) -> Iterator[BayesianLayer]:
     """The Bayesian layers of `model` in module order; a shared layer comes once."""
     return (module for module in model.modules() if isinstance(module, BayesianLayer))
 
 
 def number_layers(model: nn.Module) -> None:
-    """Give the Bayesian layers of `model` their `layer_index`, 0, 1, 2, ... in module order.
+    """Give the layers of `model` that draw noise their `layer_index`, 0, 1, 2, ... in module order.
 
     The index names a layer's noise: no two layers of a model may share one. `convert` numbers what it makes; layers
     made by hand are numbered when the model first needs it. To be called where models that are numbered already are put
     together to one. Raises UserError for what is no module.
     """
-    for index, layer in enumerate(bayesian_layers(checked_module(model, "number_layers"))):
+    for index, layer in enumerate(noisy_layers(checked_module(model, "number_layers"))):
         layer.layer_index = index
 
 
-def numbered_layers(model: nn.Module) -> list[BayesianLayer]:
-    """The Bayesian layers of `model` in module order, each with an index of its own.
+def numbered_layers(model: nn.Module) -> list[NoisyLayer]:
+    """The layers of `model` that draw noise in module order, each with an index of its own.
 
     Layers without one get the next free ones. Raises UserError for two layers that share an index: they would draw the
     same noise.
     """
-    layers = list(bayesian_layers(model))
+    layers = list(noisy_layers(model))
     indices = {layer.layer_index for layer in layers}
     if None in indices or len(indices) < len(layers):
         complete_indices(model, layers)
     return layers
 
 
-def complete_indices(model: nn.Module, layers: list[BayesianLayer]) -> None:
+def complete_indices(model: nn.Module, layers: list[NoisyLayer]) -> None:
     names = {id(module): name for name, module in model.named_modules()}
-    owners: dict[int, BayesianLayer] = {}
+    owners: dict[int, NoisyLayer] = {}
     for layer in layers:
         if layer.layer_index is None:
             continue
@@ -349,12 +319,12 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def mean_only(model: nn.Module) -> Iterator[None]:
-    """Within this context the Bayesian layers of `model` use their posterior mean: no noise, one network.
+    """Within this context the layers of `model` use their posterior mean: no noise, one network.
 
     The logits are then those of the mean weights, which is not the mean of the draws' predictions.
     Raises UserError for what is no module.
     """
-    layers = list(bayesian_layers(checked_module(model, "mean_only")))
+    layers = list(noisy_layers(checked_module(model, "mean_only")))
     before = [layer.mean_only for layer in layers]
     try:
         for layer in layers:

@@ -58,7 +58,7 @@ def seed_from(state: int, layer_index: int, rank: int) -> int:
 def set_noise(model: nn.Module, key: NoiseKey) -> None:
     """Make the next forward pass of `model` draw the noise named by `key`; call it once before every forward pass.
 
-    Every Bayesian layer keeps one generator on its own device, seeded anew here from `key` and the layer's index by
+    Every layer that draws noise keeps one generator on its own device, seeded anew here from `key` and its index by
     SplitMix64 (Steele, Lea, Flood 2014); nothing is copied from or to a GPU. A second forward pass without a new key
     goes on from where the first stopped. Layers that never got a key draw from torch's default generator, which
     `torch.manual_seed` seeds. Noise is the same for the same key on one kind of device and with the same kernels.

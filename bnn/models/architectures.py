@@ -6,10 +6,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bnn.errors import UserError
-from bnn.models.ops import Add, BatchNorm, Conv, Dense, Flatten, GlobalAveragePool, Input, MaxPool, Op, Relu, Shape
+from bnn.models.ops import (
+    Add,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    Input,
+    MaxPool,
+    Op,
+    Relu,
+    Shape,
+)
 
 
 def vgg16(classes: int, width: float) -> list[Op]:
@@ -124,3 +137,19 @@ def resolve(model: str, input_shape: Shape, classes: int, width: float = 1.0) ->
             raise UserError(f"model {model}: inputs of {input_shape} are too small: {op.name}: {error}") from None
         nodes.append(Node(op, inputs, in_shapes, shapes[op.name]))
     return nodes
+
+
+def with_dropout(nodes: list[Node], rate: float) -> list[Node]:
+    """The operations with dropout before each layer with weights, but for those that read the images themselves."""
+    images = {node.op.name for node in nodes if isinstance(node.op, Input)}
+    found: list[Node] = []
+    for node in nodes:
+        if isinstance(node.op, Flatten) and images.issuperset(node.inputs):
+            images.add(node.op.name)
+        if isinstance(node.op, Conv | Dense) and not images.issuperset(node.inputs):
+            drop = Dropout(f"drop_{node.op.name}", rate)
+            found.append(Node(drop, node.inputs, node.in_shapes, node.in_shapes[0]))
+            found.append(replace(node, inputs=(drop.name,)))
+        else:
+            found.append(node)
+    return found

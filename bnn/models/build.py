@@ -15,10 +15,11 @@ from bnn.errors import UserError
 from bnn.layers import PosteriorInit, estimator_layers, number_layers
 from bnn.layers.chosen import Where
 from bnn.layers.convert import convert
+from bnn.layers.dropout import KeyedDropout, key_dropout
 from bnn.model_names import is_own
-from bnn.models.architectures import Node, resolve
+from bnn.models.architectures import Node, resolve, with_dropout
 from bnn.models.describe import KINDS
-from bnn.models.ops import Add, BatchNorm, Conv, Dense, Flatten, GlobalAveragePool, MaxPool, Relu, Shape
+from bnn.models.ops import Add, BatchNorm, Conv, Dense, Dropout, Flatten, GlobalAveragePool, MaxPool, Relu, Shape
 from bnn.models.own import line_of, told, user_code
 
 # Keras' values, which the paper used. A momentum of 0.99 there is 0.01 in torch: running statistics need some hundred
@@ -91,6 +92,8 @@ def build_layer(node: Node, kind: str, estimator: str, init: PosteriorInit | Non
             return Sum()
         case Flatten():
             return nn.Flatten()
+        case Dropout():
+            return KeyedDropout(op.rate, channels=True)
     raise TypeError(f"no module for {op}")
 
 
@@ -112,13 +115,16 @@ def build_model(
     init: PosteriorInit | None = None,
     where: Where | None = None,
     biases: bool = False,
+    dropout: float | None = None,
 ) -> nn.Module:
     """A new model for inputs (N, C, H, W) with `input_shape` = (C, H, W); its output is logits (N, classes).
 
     `name` is vgg16, resnet18, conv, fc, or `package.module:function`, which is imported (from the current folder too)
     and called as function(input_shape, classes); it returns a conventional model, which kind bnn converts: its weights
     are the posterior means, so `init.mu_init_std` plays no part, `where` chooses its layers and `biases` makes their
-    biases Bayesian as in `bnn.convert`.
+    biases Bayesian as in `bnn.convert`. `dropout` (kind cnn) is the share of channels that is dropped before each layer
+    with weights but the first, in prediction, too; a model of one's own keeps its shares, and its layers of dropout
+    become such.
     Parameters start from torch's default generator.
 
     Raises UserError naming the model and what is wrong with it.
@@ -131,11 +137,15 @@ def build_model(
             raise UserError(f"model {name}: where applies to models of one's own only")
         if biases:
             raise UserError(f"model {name}: biases applies to models of one's own only")
-        return Network(resolve(name, input_shape, classes, width), kind, estimator, init)
+        nodes = resolve(name, input_shape, classes, width)
+        return Network(nodes if dropout is None else with_dropout(nodes, dropout), kind, estimator, init)
     if width != 1.0:
         raise UserError(f"model {name}: width {width:g} applies to the built-in models only")
     module = call_user_model(name, input_shape, classes)
     if kind == "cnn":
+        if dropout is not None:
+            with user_code(name):
+                key_dropout(module)
         return module
     with user_code(name):
         return convert(module, estimator, init, where=where, biases=biases)

@@ -136,6 +136,13 @@ class Add(Op):
 
 
 @dataclass(frozen=True)
+class Dropout(Op):
+    """A share `rate` of the channels is set to zero, in prediction, too (bnn.layers.dropout)."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
 class Flatten(Op):
     """All values of an example as one vector."""
 

@@ -9,7 +9,9 @@ from torch import nn
 
 from bnn.errors import UserError
 from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, PosteriorInit
+from bnn.layers.dropout import KeyedDropout
 from bnn.layers.kept_features import Select
+from bnn.layers.noisy import NoisyLayer
 from bnn.layers.parameter import BayesianParameter
 from bnn.posterior.arguments import UNFITTING, plain
 
@@ -37,6 +39,7 @@ STANDARD: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "Select": (Select, ("features", "kept")),
     "Identity": (nn.Identity, ()),
     "Dropout": (nn.Dropout, ("p", "inplace")),
+    "KeyedDropout": (KeyedDropout, ("p", "channels", "layer_index")),
     "ReLU": (nn.ReLU, ("inplace",)),
     "ReLU6": (nn.ReLU6, ("inplace",)),
     "LeakyReLU": (nn.LeakyReLU, ("negative_slope", "inplace")),
@@ -58,7 +61,7 @@ def is_leaf(layer: nn.Module) -> bool:
     A conventional one is not where it is of a subclass, changes its input in place, has a method that was replaced on
     the object, or a setting that the arguments leave out; a graph then holds the operations that it consists of.
     """
-    if isinstance(layer, BayesianLayer):
+    if isinstance(layer, NoisyLayer):
         return True
     kind = type(layer).__name__
     if STANDARD.get(kind, (None,))[0] is not type(layer) or getattr(layer, "inplace", False) or replaced_method(layer):

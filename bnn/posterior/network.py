@@ -17,7 +17,7 @@ from bnn.posterior.schema import Graph, GraphNode, node_references
 
 Observer = Callable[[GraphNode, Any], None]
 # Layers that may give their input itself.
-PASSING = ("Identity", "Dropout", "Flatten", "Select")
+PASSING = ("Identity", "Dropout", "KeyedDropout", "Flatten", "Select")
 
 
 @dataclass(slots=True)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from bnn.errors import UserError
-from bnn.layers import bayesian_layers, mean_only
+from bnn.layers import mean_only
+from bnn.layers.noisy import noisy_layers
 from bnn.posterior.alone import ALONE
 from bnn.posterior.arguments import UNFITTING
 from bnn.posterior.network import GraphNetwork
@@ -80,7 +81,7 @@ def without_data(network: GraphNetwork) -> GraphNetwork:
     stand_ins: dict[int, Any] = {
         id(value): value.detach().to("meta") for value in network.state_dict(keep_vars=True).values()
     }
-    stand_ins |= {id(layer.generator): None for layer in bayesian_layers(network)}
+    stand_ins |= {id(layer.generator): None for layer in noisy_layers(network)}
     stand_ins |= {id(value): value for value in (network.graph, *network.graph.nodes)}
     return copy.deepcopy(network, stand_ins)
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.layers import BayesianLayer, bayesian_layers, mean_only, numbered_layers
+from bnn.layers import mean_only, numbered_layers
 from bnn.layers.base import modes_kept
+from bnn.layers.noisy import NoisyLayer, noisy_layers
 from bnn.posterior.arguments import UNFITTING
 from bnn.posterior.layer_types import is_leaf
 from bnn.posterior.network import GraphNetwork, owner_of
@@ -131,7 +132,7 @@ def check_modes(model: nn.Module) -> None:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """In evaluation mode while open; afterwards modes and noise are what they were."""
-    noise = [(layer, noise_state(layer)) for layer in bayesian_layers(model)]
+    noise = [(layer, noise_state(layer)) for layer in noisy_layers(model)]
     try:
         with modes_kept(model):
             model.eval()
@@ -146,7 +147,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                 layer.generator.set_state(generator)
 
 
-def noise_state(layer: BayesianLayer) -> tuple[dict[str, Any], Tensor | None]:
+def noise_state(layer: NoisyLayer) -> tuple[dict[str, Any], Tensor | None]:
     """A layer's attributes but for its tensors, and the state of its generator."""
     attributes = {name: value for name, value in vars(layer).items() if not isinstance(value, dict)}
     return attributes, None if layer.generator is None else layer.generator.get_state()

@@ -78,7 +78,7 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
     torch.manual_seed(settings.seed)
     init = PosteriorInit(settings.prior_scale, settings.mu_init_std, settings.rho_init, settings.rho_init_std)
     without_kernels = settings.estimator == "flipout" and not settings.kernels_fit  # library kernels: the reference's
-    conventional = settings.kind == "cnn" or settings.by_ivon
+    conventional = settings.conventional
     model = build_model(
         settings.model,
         "cnn" if conventional else "bnn",
@@ -89,6 +89,7 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
         init=init,
         where=None if conventional or settings.where is None else settings.where_patterns,
         biases=settings.bayesian_biases and not conventional,
+        dropout=settings.dropout_rate if settings.by_dropout else None,
     )
     if settings.batchnorm_momentum is not None:
         for module in model.modules():
@@ -98,7 +99,7 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
     start_from(settings, model)
     if settings.tuned and not is_own(settings.model):
         lay_out(model, torch.channels_last)
-    if settings.by_ivon:
+    if settings.by_ivon or settings.by_dropout:
         return with_kernels(model) if settings.kernels_fit and kernels.available() else model
     return with_kernels(model) if settings.kind == "cnn" and settings.baseline == "cnn-kernels" else model
 

@@ -15,7 +15,8 @@ from bnn.settings import TrainSettings
 def implementation_of(settings: TrainSettings, model: nn.Module) -> str:
     """The name of what runs: that of what the settings ask for, unless this machine has no kernels for it."""
     name = settings.implementation
-    without = (name == "bnn-flipout" and not kernels_used(model)) or (name == "bnn-ivon" and not kernels.available())
+    flipout = name == "bnn-flipout" and not kernels_used(model)
+    without = flipout or (name in ("bnn-ivon", "bnn-mc-dropout") and not kernels.available())
     return f"{name}-torch" if without else name
 
 

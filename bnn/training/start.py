@@ -15,6 +15,7 @@ from bnn.engine import Engine
 from bnn.errors import UserError
 from bnn.heartbeat import Heartbeat
 from bnn.layers import sigma_median
+from bnn.layers.dropout import dropout_text
 from bnn.layers.report import conversion_report, report_text
 from bnn.model_names import is_own
 from bnn.models.own import user_code
@@ -57,11 +58,13 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
     if start is not trainer.model:  # IVON's, made for the occasion: the one at the end has other layers
         recorded = None
     own = settings.kind == "bnn" and is_own(settings.model)
-    conversion = conversion_report(start) if own else []
+    conversion = conversion_report(start) if own and not settings.by_dropout else []
     del start
     trainer.to_training()
     if conversion and engine.rank == 0:
         print(f"model {settings.model}: {report_text(conversion)}", flush=True)
+    if own and settings.by_dropout and engine.rank == 0:
+        print(f"model {settings.model}: {dropout_text(trainer.model)}", flush=True)
 
     folder = open_folder(out, settings.fingerprint(), engine)
     earlier = load_checkpoint(out, first_step, trainer.model, trainer.optimizer, engine.rank) if first_step else None

@@ -19,8 +19,9 @@ from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
 from bnn.exchange import GradientExchange
 from bnn.ivon import Ivon
-from bnn.layers import NoiseKey, bayesian_layers, kl_divergence, set_noise
+from bnn.layers import NoiseKey, kl_divergence, set_noise
 from bnn.layers.noise import layer_seed
+from bnn.layers.noisy import noisy_layers
 from bnn.optim import RateSchedule, descend
 from bnn.settings import TrainSettings
 from bnn.training.descent import learning_rate, rate_schedule
@@ -140,7 +141,7 @@ class Trainer:
         lap()
         finite = finite_everywhere(model, loss)
         settings = self.settings
-        decay = settings.weight_decay if settings.kind == "cnn" else 0.0
+        decay = settings.weight_decay if settings.decays else 0.0
         descend(self.optimizer, self.rate(step), decay, settings.gradient_clip)
         lap()
         accuracy = self.task.accuracy(output.detach(), targets).to(loss.dtype)
@@ -206,6 +207,5 @@ def key_noise(model: nn.Module, key: NoiseKey, compiled: bool = False) -> None:
     if not compiled:
         set_noise(model, key)
         return
-    for layer in bayesian_layers(model):
-        layer.generator = None
-        layer._weight_seed = None
+    for layer in noisy_layers(model):
+        layer.unkeyed()

@@ -41,6 +41,8 @@ def write_after(job: AfterJob, layout: Layout, sha256: str) -> None:
     """The summary of one job after a cell, of a posterior with this checksum."""
     posterior = PosteriorFacts(**_filled(PosteriorFacts) | {"sha256": sha256})
     values = {"posterior": posterior, "verdict": Verdict(status="OK", reasons=[]), "labels": {"job": job.fingerprint}}
+    if job.others:
+        values["members"] = [posterior] * len(job.members)
     record = job.record(layout)
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(job.SUMMARY(**_filled(job.SUMMARY) | values).model_dump_json())

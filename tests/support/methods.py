@@ -31,7 +31,7 @@ def method_rows(half: float = 0.03, **changes: dict[str, Any]) -> list[dict[str,
             kind = "cnn" if own else "bnn"
             row: dict[str, Any] = dict.fromkeys(TABLES["methods"].names) | point(method, kind)
             row |= {
-                "shift": shift, "implementation": kind, "width": 0.25, "repeats": 3, "repeats_planned": 3,
+                "shift": shift, "implementation": kind, "width": 0.25, "threads": 1, "repeats": 3, "repeats_planned": 3,
                 "verdict": "OK", "images": 1000, "draws": draws, "baseline": "cnn-kernels (base)", "cost_repeats": 3,
                 "ood": "mnist" if not shift else "", "interval_method": "t-interval on log", "reason": "",
             }  # fmt: skip

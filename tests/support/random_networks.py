@@ -218,6 +218,113 @@ def parts_of_channels(m: RandomNetwork, x: Tensor) -> Step:
     ))  # fmt: skip
 
 
+def along_pixels(m: RandomNetwork, x: Tensor) -> Step:
+    """A convolution of one dimension, along all pixels or along each row."""
+    channels = x.shape[1]
+    inner = m.part(nn.Conv1d(channels, channels, 3, padding=1, groups=m.choose.choice((1, channels))))
+    if m.choose.random() < 0.5:
+        return lambda x: x + inner(x.flatten(2)).view(x.shape)
+
+    def rows(x: Tensor) -> Tensor:
+        y = x.permute(0, 2, 1, 3).flatten(0, 1)
+        return inner(y).unflatten(0, (-1, x.shape[2])).permute(0, 2, 1, 3)
+
+    return rows
+
+
+def in_three_dimensions(m: RandomNetwork, x: Tensor) -> Step:
+    """The channels are the depth of one channel, or the image lies in a volume of depth 1."""
+    if m.choose.random() < 0.5:
+        inner = m.part(nn.Conv3d(1, 2, 3, padding=1))
+        return lambda x: torch.relu(inner(x.unsqueeze(1))).amax(1)
+    flat = m.part(nn.Conv3d(x.shape[1], 4, (1, 3, 3), padding=(0, 1, 1), bias=m.choose.random() < 0.5))
+    return lambda x: flat(x[:, :, None]).squeeze(2)
+
+
+def tokens_of(x: Tensor) -> Tensor:
+    """(N, C, H, W) as (N, H W, C)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def image_of(y: Tensor, x: Tensor) -> Tensor:
+    """Tokens (N, H W, C) as an image of the size of `x`."""
+    return y.transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:])
+
+
+def attention(m: RandomNetwork, x: Tensor) -> Step:
+    """Torch's own module, or one as it is written by hand."""
+    channels = x.shape[1]
+    heads = 2 if channels % 2 == 0 and m.choose.random() < 0.5 else 1
+    if m.choose.random() < 0.5:
+        whole = m.part(nn.MultiheadAttention(channels, heads, batch_first=True, bias=m.choose.random() < 0.7))
+
+        def step(x: Tensor) -> Tensor:
+            y = tokens_of(x)
+            return x + image_of(running[-1].parts[whole.place](y, y, y, need_weights=False)[0], x)
+
+        return step
+    qkv, out = m.part(nn.Linear(channels, 3 * channels)), m.part(nn.Linear(channels, channels))
+    fused = m.choose.random() < 0.5
+
+    def by_hand(x: Tensor) -> Tensor:
+        y = tokens_of(x)
+        parts = qkv(y).reshape(y.shape[0], y.shape[1], 3, heads, channels // heads).permute(2, 0, 3, 1, 4)
+        q, k, v = parts.unbind(0)
+        if fused:
+            mixed = functional.scaled_dot_product_attention(q, k, v)
+        else:
+            mixed = ((q @ k.transpose(-2, -1)) * (channels // heads) ** -0.5).softmax(-1) @ v
+        return x + image_of(out(mixed.transpose(1, 2).flatten(2)), x)
+
+    return by_hand
+
+
+def positions(m: RandomNetwork, x: Tensor) -> Step:
+    """An embedding of each pixel's place is added."""
+    table = m.part(nn.Embedding(x.shape[2] * x.shape[3] + 1, x.shape[1]))
+
+    def step(x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[2] * x.shape[3], device=x.device)
+        return x + table(places).t().reshape(1, -1, *x.shape[2:])
+
+    return step
+
+
+def recurrent(m: RandomNetwork, x: Tensor) -> Step:
+    """Along the rows, whose columns are averaged."""
+    channels = x.shape[1]
+    both = m.choose.random() < 0.5
+    kind = m.choose.choice((nn.LSTM, nn.GRU))
+    along = m.part(kind(channels, channels, batch_first=True, bidirectional=both))
+    merge = m.part(nn.Linear(channels * (2 if both else 1), channels))
+
+    def step(x: Tensor) -> Tensor:
+        y, _ = running[-1].parts[along.place](x.mean(3).transpose(1, 2))
+        return x * torch.sigmoid(merge(y)).transpose(1, 2)[..., None]
+
+    return step
+
+
+def gated_channels(m: RandomNetwork, x: Tensor) -> Step:
+    inner = conv(m, x.shape[1], 8)
+    slope = m.part(nn.PReLU(4))
+    return m.choose.choice((
+        lambda x: functional.glu(inner(x), 1), lambda x: slope(torch.mul(*inner(x).split(4, 1))),
+        lambda x: torch.einsum("nchw,nkhw->nck", inner(x)[:, :4], inner(x))[..., None],
+        lambda x: torch.where(x.mean(1, keepdim=True) > 0, inner(x), x.mean((1, 2, 3), keepdim=True)),
+        lambda x: torch.stack([inner(x)[:, :4], x.mean(1, keepdim=True).expand(-1, 4, -1, -1)], 2).mean(2),
+    ))  # fmt: skip
+
+
+def root_mean_square(m: RandomNetwork, x: Tensor) -> Step:
+    norm, inner = m.part(nn.RMSNorm(x.shape[1], eps=1e-3)), m.part(nn.Linear(x.shape[1], 5, bias=False))
+    return lambda x: image_of(inner(norm(tokens_of(x))), x)
+
+
+def bilinear_size(m: RandomNetwork, x: Tensor) -> Step:
+    return lambda x: functional.interpolate(x, size=(5, 6), mode="bilinear", align_corners=False)
+
+
 def counted(m: RandomNetwork, x: Tensor) -> Step:
     inner = conv(m, x.shape[1], 4)
     return lambda x: inner(x) / inner(x).shape[1] + x.size(2)
@@ -228,7 +335,8 @@ OPERATIONS: dict[str, Callable[[RandomNetwork, Tensor], Step]] = {
     for function in (
         *(plain_conv, strided_conv, same_conv, grouped_conv, transposed_conv, conv_norm_relu, batch_norm, other_norm),
         *(activation, pool, residual, two_convs_added, gate, concatenated, reused, along_channels, along_columns),
-        *(layer_scale, parts_of_channels, counted),
+        *(layer_scale, parts_of_channels, counted, along_pixels, in_three_dimensions, attention, positions, recurrent),
+        *(gated_channels, root_mean_square, bilinear_size),
     )
 }
 

@@ -121,6 +121,15 @@ def test_jobs_compute_where_their_cells_do(command: str, before: str) -> None:
         ({"infer": {"draws": 5, "temperature_images": 9}}, "temperature_images: there is no temperature: fit"),
         ({"infer": {"draws": 5, "ood": {"dataset": "mnits"}}}, "infer.ood.dataset: unknown data set 'mnits'"),
         ({"infer": {"draws": 5, "ood": {"dataset": "mnist-sample"}}}, "ood: the held-out images are of this data set"),
+        ({"infer": {"draws": 6, "ensemble": 1}}, "infer.ensemble: 1 must be at least 2"),
+        (
+            {"infer": {"draws": 6, "ensemble": 3}},
+            "ensemble: 3 posteriors are to be mixed, and mnist-sample_fc_bnn",
+        ),
+        (
+            {"infer": {"draws": 5, "ensemble": 2}},
+            "infer.draws: 5: 2 posteriors are mixed in equal parts",
+        ),
         ({"infer": {"draws": 5, "threads": 9}}, "9 threads are more than toy's 8 hardware threads"),
     ],
 )
@@ -169,6 +178,49 @@ def test_options_of_shifts_temperatures_and_another_data_set_are_those_of_the_co
     assert {(name, str(options)) for name, options in campaign(with_study(infer=MORE)).datasets()} == asked
     found = jobs("infer", infer={"draws": 5, "temperature": 2.50})
     assert {job.word for job in found} == {"", "temperature-2.5"}
+
+
+def test_ensembles_take_repeats_of_a_point_in_turn_and_leave_other_jobs_as_they_were(tmp_path: Path) -> None:
+    asked = {"draws": 6, "images": 60, "shift": ["noise:2"]}
+    found = jobs("infer", repeats=5, infer=asked | {"ensemble": 2})
+    mixed = [job for job in found if job.others]
+    assert {(job.cell.nodes, *(cell.repeat for cell in job.after)) for job in mixed} == {
+        (1, 1, 2), (1, 3, 4), (2, 1, 2), (2, 3, 4),
+    }  # fmt: skip
+    assert {job.word for job in mixed} == {"ensemble-2", "ensemble-2_noise-2"}
+    assert all(len({replace(cell, repeat=1) for cell in job.after}) == 1 for job in mixed)
+    plain = jobs("infer", repeats=5, infer=asked)
+    assert [job.fingerprint for job in found if not job.others] == [job.fingerprint for job in plain]
+    layout = Layout(tmp_path, "toy")
+    assert len({job.record(layout) for job in found}) == len({job.name for job in found}) == len(found)
+    table = after_table(campaign(with_study(repeats=5, infer=asked | {"ensemble": 2}, prune=None)), layout)
+    assert table is not None
+    scripts = [str(script) for script in table.columns[-1].cells]
+    assert "infer_mnist-sample_fc_bnn_n1_b8_base_r{1,3}_ensemble-2.sh" in scripts
+    place = Place(Path("/work"), Path("/opt/bin"), Path("/data"))
+    text = script_text(mixed[0], campaign(with_study()), layout, place)
+    assert all(str(layout.posterior(cell)) in text for cell in mixed[0].after)
+
+
+def test_an_ensemble_is_current_as_long_as_all_its_members_are(tmp_path: Path) -> None:
+    found = campaign(with_study(infer={"draws": 6, "ensemble": 2}, nodes=[1], prune=None))
+    layout = Layout(tmp_path, "toy")
+    finish(found, layout)
+    job = next(job for job in found.after if job.others)
+    assert job.is_current(layout)
+    assert [line for line in why(job, layout) if "campaign why" in line] == [
+        f"a cell of its: campaign why {cell.name}" for cell in job.after
+    ]
+    again = campaign(with_study(infer={"draws": 6, "ensemble": 2}, nodes=[1], prune=None, settings={"beta": 0.5}))
+    assert next(each for each in again.after if each.others).fingerprint != job.fingerprint
+    summary = layout.summary(job.after[1])
+    kept = summary.read_text()
+    summary.write_text(kept.replace("a" * 64, "c" * 64))
+    assert not job.is_current(layout), "its second member was trained again"
+    summary.write_text(kept)
+    assert job.is_current(layout)
+    summary.unlink()
+    assert not job.is_current(layout)
 
 
 def test_the_schema_knows_the_shifts_of_the_command() -> None:
@@ -262,7 +314,7 @@ def test_why_tells_of_every_job(tmp_path: Path) -> None:
     finish(found, layout)
     assert {why(each, layout)[0].split(":")[0] for each in found.jobs} == {"would not run"}
     write_after(job, layout, "b" * 64)
-    assert why(job, layout)[0] == "would run: its record is of other options or of another training of its cell"
+    assert why(job, layout)[0] == "would run: its record is of other options or of another training"
     assert f"its cell: campaign why {job.cell.name}" in why(job, layout)
     job.record(layout).write_text("{")
     assert why(job, layout)[0].startswith("would run: its record cannot be read and will be made anew (")

@@ -29,7 +29,7 @@ SECONDS = {("bnn", 1): 0.30, ("bnn", 2): 0.33, ("cnn", 1): 0.20, ("cnn", 2): 0.2
 OOD = {"dataset": "synthetic", "dataset_options": {"shape": [1, 28, 28], "size": 200}, "images": 30}
 INFER = {
     "draws": 12, "images": 60, "kinds": ["bnn", "cnn"], "shift": ["rotation:3"], "temperature": 2.5,
-    "ood": OOD,
+    "ood": OOD, "ensemble": 2,
 }  # fmt: skip
 STUDY = {
     "roles": [], "dataset": "mnist-sample", "models": ["fc"], "nodes": [1], "batch_sizes": [8], "repeats": 2,
@@ -53,11 +53,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_cell(folder, entry, steps=12, seconds=pace, jitter=0, labels=planned.settings.labels)
     with pytest.MonkeyPatch.context() as patch:
         for job in made.after:
-            posterior = layout.posterior(job.cell) / "step-12"
-            if not posterior.exists():
-                save_network(paper_network("fc", 1 / 16, seed=job.cell.repeat, kind=job.cell.kind), posterior)
+            for cell in job.after:
+                posterior = layout.posterior(cell) / "step-12"
+                if not posterior.exists():
+                    save_network(paper_network("fc", 1 / 16, seed=cell.repeat, kind=cell.kind), posterior)
             out = job.record(layout).parent
-            patch.setattr(sys, "argv", ["bnn", "infer", str(posterior.parent), *job.options, "--out", str(out)])
+            posteriors = [str(layout.posterior(cell)) for cell in job.after]
+            patch.setattr(sys, "argv", ["bnn", "infer", *posteriors, *job.options, "--out", str(out)])
             main()
     return folder
 
@@ -70,11 +72,12 @@ def tables(results: Path) -> dict[str, pd.DataFrame]:
 def test_predictions_of_methods_stay_out_of_the_table_of_single_posteriors(tables: dict[str, pd.DataFrame]) -> None:
     assert tables["inference"].empty
     others = tables["inference_others"]
-    assert len(others) == 4 * 4
-    assert (others["members"] == 0).all()
+    assert len(others) == 4 * 4 + 2 * 4
+    assert sorted(others["members"].unique()) == [0, 2]
+    assert (others["members"] == 2).sum() == 2 * 4
     assert set(others["shift"].fillna("")) == {"", "rotation:3"}
     scaled = others["temperature_asked"] == "2.5"
-    assert scaled.sum() == 8
+    assert scaled.sum() == 8 + 4
     assert (others["temperature"] == scaled.map({True: 2.5, False: 1.0})).all()
     told = others["ood"].notna()
     assert (told == others["shift"].isna()).all()
@@ -99,13 +102,18 @@ def test_nll_as_draws_grow_ends_where_the_methods_row_is(tables: dict[str, pd.Da
 def test_a_row_per_method_and_shift_over_repeats(tables: dict[str, pd.DataFrame]) -> None:
     rows = tables["methods"]
     names = {"deterministic", "at temperature 2.5", "flipout", "flipout, at temperature 2.5"}
-    assert set(rows["method"]) == names
-    assert len(rows) == len(names) * 2
-    assert (rows["repeats"] == 2).all()
-    assert (rows["repeats_planned"] == 2).all()
+    mixed = {
+        f"ensemble of 2{rest}" for rest in ("", ", at temperature 2.5", ", flipout", ", flipout, at temperature 2.5")
+    }
+    assert set(rows["method"]) == names | mixed
+    assert len(rows) == len(names | mixed) * 2
+    repeats = rows["method"].isin(mixed).map({True: 1, False: 2})
+    assert (rows["repeats"] == repeats).all()
+    assert (rows["repeats_planned"] == repeats).all()
     clean = rows[(rows["method"] == "flipout") & (rows["shift"] == "")].iloc[0]
     others = tables["inference_others"]
-    mine = others[(others["kind"] == "bnn") & others["shift"].isna() & others["temperature_asked"].isna()]
+    alone = others[(others["kind"] == "bnn") & others["shift"].isna() & (others["members"] == 0)]
+    mine = alone[alone["temperature_asked"].isna()]
     for name in ("nll", "brier", "ood_auroc_entropy"):
         found = repeats_interval(list(mine[name]))
         assert clean[name] == pytest.approx(found.value)
@@ -133,6 +141,20 @@ def test_the_cost_is_relative_to_the_conventional_network_and_paired_by_repeat(
         )
     own = rows.loc[("at temperature 2.5", "")]
     assert own["cost"] == own["cost_low"] == own["cost_high"] == 1
+    assert rows.loc[("ensemble of 2", ""), "cost"] == 2, "both members are trained"
+    assert rows.loc[("ensemble of 2, flipout", ""), "cost_high"] == pytest.approx(2 * wanted.high, rel=1e-6)
+
+
+def test_an_ensemble_says_what_the_mean_of_its_members_says(tables: dict[str, pd.DataFrame]) -> None:
+    """Its NLL is at most the mean of theirs (Jensen), and members that agreed would leave it at that."""
+    rows = tables["methods"].set_index(["method", "shift"])
+    others = tables["inference_others"]
+    single = others[(others["kind"] == "cnn") & others["shift"].isna() & others["temperature_asked"].isna()]
+    mean = single.loc[single["members"] == 0, "nll"].mean()
+    mixed = rows.loc[("ensemble of 2", "")]
+    assert mixed["nll"] < mean
+    assert mixed["draws"] == 2
+    assert "a single repeat: no intervals" in mixed["reason"]
 
 
 def altered(tables: dict[str, pd.DataFrame], **changes: Any) -> pd.DataFrame:
@@ -147,7 +169,10 @@ def test_a_method_without_a_baseline_or_a_record_says_why(tables: dict[str, pd.D
     assert math.isnan(alone["cost"])
     wider = altered(tables, cells=lambda cells: cells.assign(width=cells["width"].where(cells["kind"] == "bnn", 0.5)))
     assert NO_BASELINE in wider.loc[("flipout", ""), "reason"], "of another size"
-    lacking = altered(tables, inference_others=lambda jobs: jobs.assign(status="MISSING", reasons="not made yet"))
+    whole = tables["inference_others"]["members"] == 0
+    lacking = altered(
+        tables, inference_others=lambda jobs: jobs[whole].assign(status="MISSING", reasons="not made yet")
+    )
     row = lacking.loc[("flipout", "")]
     assert (row["repeats"], row["verdict"]) == (0, "INVALID")
     assert "not made yet" in row["reason"]
@@ -156,7 +181,7 @@ def test_a_method_without_a_baseline_or_a_record_says_why(tables: dict[str, pd.D
     assert "a single repeat: no intervals" in single["reason"]
     assert single["nll"] > 0
     assert math.isnan(single["nll_low"])
-    zero = altered(tables, inference_others=lambda jobs: jobs.assign(calibration_error_debiased=[0.0, *[0.1] * 15]))
+    zero = altered(tables, inference_others=lambda jobs: jobs.assign(calibration_error_debiased=[0.0, *[0.1] * 23]))
     assert zero["reason"].str.contains("calibration_error_debiased: no interval, a repeat's value is 0").sum() == 1
     unpaired = altered(tables, cells=lambda c: c[(c["kind"] == "bnn") | (c["repeat"] == 2)]).loc[("flipout", "")]
     assert unpaired["cost_repeats"] == 1

@@ -88,7 +88,7 @@ def of_job(kind, fact):
 
 
 def job_inputs(kind):
-    """Of jobs after cells the cell's summary, and the record of the data set where one is read.
+    """Of jobs after cells these cells' summaries, and the record of the data set where one is read.
 
     Where the job's own record is there, but not as the plan asks, Snakemake is told to make it all the same.
     """
@@ -97,8 +97,8 @@ def job_inputs(kind):
         job = WANTED.job(kind, wildcards)
         if job.record(LAYOUT).exists():
             workflow.dag.forcefiles.add(str(job.record(LAYOUT)))
-        trained = {"trained": LAYOUT.summary(job.after)} if job.after else {}
-        return trained | {"data": [ancient(LAYOUT.data_record(*data)) for data in job.reads]}
+        trained = [LAYOUT.summary(cell) for cell in job.after]
+        return {"trained": trained, "data": [ancient(LAYOUT.data_record(*data)) for data in job.reads]}
 
     return inputs
 

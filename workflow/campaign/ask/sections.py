@@ -32,16 +32,19 @@ class Sweep:
 class Conditions:
     """How images are predicted: shifted (KIND:SEVERITY of `bnn infer --shift`) or not, and at which temperature.
 
-    The temperature is a number or `fit`, as `bnn infer --temperature` takes it; None: 1.
+    The temperature is a number or `fit`, as `bnn infer --temperature` takes it; None: 1. `members` are the posteriors
+    that are mixed; 0: there is one.
     """
 
     shift: str | None = None
     temperature: str | None = None
+    members: int = 0
 
     @property
     def word(self) -> str:
-        """As one path component; empty for images as they are at temperature 1."""
-        words = [self.shift.replace(":", "-")] if self.shift else []
+        """As one path component; empty for images as they are at temperature 1, by one posterior."""
+        words = [f"ensemble-{self.members}"] if self.members else []
+        words += [self.shift.replace(":", "-")] if self.shift else []
         return "_".join([*words, f"temperature-{self.temperature}"] if self.temperature else words)
 
 
@@ -67,7 +70,7 @@ class AfterSection:
 
     axes (all of them without it), `threads` is the site's cores where None. `percent` and `sweeps` are of pruning only,
     `kinds` and what follows of inference: `shift` and `temperature` ask for predictions besides those of the images as
-    they are at temperature 1.
+    they are at temperature 1, `ensemble` for those of so many repeats' posteriors mixed, under each of these.
     """
 
     command: str
@@ -83,16 +86,18 @@ class AfterSection:
     temperature: str | None = None
     temperature_images: int | None = None
     ood: OtherImages | None = None
+    ensemble: int = 0
 
     def selects(self, cell: Cell) -> bool:
         """Whether it asks for this cell of its study."""
         return cell.kind in self.kinds and selects(self.where or {}, cell.facts())
 
-    @property
-    def conditions(self) -> list[Conditions]:
-        """All under which it asks for predictions; the first is as the images are, at temperature 1."""
+    def conditions(self, members: int = 0) -> list[Conditions]:
+        """All under which it asks for predictions of so many; the first is as the images are, at temperature 1."""
         temperatures = (None, self.temperature) if self.temperature else (None,)
-        return [Conditions(shift, temperature) for shift in (None, *self.shift) for temperature in temperatures]
+        return [
+            Conditions(shift, temperature, members) for shift in (None, *self.shift) for temperature in temperatures
+        ]
 
 
 def parse_section(command: str, values: dict[str, Any] | None, study: str) -> AfterSection | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -28,8 +29,18 @@ AfterSummary = InferenceSummary | PruningSummary
 
 
 @dataclass(frozen=True)
+class Member:
+    """A cell whose posterior a job takes, and the fingerprint of its training."""
+
+    cell: Cell
+    trained: str
+
+
+@dataclass(frozen=True)
 class AfterJob(Job):
     """One job after a cell; `sweep` is of pruning only, `conditions` of inference.
+
+    `others` are further cells, whose posteriors it takes beside that of `cell`: later repeats of the same point.
 
     `foreign_limit` is its cell's: what others may do before the verdict is WARN; so is `device`, "cpu" or "cuda".
     `trained` is the fingerprint of its cell, `launch` a hash of the site's environment: the numbers depend on both.
@@ -53,15 +64,25 @@ class AfterJob(Job):
     device: str = "cpu"
     sweep: Sweep | None = None
     conditions: Conditions = AS_THEY_ARE
+    others: tuple[Member, ...] = ()
 
     @classmethod
     def ways(cls, section: AfterSection) -> list[dict[str, Any]]:
         """The jobs that a section asks for of each cell, as the fields that tell them apart."""
         raise NotImplementedError
 
+    @classmethod
+    def together(cls, section: AfterSection) -> int:
+        """Repeats of a point that one job takes together; 0: it asks for none of these jobs."""
+        return 1
+
     @property
-    def after(self) -> Cell:
-        return self.cell
+    def members(self) -> tuple[Member, ...]:
+        return (Member(self.cell, self.trained), *self.others)
+
+    @property
+    def after(self) -> tuple[Cell, ...]:
+        return tuple(member.cell for member in self.members)
 
     @property
     def gpus(self) -> int:
@@ -109,7 +130,8 @@ class AfterJob(Job):
 
     @cached_property
     def fingerprint(self) -> str:
-        facts = [self.COMMAND, self.measures, self.trained, self.launch]
+        facts: list[Any] = [self.COMMAND, self.measures, self.trained, self.launch]
+        facts += [[other.trained for other in self.others]] if self.others else []
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     @property
@@ -120,12 +142,14 @@ class AfterJob(Job):
         return [*self.measures, *limit, "--labels", json.dumps(labels, sort_keys=True)]
 
     def context(self, layout: Layout, site: Site) -> dict[str, Any]:
-        return {"posterior": layout.posterior(self.cell), "folder": self.record(layout).parent}
+        posteriors = [layout.posterior(cell) for cell in self.after]
+        return {"posteriors": posteriors, "folder": self.record(layout).parent}
 
     def plan_entry(self, site: str) -> dict[str, Any]:
         return asdict(self.cell) | {
             "name": self.name,
             "cell": self.cell.name,
+            **({"cells": [cell.name for cell in self.after]} if self.others else {}),
             "study": self.study,
             "target": self.target,
             "draws": self.section.draws,
@@ -151,8 +175,12 @@ class AfterJob(Job):
         made: AfterSummary | None = read_record(self.record(layout), self.SUMMARY)
         if made is None or not tells_of(made, self.fingerprint):
             return None
-        summary = read_summary(layout.summary(self.cell))
-        return made if summary and trained(summary) == self.trained and is_of(made, summary) else None
+        summaries = [read_summary(layout.summary(cell)) for cell in self.after]
+        if any(summary is None for summary in summaries):
+            return None
+        known = [summary for summary in summaries if summary is not None]
+        as_planned = all(trained(each) == member.trained for each, member in zip(known, self.members, strict=True))
+        return made if as_planned and is_of(made, known) else None
 
 
 def tells_of(record: AfterSummary, fingerprint: str) -> bool:
@@ -160,11 +188,19 @@ def tells_of(record: AfterSummary, fingerprint: str) -> bool:
     return bool(record.labels.get(JOB_LABEL) == fingerprint)
 
 
-def is_of(record: AfterSummary, summary: Summary) -> bool:
-    """Whether a record is of a posterior that its cell has now, as far as the cell's manifest names posteriors."""
-    saved = {
+def is_of(record: AfterSummary, summaries: Sequence[Summary]) -> bool:
+    """Whether a record is of posteriors that its cells have now, as far as the cells' manifests name posteriors."""
+    mixed = record.members if isinstance(record, InferenceSummary) else []
+    taken = [facts.sha256 for facts in mixed or [record.posterior]]
+    return len(taken) == len(summaries) and all(
+        not (saved := _saved(summary)) or digest in saved for digest, summary in zip(taken, summaries, strict=True)
+    )
+
+
+def _saved(summary: Summary) -> set[str]:
+    """Digests of the posteriors that a cell's manifest names."""
+    return {
         entry.sha256
         for name, entry in summary.manifest.items()
         if name.startswith(f"{POSTERIOR}/") and name.endswith(".safetensors")
     }
-    return not saved or record.posterior.sha256 in saved

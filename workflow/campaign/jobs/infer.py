@@ -60,4 +60,20 @@ class InferConditionsJob(Inference):
 
     @classmethod
     def ways(cls, section: AfterSection) -> list[dict[str, Any]]:
-        return [{"conditions": conditions} for conditions in section.conditions if conditions.word]
+        return [{"conditions": conditions} for conditions in section.conditions() if conditions.word]
+
+
+class InferEnsembleJob(Inference):
+    """One inference of several repeats' posteriors, mixed in equal parts (bnn.inference.mixture)."""
+
+    RULE = "infer_ensemble"
+    RECORD = f"infer/{PLACE}/ensemble/{{conditions}}/{INFERENCE}"
+    LOG = f"infer/{NAME}_{{conditions}}"
+
+    @classmethod
+    def ways(cls, section: AfterSection) -> list[dict[str, Any]]:
+        return [{"conditions": conditions} for conditions in section.conditions(section.ensemble)]
+
+    @classmethod
+    def together(cls, section: AfterSection) -> int:
+        return section.ensemble

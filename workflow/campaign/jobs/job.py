@@ -68,9 +68,9 @@ class Job(ABC):
         return 0
 
     @property
-    def after(self) -> Cell | None:
-        """The cell that must have been trained before; None for a job that needs none."""
-        return None
+    def after(self) -> tuple[Cell, ...]:
+        """The cells that must have been trained before."""
+        return ()
 
     @property
     def feeds(self) -> tuple[str, ...]:

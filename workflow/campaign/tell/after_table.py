@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from campaign.jobs.after import AfterJob
@@ -32,9 +33,18 @@ def after_table(campaign: Campaign, layout: Layout) -> Table | None:
         study = f"{job.study} (target {job.target})" if job.target else job.study
         done = sum(each.is_current(layout) for each in group)
         numbers = [job.section.draws, len(group), done]
-        repeats = str(job.cell.repeat) if len(group) == 1 else f"{{1..{len(group)}}}"
-        table.add_row(study, job.command, *map(str, numbers), _script(job, layout, repeats))
+        table.add_row(study, job.command, *map(str, numbers), _script(job, layout, _repeats(group)))
     return table
+
+
+def _repeats(group: Sequence[AfterJob]) -> str:
+    """The numbers of their (first) repeats, as a shell would take them."""
+    numbers = [job.cell.repeat for job in group]
+    if len(numbers) == 1:
+        return str(numbers[0])
+    return (
+        f"{{1..{len(numbers)}}}" if numbers == [*range(1, len(numbers) + 1)] else f"{{{','.join(map(str, numbers))}}}"
+    )
 
 
 def _script(job: AfterJob, layout: Layout, repeat: str) -> str:

@@ -90,11 +90,11 @@ def _why_job(job: Job, layout: Layout) -> list[str]:
     elif not record.exists():
         lines = ["would run: it has not finished so far"]
     elif job.after:
-        lines = ["would run: its record is of other options or of another training of its cell"]
+        lines = ["would run: its record is of other options or of another training"]
     else:
         lines = ["would run: its record is of other options, or of another launch"]
-    if job.after:
-        lines.append(f"its cell: campaign why {job.after.name}")
+    for cell in job.after:
+        lines.append(f"{'its cell' if len(job.after) == 1 else 'a cell of its'}: campaign why {cell.name}")
     event = last_of_scripts(layout).get(job.name)
     if event and not job.is_current(layout):
         lines.append(f"its last job: {told(event)}")

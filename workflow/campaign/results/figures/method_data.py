@@ -42,6 +42,15 @@ def require(table: pd.DataFrame, columns: Sequence[str], what: str) -> pd.DataFr
     return named(found)
 
 
+def compared(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of points that have two methods or more, images as they are. Raises NothingToDrawError without any."""
+    series = clean(rows).groupby(POINT_KEYS)["series"].nunique()
+    found = rows[[count > 1 for count in series.reindex(pd.MultiIndex.from_frame(rows[POINT_KEYS]), fill_value=0)]]
+    if found.empty:
+        raise NothingToDrawError("no point has two methods that have predicted: there is nothing to compare")
+    return found
+
+
 def named(rows: pd.DataFrame) -> pd.DataFrame:
     """With column `series`: the method, and its variant where several variants of a point are of one method."""
     variants = rows.groupby([*POINT_KEYS, "method"])["variant"].transform("nunique")
@@ -79,7 +88,8 @@ def methods_of(rows: pd.DataFrame) -> dict[str, Method]:
 
 def point_title(row: pd.Series) -> str:
     width = "" if row["width"] == 1 else f", width {row['width']:g}"
-    place = f"N = {row['nodes']}, batch {row['batch_size']}"
+    threads = f", {row['threads']} threads per rank" if row["threads"] > 1 else ""
+    place = f"N = {row['nodes']}, batch {row['batch_size']}{threads}"
     return f"{model_name(row['model'])}{width} on {row['dataset']}, {place}"
 
 

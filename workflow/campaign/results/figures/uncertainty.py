@@ -13,6 +13,7 @@ from campaign.results.figures.method_data import (
     POINT_KEYS,
     Method,
     clean,
+    compared,
     hardest_shifts,
     label_points,
     limits,
@@ -31,9 +32,9 @@ SHAPES = ("s", "^", "D", "v", "P", "X")  # of shifts, one for each kind; images 
 def uncertainty_figure(tables: Tables, context: Context) -> Figure:
     """A row of two panels per point (network, data, nodes, batch): NLL and calibration error, against relative cost.
 
-    Raises NothingToDrawError where no method has a cost and a value.
+    Raises NothingToDrawError where no point has two methods with a cost and values.
     """
-    rows = require(tables["methods"], [*PANELS, "cost"], "methods")
+    rows = compared(require(tables["methods"], [*PANELS, "cost"], "methods"))
     shifts = hardest_shifts(rows)
     points = list(rows.groupby(POINT_KEYS, sort=True))
     figure, axes = new_figure(columns=len(PANELS), rows=len(points), height=3.6)

@@ -13,6 +13,7 @@ from campaign.results.figures.method_data import (
     POINT_KEYS,
     Method,
     clean,
+    compared,
     label_points,
     limits,
     methods_of,
@@ -30,9 +31,9 @@ X, Y = "seconds_per_image", "nll"
 def uncertainty_draws_figure(tables: Tables, context: Context) -> Figure:
     """A panel per point; a curve with its intervals per method that draws, a mark for each that predicts once.
 
-    Raises NothingToDrawError where no method has a time and an NLL.
+    Raises NothingToDrawError where no point has two methods with a time and an NLL.
     """
-    rows = clean(require(tables["methods"], [X, Y], "methods"))
+    rows = clean(compared(require(tables["methods"], [X, Y], "methods")))
     methods = methods_of(rows)
     of_draws = with_series(tables["method_draws"], rows)
     points = list(rows.groupby(POINT_KEYS, sort=True))

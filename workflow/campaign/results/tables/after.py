@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from bnn.records.pruning import PruningSummary
 from campaign.jobs.after import is_of, tells_of
 from campaign.jobs.kinds import AFTER
 from campaign.names.targets import METHODS
+from campaign.results.statistics import worse
 from campaign.results.tables.cells import LoadedCell
 from campaign.results.tables.inference_schemas import INFERENCE, INFERENCE_OTHERS, PRUNING_SUMMARY
 
@@ -46,18 +47,22 @@ SWEEP = ("semantics", "scope", "by")
 
 
 class LoadedJob:
-    """A job of plan.json (section `command`) and its record; `summary` is None where there is none as planned."""
+    """A job of plan.json (section `command`) and its record; `summary` is None where there is none as planned.
 
-    def __init__(self, command: str, entry: Row, cell: LoadedCell, results: Path) -> None:
-        self.command, self.entry, self.cell = command, entry, cell
+    `cells` are those whose posteriors it takes; it is known by the first.
+    """
+
+    def __init__(self, command: str, entry: Row, cells: Sequence[LoadedCell], results: Path) -> None:
+        self.command, self.entry, self.cell, self.cells = command, entry, cells[0], cells
         self.path = results / entry["record"]
         self.summary: InferenceSummary | PruningSummary | None = None
         self.reason = NO_RECORD
         if self.path.exists():
             found = read_summary(self.path, RECORDS[command])
+            known = [cell.summary for cell in cells if cell.summary]
             if not tells_of(found, entry["fingerprint"]):
                 self.reason = OTHER
-            elif cell.summary and not is_of(found, cell.summary):
+            elif len(known) == len(cells) and not is_of(found, known):
                 self.reason = OLD
             else:
                 self.summary = found
@@ -74,9 +79,13 @@ class LoadedJob:
         return {"shift": self.entry.get("shift"), "temperature_asked": self.entry.get("temperature")}
 
     @property
+    def mixed(self) -> bool:
+        return len(self.cells) > 1
+
+    @property
     def single(self) -> bool:
         """Whether it tells of one posterior as it is: a bnn's, images as they are, temperature 1, of no comparison."""
-        asked = any(self.conditions.values()) or self.entry["target"] == METHODS
+        asked = any(self.conditions.values()) or self.mixed or self.entry["target"] == METHODS
         return self.cell.cell.kind == "bnn" and not asked
 
     def summary_row(self) -> Row:
@@ -84,9 +93,13 @@ class LoadedJob:
         schema, cell, done = SUMMARY[self.command], self.cell, self.summary
         row: Row = dict.fromkeys(schema.names) | cell.identity
         row |= {key: value for key, value in cell.labels.items() if key not in ("engine", "ranks")}
-        row |= {"trained_ranks": cell.labels["ranks"], "verdict": cell.verdict, **self.sweep}
+        row |= {
+            "trained_ranks": cell.labels["ranks"],
+            "verdict": worse(*[each.verdict for each in self.cells]),
+            **self.sweep,
+        }
         row |= {"draws": self.entry["draws"], "threads": self.entry["threads"]}
-        row |= self.conditions
+        row |= self.conditions | ({"members": len(self.cells) if self.mixed else 0} if self.command == "infer" else {})
         row |= {"folder": str(Path(self.entry["record"]).parent), "status": "MISSING", "reasons": self.reason}
         if done is None:
             return row
@@ -135,7 +148,7 @@ def read_summary(path: Path, model: type[InferenceSummary] | type[PruningSummary
 def after_rows(command: str, plan: Mapping[str, Any], results: Path) -> dict[str, list[Row]]:
     """Rows by table for all planned jobs of `infer` or `prune`.
 
-    Details of predictions are of single posteriors, draw by draw of all whose images are as they are.
+    Details of predictions are of single posteriors, draw by draw of all of one posterior whose images are as they are.
 
     A job that only a target of its own runs is left out until it has run.
     """
@@ -144,14 +157,16 @@ def after_rows(command: str, plan: Mapping[str, Any], results: Path) -> dict[str
     jobs = []
     loaded: dict[str, LoadedCell] = {}
     for entry in asked:
-        if entry["cell"] not in loaded:
-            loaded[entry["cell"]] = LoadedCell(entries[entry["cell"]], results)
-        job = LoadedJob(command, entry, loaded[entry["cell"]], results)
+        taken = entry.get("cells", [entry["cell"]])
+        for name in taken:
+            if name not in loaded:
+                loaded[name] = LoadedCell(entries[name], results)
+        job = LoadedJob(command, entry, [loaded[name] for name in taken], results)
         if job.summary is not None or not entry["target"]:
             jobs.append(job)
     single = [job for job in jobs if command != "infer" or job.single]
     made = {SUMMARY[command].name: [job.summary_row() for job in single]}
-    plain = [job for job in jobs if not any(job.conditions.values())]
+    plain = [job for job in jobs if not any(job.conditions.values()) and not job.mixed]
 
     def detailed(name: str) -> list[LoadedJob]:
         return plain if name == "inference_draws" else single

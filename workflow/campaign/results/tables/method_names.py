@@ -9,6 +9,7 @@ ESTIMATORS = {
     "flipout-reference": "flipout (reference)",
     "flipout": "flipout",
     "ivon": "IVON",
+    "mc-dropout": "MC dropout",
 }
 DETERMINISTIC, SCALED = "deterministic", "temperature-scaled"
 

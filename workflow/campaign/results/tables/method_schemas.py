@@ -46,13 +46,14 @@ METHOD_DRAWS = TableSchema(
 # One row per point, method and shift. A point's cost and the predictions of its posteriors have repeats of their own.
 METHODS = TableSchema(
     name="methods",
-    version=1,
+    version=2,  # 1: no mixtures, no threads
     columns=(
         *POINT,
         Column("method", "string", "", "what it is called (campaign.results.tables.method_names)"),
         Column("shift", "string", "", "what was done to the images, as kind:severity; empty: nothing"),
         Column("implementation", "string", "", "what trained it"),
         Column("width", "float64", "", "factor on every hidden layer's channels"),
+        Column("threads", "int64", "", "threads per rank of its training"),
         Column("repeats", "int64", "", "repeats whose predictions count"),
         Column("repeats_planned", "int64", "", "repeats whose predictions the campaign asks for"),
         Column("verdict", "string", "", "OK, WARN (some counted repeat is), or INVALID (none counts)"),
@@ -60,7 +61,12 @@ METHODS = TableSchema(
         Column("draws", "int64", "draws", "Monte-Carlo draws"),
         Column("baseline", "string", "", "the conventional network that the cost is relative to; empty: none"),
         Column("cost_repeats", "int64", "", "repeats that were timed on both sides"),
-        Column("cost", "float64", "", "time of a steady training step / that of the baseline, paired by repeat"),
+        Column(
+            "cost",
+            "float64",
+            "",
+            "time of a steady training step (all members' together) / the baseline's, paired by repeat",
+        ),
         Column("cost_low", "float64", "", "lower end of its 95% interval over repeats; empty: it has none"),
         Column("cost_high", "float64", "", "upper end of its 95% interval over repeats; empty: it has none"),
         *(column for name, told in MEASURES.items() for column in with_interval(name, *told)),

@@ -62,14 +62,14 @@ def _named(jobs: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
     members = asked["members"].fillna(0).astype(int)
     names = zip(asked["kind"], asked["implementation"], asked["temperature_asked"], members, strict=True)
-    return asked.assign(method=[method_name(*each) for each in names])
+    return asked.assign(method=[method_name(*each) for each in names], members=members)
 
 
 def _row(group: pd.DataFrame, cells: pd.DataFrame) -> Row:
     good = group[group["status"].isin(COUNTED) & group["verdict"].isin(COUNTED)]
     first = (good if len(good) else group).iloc[0]
     same = ("method", "shift", "implementation", "width", "images", "draws")
-    row: Row = {key: first[key] for key in (*POINT_KEYS, *same)}
+    row: Row = {key: first[key] for key in (*POINT_KEYS, *same)} | {"threads": _threads(first, cells)}
     verdicts = [*good["status"], *good["verdict"]]
     row |= {
         "repeats": len(good),
@@ -107,8 +107,14 @@ def _interval(values: Sequence[float]) -> tuple[Interval, str]:
     return Interval(sum(values) / len(values), math.nan, math.nan, ""), "no interval, a repeat's value is 0"
 
 
+def _threads(first: pd.Series, cells: pd.DataFrame) -> int | None:
+    """Threads per rank of its training, None of cells that are not in the table."""
+    found = cells.loc[(cells[POINT_KEYS] == first[POINT_KEYS]).all(axis=1), "threads"]
+    return None if found.empty else int(found.iloc[0])
+
+
 def _cost(first: pd.Series, cells: pd.DataFrame) -> tuple[Row, list[str]]:
-    """Time of a step relative to the baseline's, paired by repeat, and why there is none."""
+    """Time of a step relative to the baseline's, by repeat (of a mixture: of all members), and why there is none."""
     row: Row = {"baseline": "", "cost_repeats": 0, "cost": math.nan, "cost_low": math.nan, "cost_high": math.nan}
     mine = cells[(cells[POINT_KEYS] == first[POINT_KEYS]).all(axis=1)]
     seconds = step_seconds(mine)
@@ -121,7 +127,9 @@ def _cost(first: pd.Series, cells: pd.DataFrame) -> tuple[Row, list[str]]:
     row["baseline"] = name
     common = set(seconds) & set(others)
     ratio = paired(seconds, others) if common else NO_INTERVAL
-    row |= {"cost_repeats": len(common), "cost": ratio.value, "cost_low": ratio.low, "cost_high": ratio.high}
+    members = max(int(first["members"]), 1)  # each was trained with as many steps as the baseline
+    ends = {"cost": ratio.value, "cost_low": ratio.low, "cost_high": ratio.high}
+    row |= {"cost_repeats": len(common)} | {name: members * value for name, value in ends.items()}
     return row, [] if common else ["no repeat was timed on both sides: no relative cost"]
 
 
