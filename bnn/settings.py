@@ -185,6 +185,11 @@ class TrainSettings(BaseModel):
         description="training images are mirrored (flip) and shifted by up to 4 pixels, zeros moving in (crop); keyed "
         "by seed, step and example; for classification",
     )
+    normalisation: Literal["none", "channels"] = Field(
+        "none",
+        description="channels: the model's first operation takes the training images' mean from each channel and "
+        "divides by their standard deviation; both are part of the posterior",
+    )
     batchnorm_statistics: Literal["average", "rank0"] = Field(
         "average", description="running statistics used to evaluate and save: mean over ranks, or rank 0's (the paper)"
     )

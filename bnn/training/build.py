@@ -15,6 +15,7 @@ from bnn.ivon import Ivon
 from bnn.layers import PosteriorInit
 from bnn.model_names import is_own
 from bnn.models.build import build_model
+from bnn.models.normalise import channel_norm, normalised
 from bnn.models.outputs import ChosenOutput
 from bnn.settings import TrainSettings
 from bnn.training.descent import learning_rate, make_optimizer
@@ -97,6 +98,9 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
                 module.momentum = settings.batchnorm_momentum
     model = model.to(device=settings.device, dtype=DTYPES[settings.precision])
     start_from(settings, model)
+    if settings.normalisation == "channels":
+        norm = channel_norm(dataset.train).to(device=settings.device, dtype=DTYPES[settings.precision])
+        model = normalised(model, norm)
     if settings.tuned and not is_own(settings.model):
         lay_out(model, torch.channels_last)
     if settings.by_ivon or settings.by_dropout:

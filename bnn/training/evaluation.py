@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn.layers import NoiseKey, set_noise
+from bnn.models.normalise import running_statistics
 from bnn.models.own import user_code
 from bnn.records import Evaluation
 from bnn.training.measures import ClassSums, RegressionSums
@@ -33,7 +34,7 @@ def average_statistics(run: Run, done: int) -> None:
     """Give every rank the same running statistics of BatchNorm: their mean over ranks, or rank 0's (as the paper)."""
     run.heartbeat.move("exchange")
     engine = run.trainer.engine
-    buffers = [buffer for _, buffer in run.trainer.model.named_buffers()]
+    buffers = list(running_statistics(run.trainer.model))
     if run.settings.batchnorm_statistics == "average":
         engine.average_(buffers, f"statistics.{done}")
     else:

@@ -52,8 +52,8 @@ def test_the_methods_of_the_example_are_compared_at_one_point_with_one_conventio
     monkeypatch.setenv("BNN_DATA_DIR", str(tmp_path))
     found = load_campaign(ROOT / "examples/methods.yaml", load_site(ROOT / "profiles/theta"))
     assert {cell.cell.dataset for cell in found.cells} == {"cifar10-jpeg"}
-    assert len(found.cells) == 5 * 5
+    assert len(found.cells) == 5 * 5 + 5 * 5  # of each method, and the members of five ensembles
     variants = {(cell.cell.kind, cell.cell.variant) for cell in found.cells}
     assert {variant for kind, variant in variants if kind == "cnn"} == {"deterministic"}
     assert len({(cell.settings.width, cell.placement.ranks, cell.settings.threads) for cell in found.cells}) == 1
-    assert len(found.after) == 5 * (4 * 7 + 2 * 7)
+    assert len(found.after) == 5 * 5 * 7 + 25 * 2 * 7 + 5 * 2 * 7

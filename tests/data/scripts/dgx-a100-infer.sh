@@ -6,7 +6,7 @@ set -euo pipefail
 cd /project
 name=infer_cifar10_vgg16_bnn_n1_b128_base_r1
 measuring=results/dgx-a100/.locks/measuring
-posterior=results/dgx-a100/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior
+posteriors=(results/dgx-a100/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior)
 folder=results/dgx-a100/infer/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1
 
 mkdir -p "$folder"
@@ -32,4 +32,4 @@ export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
 export OMP_NUM_THREADS=128 MKL_NUM_THREADS=128 OPENBLAS_NUM_THREADS=128
 
 # What an interrupted run has finished is kept; the summary is written last of all.
-exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 128 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "0561826cee988bce", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "dgx-a100", "variant": "base"}' --out "$folder" </dev/null
+exec bnn infer "${posteriors[@]}" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 128 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "0561826cee988bce", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "dgx-a100", "variant": "base"}' --out "$folder" </dev/null

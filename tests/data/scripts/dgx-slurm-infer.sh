@@ -15,7 +15,7 @@
 set -euo pipefail
 
 cd /project
-posterior=results/dgx-slurm/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior
+posteriors=(results/dgx-slurm/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior)
 folder=results/dgx-slurm/infer/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1
 
 mkdir -p "$folder"
@@ -26,4 +26,4 @@ export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
 export OMP_NUM_THREADS=128 MKL_NUM_THREADS=128 OPENBLAS_NUM_THREADS=128
 
 # What an interrupted run has finished is kept; the summary is written last of all.
-exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 128 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "0561826cee988bce", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "dgx-slurm", "variant": "base"}' --out "$folder" </dev/null
+exec bnn infer "${posteriors[@]}" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 128 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "0561826cee988bce", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "dgx-slurm", "variant": "base"}' --out "$folder" </dev/null

@@ -6,7 +6,7 @@ set -euo pipefail
 cd /project
 name=infer_mnist-sample_vgg16_bnn_n1_b32_narrow_r1
 measuring=results/local/.locks/measuring
-posterior=results/local/cells/mnist-sample/vgg16/bnn/nodes=1/batch=32/variant=narrow/repeat=1/posterior
+posteriors=(results/local/cells/mnist-sample/vgg16/bnn/nodes=1/batch=32/variant=narrow/repeat=1/posterior)
 folder=results/local/infer/mnist-sample/vgg16/bnn/nodes=1/batch=32/variant=narrow/repeat=1
 
 mkdir -p "$folder"
@@ -32,4 +32,4 @@ export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
 export OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2
 
 # What an interrupted run has finished is kept; the summary is written last of all.
-exec bnn infer "$posterior" --dataset mnist-sample --images 250 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 2 --labels '{"batch_size": "32", "dataset": "mnist-sample", "job": "c934a74c0621e96f", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "local", "variant": "narrow"}' --out "$folder" </dev/null
+exec bnn infer "${posteriors[@]}" --dataset mnist-sample --images 250 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 2 --labels '{"batch_size": "32", "dataset": "mnist-sample", "job": "c934a74c0621e96f", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "local", "variant": "narrow"}' --out "$folder" </dev/null

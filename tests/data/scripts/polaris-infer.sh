@@ -14,7 +14,7 @@
 set -euo pipefail
 
 cd /project
-posterior=results/polaris/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior
+posteriors=(results/polaris/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior)
 folder=results/polaris/infer/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1
 
 mkdir -p "$folder"
@@ -46,4 +46,4 @@ export NCCL_CROSS_NIC=1
 export NCCL_NET_GDR_LEVEL=PHB
 
 # What an interrupted run has finished is kept; the summary is written last of all.
-exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 32 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "e7d9464886e9e7a7", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "polaris", "variant": "base"}' --out "$folder" </dev/null
+exec bnn infer "${posteriors[@]}" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 32 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "e7d9464886e9e7a7", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "polaris", "variant": "base"}' --out "$folder" </dev/null

@@ -14,7 +14,7 @@
 set -euo pipefail
 
 cd /project
-posterior=results/slurm/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior
+posteriors=(results/slurm/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior)
 folder=results/slurm/infer/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1
 
 mkdir -p "$folder"
@@ -25,4 +25,4 @@ export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
 export OMP_NUM_THREADS=32 MKL_NUM_THREADS=32 OPENBLAS_NUM_THREADS=32
 
 # What an interrupted run has finished is kept; the summary is written last of all.
-exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 32 --labels '{"batch_size": "128", "dataset": "cifar10", "job": "645a0743a57cce69", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "slurm", "variant": "base"}' --out "$folder" </dev/null
+exec bnn infer "${posteriors[@]}" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 32 --labels '{"batch_size": "128", "dataset": "cifar10", "job": "645a0743a57cce69", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "slurm", "variant": "base"}' --out "$folder" </dev/null

@@ -10,7 +10,7 @@
 set -euo pipefail
 
 cd /project
-posterior=results/theta/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior
+posteriors=(results/theta/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior)
 folder=results/theta/infer/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1
 
 mkdir -p "$folder"
@@ -41,4 +41,4 @@ export KMP_BLOCKTIME=0
 export MPICH_MAX_THREAD_SAFETY=multiple
 
 # What an interrupted run has finished is kept; the summary is written last of all.
-exec aprun -n 1 -N 1 -cc depth -d 64 -j 1 bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 64 --labels '{"batch_size": "128", "dataset": "cifar10", "job": "23c6d067dd7ff062", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "theta", "variant": "base"}' --out "$folder" </dev/null
+exec aprun -n 1 -N 1 -cc depth -d 64 -j 1 bnn infer "${posteriors[@]}" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 64 --labels '{"batch_size": "128", "dataset": "cifar10", "job": "23c6d067dd7ff062", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "theta", "variant": "base"}' --out "$folder" </dev/null

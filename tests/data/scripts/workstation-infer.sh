@@ -6,7 +6,7 @@ set -euo pipefail
 cd /project
 name=infer_cifar10_vgg16_bnn_n1_b128_base_r1
 measuring=results/workstation/.locks/measuring
-posterior=results/workstation/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior
+posteriors=(results/workstation/cells/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1/posterior)
 folder=results/workstation/infer/cifar10/vgg16/bnn/nodes=1/batch=128/variant=base/repeat=1
 
 mkdir -p "$folder"
@@ -32,4 +32,4 @@ export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
 export OMP_NUM_THREADS=16 MKL_NUM_THREADS=16 OPENBLAS_NUM_THREADS=16
 
 # What an interrupted run has finished is kept; the summary is written last of all.
-exec bnn infer "$posterior" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 16 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "148d839452186a0e", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "workstation", "variant": "base"}' --out "$folder" </dev/null
+exec bnn infer "${posteriors[@]}" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 16 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "148d839452186a0e", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "workstation", "variant": "base"}' --out "$folder" </dev/null
