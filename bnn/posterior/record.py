@@ -31,6 +31,7 @@ from bnn.posterior.operations import OPERATIONS, SYM
 from bnn.posterior.schema import GraphNode, needed, references
 from bnn.posterior.sizes import BATCHES
 
+STRIDED = "aten.as_strided.default"
 COPIES = ("aten.clone.default", "aten.alias.default", "aten.detach.default", "aten.lift_fresh_copy.default")
 # Operations that are one call of a library, and would be dozens of core ATen ones.
 WHOLE = [
@@ -159,6 +160,8 @@ class Recording:
                 self.names[node.name] = self.weights[int(str(node.args[0]))]  # one sample serves the whole pass
             elif node.op == "call_function" and str(node.target) in COPIES:
                 self.names[node.name] = self.names[node.all_input_nodes[0].name]  # nothing changes a value here
+            elif node.op == "call_function" and str(node.target) == STRIDED and moves_nothing(node):
+                self.names[node.name] = self.names[node.all_input_nodes[0].name]
             elif node.op == "call_function" and str(node.target) == norms.OPERATION and self.norm(node):
                 pass
             elif node.op == "call_function" and node.users:
@@ -287,6 +290,18 @@ class Recording:
         self.result.layers = {name: layer for name, layer in self.result.layers.items() if name in layers}
         self.result.tensors = {name: tensor for name, tensor in self.result.tensors.items() if name in tensors}
         return self.result
+
+
+def moves_nothing(node: fx.Node) -> bool:
+    """Whether a call of as_strided gives its input's values in their places: other strides only along sides of one.
+
+    So torch writes down how the output of a pooling to one pixel lies in memory, of inputs that lie channels last.
+    """
+    source, made = node.all_input_nodes[0].meta["val"], node.meta["val"]
+    if str(list(source.shape)) != str(list(made.shape)) or str(source.storage_offset()) != str(made.storage_offset()):
+        return False
+    sides = zip(made.shape, source.stride(), made.stride(), strict=True)
+    return all((type(size) is int and size == 1) or str(before) == str(after) for size, before, after in sides)
 
 
 def given(node: fx.Node) -> dict[str, Any]:

@@ -224,3 +224,36 @@ def test_tracing_leaves_modes_and_noise_as_they_were() -> None:
         outputs.append((first, twin(x)))
     assert all(module.training for module in twin.modules())
     assert torch.equal(outputs[0][1], outputs[1][1])
+
+
+class PooledChannelsLast(nn.Module):
+    """Squeezes what lies channels last, as behind a permutation: torch then writes strides down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.gate, self.head = nn.Linear(4, 4), nn.Conv2d(4, 4, 1), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mix(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = x * torch.sigmoid(self.gate(functional.adaptive_avg_pool2d(x, 1)))
+        return self.head(functional.adaptive_avg_pool2d(x, (1, 1)).flatten(1))
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 3), (1, 1)])
+def test_strides_of_sides_of_one_are_no_operation(size: tuple[int, int]) -> None:
+    model = bnn.convert(PooledChannelsLast()).eval()
+    images = torch.rand(3, 4, *size)
+    graph, network = trace(model, images, 0, {})
+    assert not any("strided" in node.type for node in graph.nodes)
+    with mean_only(model), mean_only(network), torch.no_grad():
+        assert torch.allclose(network(images), model(images), atol=1e-6)
+
+
+class Windows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.as_strided((len(x), 3), (x.shape[1], 2))
+
+
+def test_other_strides_are_refused() -> None:
+    with pytest.raises(UserError, match=r"aten\.as_strided"):
+        trace(nn.Sequential(Windows(), nn.Linear(3, 2)), torch.rand(2, 6), 0, {})
