@@ -158,10 +158,8 @@ class Recording:
                 self.names[node.name] = self.names[node.all_input_nodes[0].name]  # the first output of a BatchNorm
             elif node.op == "call_function" and node.target is OPS.weight.default and node.args[0] in self.weights:
                 self.names[node.name] = self.weights[int(str(node.args[0]))]  # one sample serves the whole pass
-            elif node.op == "call_function" and str(node.target) in COPIES:
+            elif node.op == "call_function" and (str(node.target) in COPIES or moves_nothing(node)):
                 self.names[node.name] = self.names[node.all_input_nodes[0].name]  # nothing changes a value here
-            elif node.op == "call_function" and str(node.target) == STRIDED and moves_nothing(node):
-                self.names[node.name] = self.names[node.all_input_nodes[0].name]
             elif node.op == "call_function" and str(node.target) == norms.OPERATION and self.norm(node):
                 pass
             elif node.op == "call_function" and node.users:
@@ -293,10 +291,12 @@ class Recording:
 
 
 def moves_nothing(node: fx.Node) -> bool:
-    """Whether a call of as_strided gives its input's values in their places: other strides only along sides of one.
+    """Whether it is a call of as_strided that gives its input's values in their places: other strides of sides of one.
 
     So torch writes down how the output of a pooling to one pixel lies in memory, of inputs that lie channels last.
     """
+    if str(node.target) != STRIDED:
+        return False
     source, made = node.all_input_nodes[0].meta["val"], node.meta["val"]
     if str(list(source.shape)) != str(list(made.shape)) or str(source.storage_offset()) != str(made.storage_offset()):
         return False
