@@ -305,12 +305,18 @@ def recurrent(m: RandomNetwork, x: Tensor) -> Step:
     return step
 
 
+def across_channels(y: Tensor) -> Tensor:
+    """Attention of four channels over all."""
+    weights = torch.einsum("nchw,nkhw->nck", y[:, :4], y).softmax(-1)
+    return torch.einsum("nck,nkhw->nchw", weights, y)
+
+
 def gated_channels(m: RandomNetwork, x: Tensor) -> Step:
     inner = conv(m, x.shape[1], 8)
     slope = m.part(nn.PReLU(4))
     return m.choose.choice((
         lambda x: functional.glu(inner(x), 1), lambda x: slope(torch.mul(*inner(x).split(4, 1))),
-        lambda x: torch.einsum("nchw,nkhw->nck", inner(x)[:, :4], inner(x))[..., None],
+        lambda x: across_channels(inner(x)),
         lambda x: torch.where(x.mean(1, keepdim=True) > 0, inner(x), x.mean((1, 2, 3), keepdim=True)),
         lambda x: torch.stack([inner(x)[:, :4], x.mean(1, keepdim=True).expand(-1, 4, -1, -1)], 2).mean(2),
     ))  # fmt: skip
