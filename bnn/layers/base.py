@@ -117,7 +117,9 @@ class BayesianLayer(NoisyLayer):
         self.reset_parameters(init)
 
     def reset_parameters(self, init: PosteriorInit) -> None:
-        """Draw a new start of the posterior from torch's default generator."""
+        """Draw a new start of the posterior from torch's default generator; tensors without memory have none."""
+        if self.mu.is_meta:
+            return
         nn.init.normal_(self.mu, 0.0, init.mu_init_std)
         nn.init.normal_(self.rho, init.rho_init, init.rho_init_std)
         if self.bias is not None:
