@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import bnn
+from bnn.layers.dropout import key_dropout
 from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE
 from tests.fuzz.mutate import Files
 
@@ -45,18 +46,22 @@ class Recurrent(nn.Module):
 
 
 def networks() -> list[tuple[nn.Module, tuple[int, ...]]]:
-    """Models and the shapes of their inputs."""
+    """Bayesian models and the shapes of their inputs."""
     chain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3))
-    return [(chain, (1, 4, 4)), (Mixed(), (2, 4, 4)), (Recurrent(), (1, 2, 2))]
+    masked = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout2d(0.2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(8, 3))
+    key_dropout(masked)
+    made = [(bnn.convert(model), shape) for model, shape in
+            ((chain, (1, 4, 4)), (Mixed(), (2, 4, 4)), (Recurrent(), (1, 2, 2)))]  # fmt: skip
+    return [*made, (bnn.convert(masked, biases=True), (1, 4, 4))]
 
 
 def posteriors(folder: Path) -> list[Files]:
     """Their files."""
     found = []
-    for number, (model, shape) in enumerate(networks()):
-        torch.manual_seed(number)
+    torch.manual_seed(0)
+    for number, (twin, shape) in enumerate(networks()):
         path = folder / f"seed-{number}"
-        twin, example = bnn.convert(model), torch.rand(2, *shape)
+        example = torch.rand(2, *shape)
         bnn.save_posterior(twin, path, example_input=example, step=1, extra={"a": [1, 2]})
         found.append({name: (path / name).read_bytes() for name in (GRAPH_FILE, TENSORS_FILE)})
     return found
