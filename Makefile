@@ -73,8 +73,8 @@ lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 
 test: lint ## the linters, then the whole test suite (set up from nothing too)
 	python envs/architectures.py
-	python -m pytest -n 2 --dist loadfile --durations 15 tests/unit  # (short and independent: two files at a time)
-	python -m pytest --durations 40 --ignore tests/unit
+	python -m pytest -n 2 --dist loadfile --durations 25 tests/unit tests/numerical  # (independent: two files at a time)
+	python -m pytest --durations 40 --ignore tests/unit --ignore tests/numerical
 
 architectures: setup-dev ## all published architectures through every command (ten minutes on two cores)
 	python envs/architectures.py
