@@ -76,9 +76,9 @@ def test_the_local_study_of_methods_runs_on_either_data_set_at_one_point(tmp_pat
     mine = [cell for cell in found.cells if cell.target == "methods"]
     assert {cell.cell.dataset for cell in mine} == {"mnist-sample"}
     assert len(found.replaced) == 2
-    assert len(mine) == 3 * 5
+    assert len(mine) == 3 * 5 + 6  # methods that learn a posterior, and conventional networks
     shared = {(c.settings.width, c.settings.threads, c.settings.max_steps, c.placement.ranks) for c in mine}
     assert shared == {(0.25, 2, 150, 1)}
     jobs = [job for job in found.after if job.target == "methods"]
-    assert len(jobs) == 3 * (4 * 2 + 4)
+    assert len(jobs) == 3 * 5 * 2 + 6 * 4 + 2 * 4
     assert {job.conditions.temperature for job in jobs if job.cell.kind == "bnn"} == {None}
