@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
@@ -13,9 +12,8 @@ from click.shell_completion import CompletionItem
 from bnn.errors import UserError
 from campaign.names.layout import RESULTS
 from campaign.run.driver import Driver, look, site_here
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from campaign.tell.compare import compare
+from campaign.tell.terminal import console as _console
 
 
 class ProfilePath(click.Path):
@@ -224,6 +222,9 @@ def check_ledgers(files: tuple[Path, ...]) -> None:
         click.echo(f"{path}: {described(load_ledger(path))}")
 
 
+cli.add_command(compare)
+
+
 @cli.group()
 def site() -> None:
     """Sites: profiles/SITE/site.yaml."""
@@ -260,13 +261,6 @@ def check(name: str, campaign_file: Path, results: Path, and_run: bool) -> None:
         code, lines = run_or_render(here, layout, Place.here(layout))
         click.echo("\n".join(lines), nl=bool(lines))
         sys.exit(code)
-
-
-def _console(width: int = 170) -> Console:
-    """The terminal; into a file or a pipe a table keeps its width, however narrow the console is thought to be."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else width)
 
 
 def _look(profile: Path, campaign_file: Path, results: Path) -> Driver:
