@@ -14,6 +14,7 @@ from campaign.names.layout import RESULTS
 from campaign.run.driver import Driver, look, site_here
 from campaign.tell.compare import compare
 from campaign.tell.terminal import console as _console
+from campaign.tell.validate import validate
 
 
 class ProfilePath(click.Path):
@@ -223,6 +224,7 @@ def check_ledgers(files: tuple[Path, ...]) -> None:
 
 
 cli.add_command(compare)
+cli.add_command(validate)
 
 
 @cli.group()

@@ -1,0 +1,132 @@
+"""Faults of records: hashes of what they list, settings, posteriors of the jobs after cells, data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from bnn.errors import UserError, first_problem
+from bnn.records import CELL, SUMMARY, CellRecord, Summary
+from bnn.records.inference import InferenceSummary
+from bnn.records.pruning import PruningSummary
+from bnn.regular import open_regular
+from bnn.settings import parse_settings
+from campaign.jobs.after import is_of
+from campaign.jobs.kinds import AFTER
+from campaign.names.layout import Layout
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes. Raises UserError naming what is no file, OSError as opening does."""
+    with open_regular(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def plan_faults(layout: Layout, plan: Mapping[str, Any]) -> Iterator[str]:
+    """Cells whose fingerprint in the plan is not that of their settings."""
+    for entry in plan["cells"]:
+        name = entry.get("name", entry["variant"])
+        try:
+            made = parse_settings(entry["settings"], f"{layout.plan}: cell {name}").fingerprint()
+        except UserError as error:
+            yield str(error)
+            continue
+        if made != entry["fingerprint"]:
+            yield f"{layout.plan}: cell {name}: fingerprint {entry['fingerprint']}, its settings have {made}"
+
+
+def record_faults(layout: Layout) -> Iterator[str]:
+    """Of every finished cell, files that its summary lists and that are not as it says; then of the jobs after it."""
+    cells = layout.root / "cells"
+    for path in sorted(cells.rglob(SUMMARY)) if cells.is_dir() else ():
+        yield from cell_faults(path)
+    for (command, name), model in {(kind.COMMAND, Path(kind.RECORD).name): kind.SUMMARY for kind in AFTER}.items():
+        folder = layout.root / command
+        for path in sorted(folder.rglob(name)) if folder.is_dir() else ():
+            yield from _after_faults(layout, path, model, command)
+
+
+def cell_faults(path: Path) -> Iterator[str]:
+    """Of one summary.json: its manifest, and the settings beside it."""
+    summary = read_record(path, Summary)
+    if isinstance(summary, str):
+        yield summary
+        return
+    yield from manifest_faults(path.parent, {name: (e.sha256, e.bytes) for name, e in summary.manifest.items()})
+    beside = path.with_name(CELL)
+    cell = read_record(beside, CellRecord)
+    if isinstance(cell, str):
+        yield cell
+    elif {cell.hash, cell.settings.fingerprint()} != {summary.hash}:
+        yield f"{beside}: hash {cell.hash}, {path.name} has {summary.hash}, the settings {cell.settings.fingerprint()}"
+
+
+def manifest_faults(folder: Path, listed: Mapping[str, tuple[str, int]]) -> Iterator[str]:
+    """Files below `folder` that are not as listed: (sha256, bytes) by their path relative to it."""
+    for name, (digest, size) in listed.items():
+        path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            yield f"{path}: listed, but not within {folder}"
+            continue
+        try:
+            if (found := path.stat().st_size) != size:
+                yield f"{path}: {found} bytes, {size} are recorded"
+            elif (made := sha256_of(path)) != digest:
+                yield f"{path}: sha256 {made[:12]}, {digest[:12]} is recorded"
+        except OSError as error:
+            yield f"{path}: recorded, but: {error.strerror}"
+        except UserError as error:
+            yield str(error)
+
+
+def read_record(path: Path, model: type[BaseModel]) -> Any:
+    """The record, or a line on why it is none."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    except ValidationError as error:
+        where, what = first_problem(error)
+        return f"{path}: {where or 'content'}: {what}"
+
+
+def _after_faults(
+    layout: Layout, path: Path, model: type[InferenceSummary] | type[PruningSummary], command: str
+) -> Iterator[str]:
+    """Of one record of a job after a cell: what it is of has to be what the cell saved."""
+    made = read_record(path, model)
+    if isinstance(made, str):
+        yield made
+        return
+    below = path.parent.relative_to(layout.root / command).parts
+    repeats = [number for number, part in enumerate(below) if part.startswith("repeat=")]
+    if not repeats:
+        return
+    of = layout.root / "cells" / Path(*below[: repeats[0] + 1]) / SUMMARY
+    summary = read_record(of, Summary) if of.exists() else None
+    if isinstance(summary, Summary) and not is_of(made, summary):
+        yield f"{path}: of a posterior with sha256 {made.posterior.sha256[:12]}, which {of} does not list"
+
+
+def data_faults(layout: Layout, plan: Mapping[str, Any]) -> Iterator[str]:
+    """Records of data sets whose checksum is another than the one that the plan asks for."""
+    asked = {
+        (entry["settings"]["dataset"], entry["settings"]["dataset_options"]["checksum"])
+        for entry in plan["cells"]
+        if "checksum" in (entry["settings"].get("dataset_options") or {})
+    }
+    for path in sorted((layout.root / "data").glob("*.json")):
+        try:
+            record = json.loads(path.read_text())
+            name, found = record["dataset"], record["checksum"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            yield f"{path}: no record of a data set ({type(error).__name__}: {error})"
+            continue
+        wanted = sorted(checksum for dataset, checksum in asked if dataset == name)
+        if wanted and found not in wanted:
+            yield f"{path}: checksum {found}, the plan asks for {' or '.join(wanted)}"
