@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,24 @@ class Companions:
 
 
 NO_COMPANIONS = Companions()
+
+
+class Stamps(Protocol):
+    """What is told, step by step, when something happens to blocks, which it knows by their places."""
+
+    def full(self, block: int) -> None: ...
+    def waits(self) -> None: ...
+    def averaged(self, block: int) -> None: ...
+    def next_step(self) -> None: ...
+
+
+class NoStamps:
+    """Keeps nothing of what it is told."""
+
+    def full(self, block: int) -> None: ...
+    def waits(self) -> None: ...
+    def averaged(self, block: int) -> None: ...
+    def next_step(self) -> None: ...
 
 
 def assign(
@@ -106,12 +124,13 @@ class GradientExchange:
     """Averages the gradients of a model over the ranks of `engine`, block by block, from its creation on.
 
     Call `wait` after every backward pass: gradients and `companions` are then the ranks' means. Every rank must give
-    the same parameters in the same order.
+    the same parameters in the same order. `stamps` is told when each block leaves and comes back.
     """
 
     def __init__(
         self, engine: Engine, parameters: Iterable[Named], block_mb: float, companions: Companions = NO_COMPANIONS
     ) -> None:
+        self.stamps: Stamps = NoStamps()
         self._engine = engine
         self._handles: list[Any] = []
         groups = assign(parameters, block_mb * 2**20, companions) if engine.size > 1 else []
@@ -147,6 +166,7 @@ class GradientExchange:
         for block in self.blocks[len(self._handles) :]:
             if block.missing:
                 return
+            self.stamps.full(len(self._handles))
             self._handles.append(self._engine.start_average(block.buffer, block.name))
 
     def wait(self) -> None:
@@ -155,10 +175,13 @@ class GradientExchange:
         A parameter that the backward pass did not reach counts as zero. If no rank has reached it, its gradient stays
         None, so that the optimizer leaves it alone; to tell, the host reads back one number per such parameter.
         """
+        self.stamps.waits()
         late = [pair for block in self.blocks for pair in block.give_up()]
         self._start_full()
-        for block, handle in zip(self.blocks, self._handles, strict=True):
+        for index, (block, handle) in enumerate(zip(self.blocks, self._handles, strict=True)):
             self._engine.finish_average(handle, block.buffer)
+            self.stamps.averaged(index)
+        self.stamps.next_step()
         for parameter, view in late:
             parameter.grad = view if bool(view.any()) else None
         self._handles.clear()

@@ -26,6 +26,7 @@ USEFUL = ("data", "forward", "backward", "optimizer")
 # Below this many values order statistics give no interval of 95%: it is Student's t on the logarithm.
 FEW_REPEATS = 6
 T_ON_LOG, ORDER_STATISTICS = "t-interval on log", "order statistics of the median"
+T_OF_MEAN = "t-interval of the mean"
 # Below this mean standard deviation of a probability over draws, the draws are called alike.
 ALIKE = 1e-3
 # Seconds by which the difference of two readings of a CPU's time may be off: a tick of 1/100 s at each end.
@@ -216,6 +217,24 @@ def repeats_interval(values: Sequence[float]) -> Interval:
         return Interval(float(data[0]), math.nan, math.nan, "single value")
     centre, low, high = (float(end[0]) for end in np.exp(log_intervals(np.log(data)[None])))
     return Interval(centre, low, high, T_ON_LOG if data.size < FEW_REPEATS else ORDER_STATISTICS)
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Mean of repeated measurements that may be zero or negative, as parts and differences are, with its 95% interval.
+
+    Student's t, at any number of values: means of parts add up to the mean of their sum, as medians do not.
+    docs/intervals.md says what it covers. Raises ValueError without values.
+    """
+    from scipy import special
+
+    data = np.asarray(values, dtype=float)
+    if data.size == 0:
+        raise ValueError("an interval needs values")
+    if data.size == 1:
+        return Interval(float(data[0]), math.nan, math.nan, "single value")
+    centre = float(data.mean())
+    half = float(special.stdtrit(data.size - 1, 0.975) * data.std(ddof=1) / math.sqrt(data.size))
+    return Interval(centre, centre - half, centre + half, T_OF_MEAN)
 
 
 def log_intervals(logs: np.ndarray) -> np.ndarray:

@@ -4,9 +4,10 @@
     python -m bnn.mpi_trace collect FOLDER
 
 The ranks leave `mpi_profile.<job>.<rank>` (the text form of IBM's mpitrace) and a table that `collect` turns into
-Parquet. Where nothing is preloaded `mark` does nothing. `python -m bnn.mpi_trace.build` builds the interposer.
+Parquet. Where nothing is preloaded `mark` does nothing and `data_calls` knows none.
+`python -m bnn.mpi_trace.build` builds the interposer.
 """
 
-from bnn.mpi_trace.phases import mark
+from bnn.mpi_trace.phases import data_calls, mark
 
-__all__ = ["mark"]
+__all__ = ["data_calls", "mark"]

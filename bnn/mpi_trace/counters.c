@@ -75,6 +75,30 @@ void record(unsigned phase, unsigned routine, unsigned op, unsigned type, int64_
     add(&cell->nanoseconds, nanoseconds);
 }
 
+/* Of the first calls; later ones are counted and not dated. Phases 1 and 2 are training: bnn.records.mpi.PHASES. */
+enum { DATED = 65536, FIRST_TRAINING = 1, LAST_TRAINING = 2 };
+static _Atomic int64_t dates[DATED][2];
+static _Atomic size_t dated;
+
+void keep_dates(unsigned phase, int64_t start, int64_t end) {
+    if (phase < FIRST_TRAINING || phase > LAST_TRAINING) return;
+    size_t place = atomic_fetch_add_explicit(&dated, 1, memory_order_relaxed);
+    if (place >= DATED) return;
+    atomic_store_explicit(&dates[place][0], start, memory_order_relaxed);
+    atomic_store_explicit(&dates[place][1], end, memory_order_release);
+}
+
+/* Copies the dates of up to `room` calls into `pairs` (start, end; nanoseconds). Returns how many there are to copy. */
+__attribute__((visibility("default"))) size_t bnn_mpi_trace_dates(int64_t (*pairs)[2], size_t room);
+size_t bnn_mpi_trace_dates(int64_t (*pairs)[2], size_t room) {
+    size_t there = atomic_load_explicit(&dated, memory_order_acquire), count = there < DATED ? there : DATED;
+    for (size_t i = 0; i < count && i < room; i++) {
+        pairs[i][1] = atomic_load_explicit(&dates[i][1], memory_order_acquire);
+        pairs[i][0] = atomic_load_explicit(&dates[i][0], memory_order_relaxed);
+    }
+    return count;
+}
+
 int64_t lost_calls(void) { return atomic_load_explicit(&lost, memory_order_relaxed); }
 
 static int by_key(const void *left, const void *right) {

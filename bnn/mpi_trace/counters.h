@@ -64,6 +64,9 @@ unsigned phase_now(void);
 /* Count one call of `routine`. Any thread. */
 void record(unsigned phase, unsigned routine, unsigned op, unsigned type, int64_t bytes, int64_t nanoseconds);
 
+/* Keep when a call that carried data began and ended, by clock_ns, if it belongs to training steps. Any thread. */
+void keep_dates(unsigned phase, int64_t start, int64_t end);
+
 /* The clock of phases starts (phase 0); to be called once. */
 void start_phases(void);
 /* Seconds spent in each phase so far. */

@@ -25,6 +25,17 @@
     return result_
 #define QUIET(ROUTINE, CALL) TIMED(ROUTINE, O_NONE, T_NONE, 0, CALL)
 
+/* The same of a reduction that every rank gets the result of; when it went on is kept, too, unless it only compares
+ * bits, as ranks do that agree on something. */
+#define TIMED_AND_DATED(ROUTINE, OP, TYPE, BYTES, CALL)                                                              \
+    unsigned phase_ = phase_now(), op_ = (OP);                                                                       \
+    int64_t start_ = clock_ns();                                                                                     \
+    int result_ = (CALL);                                                                                            \
+    int64_t end_ = clock_ns();                                                                                       \
+    record(phase_, R_##ROUTINE, op_, TYPE, BYTES, end_ - start_);                                                    \
+    if (op_ != O_BAND && op_ != O_BOR && op_ != O_BXOR) keep_dates(phase_, start_, end_);                            \
+    return result_
+
 /* Operators and types are addresses in some MPI libraries, so that no switch can tell them apart. The first ones tested
  * are those that Horovod uses. */
 static unsigned op_class(MPI_Op op) {
@@ -193,7 +204,10 @@ REDUCE(Ireduce, REQUEST, PASS)
         TIMED(NAME, op_class(op), type_class(type), bytes_of(n, type),                                               \
               PMPI_##NAME(send, recv, n, type, op, comm GIVE));                                                      \
     }
-ALLREDUCE(Allreduce, NOTHING, NOTHING)
+int MPI_Allreduce(const void *send, void *recv, int n, MPI_Datatype type, MPI_Op op, MPI_Comm comm) {
+    TIMED_AND_DATED(Allreduce, op_class(op), type_class(type), bytes_of(n, type),
+                    PMPI_Allreduce(send, recv, n, type, op, comm));
+}
 ALLREDUCE(Scan, NOTHING, NOTHING)
 ALLREDUCE(Exscan, NOTHING, NOTHING)
 ALLREDUCE(Iallreduce, REQUEST, PASS)

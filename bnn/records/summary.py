@@ -117,6 +117,11 @@ class Summary(BaseModel):
     parameters_trainable: int
     gradient_messages_per_step: int | None = None
     gradient_bytes_per_step: int | None = None
+    clock_error_seconds: float | None = Field(
+        None,
+        description="s by which the clocks of the run's hosts, by which waiting is split, may be off to one another; "
+        "0: one host; None: not measured, or not needed",
+    )
     macs_forward_per_image: int | None
     peak_memory_bytes: int
     energy_joules: float | None = Field(

@@ -47,11 +47,14 @@ def merge_rows(run: Run) -> pd.DataFrame:
     parts = [folder.staging / f"steps-rank-{rank}.parquet" for rank in range(engine.size)]
     write_table(rows, parts[engine.rank], STEPS)
     run.heartbeat.move("exchange")
+    run.waiting.stage(engine, folder.staging)
     engine.barrier("rows")
     if engine.rank != 0:
         return rows
     run.heartbeat.move("end")
-    merged = pd.concat([read_table(part, STEPS) for part in parts], ignore_index=True)
+    frames = [read_table(part, STEPS) for part in parts]
+    run.waiting.fill(frames, engine, folder.staging, folder.attempt, run.first_step)
+    merged = pd.concat(frames, ignore_index=True)
     write_table(merged.sort_values(["step", "rank"]), folder.staging / STEPS_FILE, STEPS)
     for part in parts:
         part.unlink()
@@ -155,6 +158,7 @@ def summarise(
         parameters_trainable=trainable,
         gradient_messages_per_step=trainer.exchange.messages_per_step,
         gradient_bytes_per_step=trainer.exchange.bytes_per_step,
+        clock_error_seconds=run.waiting.error,
         macs_forward_per_image=macs_forward(run),
         peak_memory_bytes=peak_memory,
         energy_joules=energy.joules if attempts == 1 else None,  # nobody has kept what earlier attempts took

@@ -7,6 +7,7 @@ to none: the clock is stopped for it. Neither the clock nor the recorder makes t
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -34,10 +35,17 @@ PROGRESS_SECONDS = 5.0
 
 @dataclass
 class Timing:
-    """Marks of one step: its start, the end of each part in the order of PARTS, and the end of the step."""
+    """Marks of one step: its start, the end of each part in the order of PARTS, and the end of the step.
+
+    `started_at` and `ended_at` are by the clock of the day, in seconds since 1970: a second measurement of the whole.
+    On a GPU, which the host runs ahead of, a step has no end by that clock (NaN). `injected` are seconds of this step
+    that an experiment made this rank lose.
+    """
 
     started_at: float
     marks: list[Any] = field(default_factory=list)
+    ended_at: float = math.nan
+    injected: float = 0.0
 
     def seconds(self) -> dict[str, float]:
         """Seconds per part, of the rest (key 'seconds_between') and of the whole step (key 'seconds'), their sum.
@@ -75,9 +83,9 @@ class StepClock:
 
     def start(self) -> None:
         self._heartbeat.move(LIVE[0])
-        now = self._mark()
-        self._end(now)
-        self._timing = Timing(time.time(), [now])
+        now, today = self._mark(), time.time()
+        self._end(now, today)
+        self._timing = Timing(today, [now])
         if not self._running:
             self._running = True
             self._heartbeat.resume()
@@ -90,13 +98,15 @@ class StepClock:
     def stop(self) -> None:
         """End the step that goes on, if there is one; what comes now belongs to no step."""
         if self._running:
-            self._end(self._mark())
+            self._end(self._mark(), time.time())
             self._running = False
             self._heartbeat.pause()
 
-    def _end(self, mark: Any) -> None:
+    def _end(self, mark: Any, today: float) -> None:
         if self._running:
             self._timing.marks.append(mark)
+            if not self._cuda:
+                self._timing.ended_at = today
 
     @property
     def timing(self) -> Timing:
@@ -186,8 +196,10 @@ class Recorder:
             "rank": facts.rank,
             "ranks": facts.ranks,
             "started_at": timing.started_at,
+            "ended_at": timing.ended_at,
             "samples": facts.batch_size,
             **seconds,
+            "seconds_injected": timing.injected,
             "loss": loss,
             "nll": nll,
             "kl": kl,

@@ -13,6 +13,7 @@ from bnn.settings import TrainSettings
 from bnn.training.folder import RunFolder
 from bnn.training.recorder import Recorder
 from bnn.training.trainer import Trainer
+from bnn.training.waiting import Waiting
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Run:
     folder: RunFolder
     recorder: Recorder
     heartbeat: Heartbeat
+    waiting: Waiting
     evaluations: list[Evaluation]
     sigma_start: float | None
     tried: dict[str, float]

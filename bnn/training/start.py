@@ -33,6 +33,7 @@ from bnn.training.resume import find_checkpoint
 from bnn.training.run import Run
 from bnn.training.trainer import Trainer
 from bnn.training.trial import trial_seconds
+from bnn.training.waiting import Waiting
 
 
 def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Heartbeat | None = None) -> Run:
@@ -69,6 +70,9 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
     folder = open_folder(out, settings.fingerprint(), engine)
     earlier = load_checkpoint(out, first_step, trainer.model, trainer.optimizer, engine.rank) if first_step else None
     share_state(trainer, heartbeat, buffers=first_step == 0)
+    heartbeat.move("exchange")
+    waiting = Waiting(trainer, steps - first_step)
+    heartbeat.move("start")
     facts = RunFacts(
         attempt=folder.attempt,
         first_step=first_step,
@@ -89,6 +93,7 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
         folder=folder,
         recorder=Recorder(facts, settings.device, earlier),
         heartbeat=heartbeat,
+        waiting=waiting,
         evaluations=folder.evaluations(first_step),
         sigma_start=sigma_start,
         tried=choice.seconds,

@@ -14,10 +14,12 @@ import torch
 from bnn.engine import SingleEngine
 from bnn.errors import UserError
 from bnn.heartbeat import Heartbeat
+from bnn.losses import rank_losses
 from bnn.records import STEPS, STEPS_FILE, read_table, write_table
 from bnn.settings import TrainSettings
 from bnn.training import loop
 from bnn.training.recorder import BETWEEN, PARTS, Recorder, StepClock
+from bnn.training.waiting import REASONS
 
 FEW = {
     "dataset": "synthetic", "dataset_options": {"shape": [1, 4, 4], "classes": 2, "size": 32}, "model": "fc",
@@ -81,6 +83,18 @@ def test_the_work_of_recording_a_step_is_in_its_time(tmp_path: Path, monkeypatch
     assert (slowed["seconds"] - slowed[NAMED].sum(axis=1)).abs().max() < 1e-12
 
 
+def test_another_clock_finds_the_same_seconds(tmp_path: Path) -> None:
+    """The clock of the day, read where a step starts and ends, against the sum of its laps; one rank waits for none."""
+    rows = train(tmp_path)
+    assert (rows["ended_at"] - rows["started_at"] - rows["seconds"]).abs().max() < 1e-3
+    assert (rows[[f"seconds_{reason}" for reason in REASONS]] == 0).all(axis=None)
+    assert rows["late_rank"].isna().all()
+    assert (rows["seconds_injected"] == 0).all()
+    (found,) = rank_losses(rows)
+    assert abs(found.unexplained) < 0.02 * found.wall
+    assert found.hidden == 0
+
+
 def test_an_evaluation_is_in_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate = loop.evaluate
 
@@ -124,11 +138,15 @@ def test_steps_of_an_earlier_version_are_read_and_say_what_they_lack(tmp_path: P
     assert read["seconds_between"].isna().all()
     pd.testing.assert_frame_equal(read.drop(columns="seconds_between"), rows.drop(columns="seconds_between"))
     write_table(read, tmp_path / "again.parquet", STEPS)  # as a resumed run does
-    for version in ("0", "3", "?"):
+    later = ["ended_at", "late_rank", "seconds_injected", *(f"seconds_{reason}" for reason in REASONS)]
+    second = pq.read_table(tmp_path / STEPS_FILE).drop_columns(later)
+    pq.write_table(second.replace_schema_metadata({"schema": "steps", "schema_version": "2"}), tmp_path / "2.parquet")
+    assert read_table(tmp_path / "2.parquet", STEPS)[later].isna().all(axis=None)
+    for version in ("0", "4", "?"):
         pq.write_table(
             old.replace_schema_metadata({"schema": "steps", "schema_version": version}), tmp_path / "other.parquet"
         )
-        with pytest.raises(UserError, match=f"version {version.replace('?', '.')}, expected steps version 2"):
+        with pytest.raises(UserError, match=f"version {version.replace('?', '.')}, expected steps version 3"):
             read_table(tmp_path / "other.parquet", STEPS)
 
 

@@ -239,9 +239,12 @@ def _steps(
                 {
                     "attempt": 1, "step": step, "epoch": step // per_epoch, "phase": "warmup" if warmup else "steady",
                     "engine": settings.engine, "implementation": settings.implementation, "rank": rank, "ranks": ranks,
-                    "started_at": clock, "samples": settings.batch_size, "seconds": took, "seconds_data": 0.02 * took,
+                    "started_at": clock, "ended_at": clock + took,
+                    "samples": settings.batch_size, "seconds": took, "seconds_data": 0.02 * took,
                     "seconds_forward": 0.30 * took, "seconds_backward": 0.50 * took, "seconds_exchange": 0.08 * took,
-                    "seconds_optimizer": 0.09 * took, "seconds_between": 0.01 * took,
+                    "seconds_late": 0.03 * took, "seconds_reduction": 0.045 * took, "seconds_negotiation": 0.015 * took,
+                    "seconds_transfer": 0.03 * took, "seconds_hidden": 0.02 * took, "late_rank": ranks - 1,
+                    "seconds_optimizer": 0.09 * took, "seconds_between": 0.01 * took, "seconds_injected": 0.0,
                     "loss": 2.3, "nll": 2.2, "kl": 1.0, "beta": settings.beta,
                     "accuracy": accuracy(step), "accuracy_running": total / (step + 1),
                 }

@@ -1,0 +1,118 @@
+"""Where each second of a step goes: the parts whose sum is compared with its wall time. Written once, here.
+
+Every part is measured by itself, between two readings of a clock around what it names; none is what others leave. Wall
+time is read from another clock. What the parts do not cover is called unexplained, and may be negative.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnn.metrics import steady
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COMPUTE, COMMUNICATION, OTHER = "compute", "exposed communication", "other"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a step: its column in steps.parquet, its words, its group and what it is."""
+
+    column: str
+    words: str
+    group: str
+    meaning: str
+
+
+PARTS: dict[str, Part] = {
+    "forward": Part("seconds_forward", "forward pass", COMPUTE, "noise, forward pass and loss"),
+    "backward": Part("seconds_backward", "backward pass", COMPUTE, "backward pass, and what hides behind it"),
+    "late": Part("seconds_late", "waiting for the late rank", COMMUNICATION, "until the last rank had its gradients"),
+    "negotiation": Part(
+        "seconds_negotiation", "negotiation", COMMUNICATION, "from then until the call that carries them starts"
+    ),
+    "transfer": Part("seconds_transfer", "transfer", COMMUNICATION, "from then until their average is there"),
+    "reduction": Part(
+        "seconds_reduction", "negotiation and transfer", COMMUNICATION, "both, where no profile tells them apart"
+    ),
+    "exchange": Part(
+        "seconds_exchange", "exposed communication", COMMUNICATION, "waiting for gradients, where it is not split"
+    ),
+    "input": Part("seconds_data", "input", OTHER, "fetching the batch"),
+    "optimizer": Part("seconds_optimizer", "update", OTHER, "the parameter update"),
+    "between": Part("seconds_between", "between steps", OTHER, "recording, Python, signs of life"),
+}
+UNEXPLAINED = "unexplained"
+HIDDEN = "hidden"  # travelled while the backward pass went on: beside the parts, never lost
+# Which parts stand for waiting, by what is measured of it: the first whose parts are all there.
+SPLITS = (("late", "negotiation", "transfer"), ("late", "reduction"), ("exchange",))
+BEYOND_CLOCKS = 0.01  # of a step: where clocks of hosts may be off by more, waiting is not split
+
+
+@dataclass(frozen=True)
+class RankLosses:
+    """Mean seconds per step of one rank over `steps` steady steps.
+
+    `parts` are those whose sum is compared with `wall`; `wall` is NaN where no second clock was read. `hidden` is NaN
+    where it was not measured. `late_share` is the share of steps in which this rank was the last, NaN if unknown.
+    """
+
+    rank: int
+    steps: int
+    wall: float
+    by_laps: float
+    parts: dict[str, float]
+    hidden: float
+    late_share: float
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of a step, s: by the second clock, or, where it was not read, by the step clock itself."""
+        return self.by_laps if math.isnan(self.wall) else self.wall
+
+    @property
+    def unexplained(self) -> float:
+        """Wall time less all parts, s; NaN where no second clock was read."""
+        return self.wall - sum(self.parts.values())
+
+
+def rank_losses(steps: pd.DataFrame, clock_error: float | None = 0.0) -> list[RankLosses]:
+    """Of every rank, from the steady steps that give the headline throughput; empty without any.
+
+    Where waiting is split in some of them only, from those. `clock_error`: s by which hosts' clocks may be off to one
+    another, None if unknown; beyond BEYOND_CLOCKS of a step waiting is not split.
+    """
+    chosen = steady(steps)
+    if chosen.empty:
+        return []
+    rows = steps.merge(chosen[["attempt", "step"]], on=["attempt", "step"])
+    trusted = clock_error is not None and clock_error <= BEYOND_CLOCKS * float(rows["seconds"].mean())
+    split = rows.groupby("step")["seconds_late"].transform(lambda late: late.notna().all()).astype(bool)
+    if trusted and split.any():
+        rows = rows[split]
+    names = next(names for names in SPLITS if names == SPLITS[-1] or (trusted and _measured(rows, names)))
+    waiting = {name for split in SPLITS for name in split} - set(names)
+    found = []
+    for rank, mine in rows.groupby("rank"):
+        parts = {name: float(mine[part.column].mean()) for name, part in PARTS.items() if name not in waiting}
+        late = mine["late_rank"].dropna()
+        found.append(
+            RankLosses(
+                rank=int(rank),
+                steps=len(mine),
+                wall=float((mine["ended_at"] - mine["started_at"]).mean(skipna=False)),
+                by_laps=float(mine["seconds"].mean()),
+                parts=parts,
+                hidden=float(mine["seconds_hidden"].mean(skipna=False)),
+                late_share=float((late == rank).mean()) if trusted and len(late) else math.nan,
+            )
+        )
+    return found
+
+
+def _measured(rows: pd.DataFrame, names: tuple[str, ...]) -> bool:
+    return bool(rows[[PARTS[name].column for name in names]].notna().all(axis=None))

@@ -1,0 +1,48 @@
+"""When each block of gradients was full on a rank and when its average was there: kept in memory while steps go on.
+
+Stamps are readings of `time.perf_counter`, which on Linux is the clock that the MPI interposer reads, too.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+
+import numpy as np
+
+ROOM = 64 * 2**20  # bytes of a rank's stamps; the steps after those that fit are not stamped
+
+
+class ExchangeStamps:
+    """One row per step: when waiting began, and of each block when it was full and when its average was there.
+
+    A row is made in the order `full`, `waits`, `averaged`, `next_step`; of all these a step calls only what it comes
+    to. Memory is taken at once, so that a stamp costs a reading of the clock and a store.
+    """
+
+    def __init__(self, blocks: int, steps: int) -> None:
+        self.blocks = blocks
+        self._width = 1 + 2 * blocks
+        self._last = min(steps, ROOM // (8 * self._width)) * self._width  # of a row beyond the steps, which is not kept
+        self._values = array("d", [np.nan]) * (self._last + self._width)
+        self._row = 0
+
+    def full(self, block: int) -> None:
+        """A block is full and about to be handed to the engine."""
+        self._values[self._row + 1 + block] = time.perf_counter()
+
+    def waits(self) -> None:
+        """The backward pass is over; from now on the rank waits for averages."""
+        self._values[self._row] = time.perf_counter()
+
+    def averaged(self, block: int) -> None:
+        """The rank knows that the average of a block is there."""
+        self._values[self._row + 1 + self.blocks + block] = time.perf_counter()
+
+    def next_step(self) -> None:
+        """The step's averages are all there."""
+        self._row = min(self._row + self._width, self._last)
+
+    def rows(self) -> np.ndarray:
+        """The rows of all steps that were stamped, (steps, 1 + 2 blocks): waiting, full by block, averaged by block."""
+        return np.array(self._values[: self._row], dtype=np.float64).reshape(-1, self._width)

@@ -1,0 +1,63 @@
+"""Two real ranks: every second that they wait after the backward pass has a reason, as far as it was measured."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bnn.losses import rank_losses
+from bnn.mpi_trace import preload
+from bnn.mpi_trace.build import build
+from bnn.records import STEPS, STEPS_FILE, SUMMARY, Summary, read_table
+from tests.support.ranks import environment, need_horovod, run_train, train_command
+
+FEW = {"max_steps": 12, "epochs": 3, "gradient_block_mb": 0.05, "save_posterior": False}
+
+
+def read(folder: Path) -> tuple[pd.DataFrame, Summary]:
+    summary = Summary.model_validate_json((folder / SUMMARY).read_text())
+    assert summary.clock_error_seconds == 0  # one machine
+    assert summary.gradient_messages_per_step is not None
+    assert summary.gradient_messages_per_step > 1
+    rows = read_table(folder / STEPS_FILE, STEPS)
+    assert set(rows["late_rank"]) <= {0, 1}
+    waited = rows["seconds_late"] + rows["seconds_reduction"]
+    assert (waited <= rows["seconds_exchange"] + 1e-6).all()
+    assert (rows["seconds_exchange"] - waited).median() < 5e-4  # what lies beside the stamps is Python's
+    return rows, summary
+
+
+@pytest.mark.mpi
+def test_with_a_profile_negotiation_and_transfer_are_told_apart(tmp_path: Path) -> None:
+    need_horovod()
+    build()
+    profiled = ["env", *(f"{name}={value}" for name, value in preload.environment(tmp_path / "mpi").items())]
+    command = train_command(tmp_path / "cell", 2, FEW | {"engine": "horovod"})
+    done = subprocess.run(
+        [*command[:3], *profiled, *command[3:]], env=environment(), capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    rows, summary = read(tmp_path / "cell")
+    apart = rows["seconds_negotiation"] + rows["seconds_transfer"]
+    assert (apart - rows["seconds_reduction"]).abs().max() < 1e-9
+    assert rows["seconds_transfer"].sum() > 0
+    assert (rows["seconds_hidden"] >= 0).all()
+    ranks = rank_losses(rows, summary.clock_error_seconds)
+    assert [losses.rank for losses in ranks] == [0, 1]
+    for losses in ranks:
+        assert {"late", "negotiation", "transfer"} < set(losses.parts)
+        assert abs(losses.unexplained) < 0.02 * losses.wall
+    assert sum(losses.late_share for losses in ranks) == pytest.approx(1)
+
+
+@pytest.mark.mpi
+def test_without_a_profile_both_are_one_part(tmp_path: Path) -> None:
+    need_horovod()
+    assert run_train(tmp_path / "cell", ranks=2, **FEW, engine="horovod").returncode == 0
+    rows, _ = read(tmp_path / "cell")
+    assert rows[["seconds_negotiation", "seconds_transfer", "seconds_hidden"]].isna().all(axis=None)
+    assert set(rank_losses(rows)[0].parts) >= {"late", "reduction"}
+    assert set(rank_losses(rows, clock_error=1.0)[0].parts) & {"late", "reduction", "exchange"} == {"exchange"}
