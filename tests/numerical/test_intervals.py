@@ -28,6 +28,17 @@ def test_autocorrelation_is_corrected_where_there_are_values_enough(noise: str, 
     assert coverage(noise, 20, 6000) >= least
 
 
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_an_interval_of_a_mean_holds_it_in_95_of_100_cases(count: int) -> None:
+    random = np.random.default_rng(count)
+    for draw, mean, least, most in (
+        (lambda: random.normal(-1, 0.1, count), -1.0, 0.93, 0.97),
+        (lambda: random.exponential(1.0, count), 1.0, 0.85, 0.95),
+    ):
+        found = [metrics.mean_interval(draw().tolist()) for _ in range(3000)]
+        assert least <= np.mean([each.low <= mean <= each.high for each in found]) <= most
+
+
 def test_the_percentile_bootstrap_would_not_do() -> None:
     assert percentile_bootstrap(7) == 1 - 2 * 8 / 128
 

@@ -153,6 +153,31 @@ def why(cell: str, profile: Path, campaign_file: Path, results: Path) -> None:
 
 
 @cli.command()
+@click.argument("cell", type=CellName())
+@profile_option
+@campaign_option
+@results_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per part: rows of table losses.")
+def losses(cell: str, profile: Path, campaign_file: Path, results: Path, as_json: bool) -> None:
+    """Where each second of a step goes, by the records of all repeats of CELL, beside the other kind's. Reads only.
+
+    CELL is named as in campaign why.
+    """
+    from campaign.tell.losses import losses_of, losses_table
+    from campaign.tell.why import find_cell
+
+    driver = _look(profile, campaign_file, results)
+    asked = find_cell(driver.campaign, driver.layout, cell).cell
+    points, cells = losses_of(driver.campaign, driver.layout, asked)
+    if as_json:
+        click.echo(points.to_json(orient="records", indent=1))
+        return
+    table, said = losses_table(points, cells)
+    _console().print(table)
+    click.echo("\n".join(said))
+
+
+@cli.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per profile.")
 def mpi_profile(files: tuple[Path, ...], as_json: bool) -> None:

@@ -12,6 +12,7 @@ from campaign.results.tables.bench import bench_rows, load, run_row
 from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
 from campaign.results.tables.compare import accuracy_rows, ratio_rows
 from campaign.results.tables.efficiencies import cell_efficiency_row, efficiency_rows
+from campaign.results.tables.losses import cell_loss_rows, loss_rows
 from campaign.results.tables.methods import draw_rows, method_rows
 from campaign.results.tables.mpi import mpi_rank_rows, mpi_rows
 from campaign.results.tables.points import throughput_rows
@@ -63,11 +64,13 @@ def _of_cells(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:
     cells = frame([cell_row(cell) for cell in loaded], TABLES["cells"])
     throughput = frame(throughput_rows(cells), TABLES["throughput"])
     efficiencies = frame([cell_efficiency_row(cell) for cell in loaded], TABLES["cell_efficiencies"])
+    losses = frame([row for cell in loaded for row in cell_loss_rows(cell)], TABLES["cell_losses"])
     targets = plan.get("accuracy_targets", [])
     rows = {
         "steps": [row for cell in loaded for row in step_rows(cell)],
         "scaling": scaling_rows(cells, throughput),
         "efficiencies": efficiency_rows(efficiencies),
+        "losses": loss_rows(losses),
         "accuracy": [row for cell in loaded for row in accuracy_rows(cell, targets)],
         "ratios": ratio_rows(cells),
         "provenance": [row for cell in loaded for row in provenance_rows(cell)],
@@ -75,7 +78,8 @@ def _of_cells(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:
         "mpi_ranks": [row for cell in loaded for row in mpi_rank_rows(cell)],
     }
     built = {name: frame(found, TABLES[name]) for name, found in rows.items()}
-    return {"cells": cells, "throughput": throughput, "cell_efficiencies": efficiencies} | built
+    first = {"cells": cells, "throughput": throughput, "cell_efficiencies": efficiencies, "cell_losses": losses}
+    return first | built
 
 
 def frame(rows: list[dict[str, Any]], schema: TableSchema) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from campaign.results.tables.claims import CLAIMS
 from campaign.results.tables.efficiency_schemas import CELL_EFFICIENCIES, POINT_EFFICIENCIES
 from campaign.results.tables.identity import IDENTITY, LABELS, POINT
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
+from campaign.results.tables.loss_schemas import CELL_LOSSES, LOSSES
 from campaign.results.tables.method_schemas import METHOD_DRAWS, METHODS
 
 POINT_KEYS = tuple(column.name for column in POINT)
@@ -309,6 +310,8 @@ CELL_TABLES: dict[str, TableSchema] = {
     "scaling": SCALING,
     "cell_efficiencies": CELL_EFFICIENCIES,
     "efficiencies": POINT_EFFICIENCIES,
+    "cell_losses": CELL_LOSSES,
+    "losses": LOSSES,
     "accuracy": ACCURACY,
     "ratios": RATIOS,
     "provenance": PROVENANCE_OF_CELLS,
