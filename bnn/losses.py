@@ -31,7 +31,7 @@ class Part:
 PARTS: dict[str, Part] = {
     "forward": Part("seconds_forward", "forward pass", COMPUTE, "noise, forward pass and loss"),
     "backward": Part("seconds_backward", "backward pass", COMPUTE, "backward pass, and what hides behind it"),
-    "late": Part("seconds_late", "waiting for the late rank", COMMUNICATION, "until the last rank had its gradients"),
+    "late": Part("seconds_late", "waiting for the late rank", COMMUNICATION, "until the last had its gradients"),
     "negotiation": Part(
         "seconds_negotiation", "negotiation", COMMUNICATION, "from then until the call that carries them starts"
     ),

@@ -25,7 +25,7 @@ STEPS = TableSchema(
         Column("seconds_forward", "float64", "s", "of these: noise, forward pass and loss"),
         Column("seconds_backward", "float64", "s", "of these: backward pass (overlaps the gradient exchange)"),
         Column("seconds_exchange", "float64", "s", "of these: waiting for gradients after the backward pass"),
-        Column("seconds_late", "float64", "s", "of waiting: until the last rank had its gradients; null: not measured"),
+        Column("seconds_late", "float64", "s", "of waiting: until the last rank had all gradients; null: not measured"),
         Column(
             "seconds_reduction", "float64", "s", "of waiting: from then until averages were there; null: not measured"
         ),

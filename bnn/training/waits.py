@@ -1,10 +1,10 @@
 """What a rank waited for after its backward pass: the late rank, agreement, the transfer. Pure functions of stamps.
 
-All stamps are in seconds of one clock. A rank waits for one block after the other, so that the time from the end of its
-backward pass to the last average falls into a window per block. In a block's window, what comes before the last of all
-ranks had the block full is waiting for that rank; from then on the average can be made: the ranks agree that it can
-(negotiation), until the call starts that carries it, and then it travels (transfer) until the rank knows that it is
-there. What the stamps do not cover, such as Python's work beside them, belongs to none of these.
+All stamps are in seconds of one clock. Until the last of all ranks has its last block full, a rank that waits waits for
+that rank: whatever travels meanwhile is hidden behind that one's computing. From then on a rank waits for one block
+after the other: until the call starts that carries the block, the ranks agree that it can (negotiation), and then it
+travels (transfer) until the rank knows that its average is there. What the stamps do not cover, such as Python's work
+beside them, belongs to none of these.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def split_waits(mine: RankStamps, last: np.ndarray, negotiates: bool) -> dict[st
     """
     before = np.column_stack([mine.waits, mine.averaged[:, :-1]])
     before, there = np.minimum(before, mine.averaged), mine.averaged
-    ready = np.clip(last, before, there)
+    ready = np.clip(last.max(axis=1, keepdims=True, initial=-np.inf), before, there)
     sent = np.clip(mine.sent if negotiates else ready, ready, there)
     return {
         "late": (ready - before).sum(axis=1),

@@ -21,12 +21,21 @@ def test_a_late_rank_an_agreement_and_a_transfer_are_told_apart() -> None:
     rows = np.array([[10.0, 8.0, 9.0, 10.001, 11.7]])
     mine = with_calls(rows, np.array([[8.6, 8.8], [11.2, 11.6]]))
     found = split_waits(mine, np.array([[8.5, 11.0]]), negotiates=True)
-    expected = {"late": 0.999, "reduction": 0.701, "negotiation": 0.2, "transfer": 0.501, "hidden": 0.2}
+    expected = {"late": 1.0, "reduction": 0.7, "negotiation": 0.2, "transfer": 0.5, "hidden": 0.2}
     assert {name: value.item() for name, value in found.items()} == pytest.approx(expected)
     by_order = split_waits(with_calls(rows, None), np.array([[8.5, 11.0]]), negotiates=False)
     assert by_order["negotiation"].item() == 0
-    assert by_order["transfer"].item() == pytest.approx(0.701)
+    assert by_order["transfer"].item() == pytest.approx(0.7)
     assert math.isnan(by_order["hidden"].item())
+
+
+def test_what_travels_while_the_last_rank_computes_is_no_loss_of_its_own() -> None:
+    """Rank 0 is ready at 10; rank 1's blocks are full at 11 and 13. The first travels between."""
+    mine = with_calls(np.array([[10.0, 8.0, 9.0, 11.9, 13.8]]), np.array([[11.2, 11.8], [13.3, 13.7]]))
+    found = split_waits(mine, np.array([[11.0, 13.0]]), negotiates=True)
+    assert found["late"].item() == pytest.approx(3.0)
+    assert found["negotiation"].item() == pytest.approx(0.3)
+    assert found["transfer"].item() == pytest.approx(0.5)
 
 
 def test_what_no_profile_dated_is_not_measured() -> None:
