@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from bnn.applies import IDLE, LATER, NOT_BY_IVON, NOT_SCIENCE
 from bnn.errors import UserError, first_problem
+from bnn.faults import Fault
 from bnn.model_names import is_own
 from bnn.regular import open_regular, read_text_regular
 
@@ -213,6 +214,9 @@ class TrainSettings(BaseModel):
     evaluate_draws: int = Field(10, gt=0, description="Monte-Carlo draws of an evaluation")
     checkpoint_epochs: int = Field(0, ge=0, description="epochs between checkpoints; 0: none")
     save_posterior: bool = Field(True, description="write the trained posterior at the end")
+    fault: Fault | None = Field(
+        None, description='for experiments: what one rank suffers on purpose, as in {"rank": 1, "slow": 0.1}'
+    )
     cv_limit: float = Field(0.1, gt=0, description="coefficient of variation of step times above which a run is WARN")
     foreign_limit: float = Field(
         FOREIGN_LIMIT,
@@ -254,6 +258,8 @@ class TrainSettings(BaseModel):
             raise _unfit("baseline", "cnn-kernels needs device cpu, precision float32 and no mixed_precision")
         if self.lr_warmup_epochs and self.lr_warmup_epochs >= self.epochs:
             raise _unfit("lr_warmup_epochs", f"{self.lr_warmup_epochs:g} must be fewer than the run's epochs")
+        if self.fault is not None and self.device != "cpu":
+            raise _unfit("fault", "faults are for device cpu: on a GPU the host runs ahead of the steps")
         if self.by_ivon:
             for key, reason in NOT_BY_IVON.items():
                 if getattr(self, key) != type(self).model_fields[key].default:

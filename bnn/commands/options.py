@@ -131,6 +131,8 @@ def setting_type(field: FieldInfo, known: Values = ()) -> SettingType:
     if get_origin(kind) in (tuple, list):
         return SettingType("N,N,...")
     plain = get_origin(kind) or kind
+    if isinstance(plain, type) and issubclass(plain, BaseModel):
+        plain = dict
     return SettingType(WORDS.get(plain, "TEXT"), known, path=plain is Path)
 
 

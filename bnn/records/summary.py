@@ -117,6 +117,7 @@ class Summary(BaseModel):
     parameters_trainable: int
     gradient_messages_per_step: int | None = None
     gradient_bytes_per_step: int | None = None
+    fault: str | None = Field(None, description="what one rank suffered on purpose, in words; None: nothing")
     clock_error_seconds: float | None = Field(
         None,
         description="s by which the clocks of the run's hosts, by which waiting is split, may be off to one another; "

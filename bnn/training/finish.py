@@ -111,13 +111,14 @@ def summarise(
     judged_sigma = sigma if settings.save_posterior else None  # a throughput run is not asked to learn its noise
     attempts = int(rows["attempt"].nunique())
     steady_load = neighbours.phases.get(metrics.STEADY)
+    on_purpose = [f"an experiment: {settings.fault.words}"] if settings.fault else []
     status, reasons = metrics.verdict(
         rows, len(provenance.ranks), cv_limit=settings.cv_limit, attempts=attempts,
         mixed_hardware=provenance.mixed_hardware(), dirty=provenance.git_dirty,
         sigma_median=judged_sigma, sigma_median_start=run.sigma_start,
         draw_spread=run.evaluations[-1].draw_spread if run.evaluations else None,
         finite=finite_result(run),
-        disturbed=metrics.disturbances(steady_load, "the steady steps", settings.foreign_limit),
+        disturbed=on_purpose + metrics.disturbances(steady_load, "the steady steps", settings.foreign_limit),
     )  # fmt: skip
     last, (total, trainable) = steps.iloc[-1], count_parameters(model)
     warmup = steps[steps["phase"] == metrics.WARMUP]["seconds"].sum()
@@ -158,6 +159,7 @@ def summarise(
         parameters_trainable=trainable,
         gradient_messages_per_step=trainer.exchange.messages_per_step,
         gradient_bytes_per_step=trainer.exchange.bytes_per_step,
+        fault=settings.fault.words if settings.fault else None,
         clock_error_seconds=run.waiting.error,
         macs_forward_per_image=macs_forward(run),
         peak_memory_bytes=peak_memory,

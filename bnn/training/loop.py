@@ -14,6 +14,7 @@ from bnn.records import Summary
 from bnn.settings import TrainSettings
 from bnn.training.checkpoint import checkpoint_due, save_checkpoint
 from bnn.training.evaluation import average_statistics, evaluate
+from bnn.training.faults import faults_of
 from bnn.training.finish import finish
 from bnn.training.phases import Phases
 from bnn.training.recorder import StepClock
@@ -35,6 +36,8 @@ def train(
     trainer, recorder, heartbeat = run.trainer, run.recorder, run.heartbeat
     meter = node_meter(engine, settings.device)
     clock = StepClock(settings.device, heartbeat)
+    faults = faults_of(settings, engine.rank, engine.size, clock)
+    lap = clock.lap if faults is None else faults.lap
     heartbeat.begin(run.folder.attempt, run.first_step, run.steps, settings.batch_size)
     meter.start()
     training_start = time.time()
@@ -48,9 +51,11 @@ def train(
         if phases.now != phase:
             phases.enter(phase)
         clock.start()
+        if faults is not None:
+            faults.at_input(step)
         images, labels = trainer.batch(run.dataset.train, step)
-        clock.lap()
-        beta, metrics = trainer.step(step, images, labels, clock.lap)
+        lap()
+        beta, metrics = trainer.step(step, images, labels, lap)
         recorder.add(step, trainer.schedule.epoch(step), beta, clock.timing, metrics)
         heartbeat.advance(step + 1)
         if trainer.schedule.ends_epoch(step) and step + 1 < run.steps:

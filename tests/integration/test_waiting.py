@@ -61,3 +61,21 @@ def test_without_a_profile_both_are_one_part(tmp_path: Path) -> None:
     assert rows[["seconds_negotiation", "seconds_transfer", "seconds_hidden"]].isna().all(axis=None)
     assert set(rank_losses(rows)[0].parts) >= {"late", "reduction"}
     assert set(rank_losses(rows, clock_error=1.0)[0].parts) & {"late", "reduction", "exchange"} == {"exchange"}
+
+
+@pytest.mark.mpi
+def test_what_one_rank_loses_the_other_waits_for(tmp_path: Path) -> None:
+    """Margins are wide, as cores are shared with other tests; `tests.support.injections` measures with narrow ones."""
+    need_horovod()
+    fault = {"rank": 1, "sleep_ms": 60, "every": 2}
+    done = run_train(tmp_path / "cell", ranks=2, **FEW | {"max_steps": 16, "epochs": 4}, engine="horovod", fault=fault)
+    assert done.returncode == 0, done.stderr
+    rows, summary = read(tmp_path / "cell")
+    assert summary.fault == "rank 1 waits 60 ms for its input in one of 2 steps"
+    steady = rows[rows["phase"] == "steady"]
+    turn = steady[steady["step"] % 2 == 0].set_index("rank")
+    assert (turn.loc[1, "seconds_data"] >= turn.loc[1, "seconds_injected"]).all()
+    assert turn.loc[1, "seconds_injected"].min() >= 0.06
+    assert turn.loc[0, "seconds_injected"].max() == 0
+    assert 0.03 < turn.loc[0, "seconds_late"].median() - turn.loc[1, "seconds_late"].median() < 0.09
+    assert (turn["late_rank"] == 1).mean() > 0.8

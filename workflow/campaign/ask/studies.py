@@ -30,8 +30,8 @@ class Variant:
 class Study:
     """A grid of points; `origin` is its file and key path, for messages.
 
-    `target` is the only target that runs it, empty for a study that every target runs. `sections` say what is asked of
-    the posteriors that it trains.
+    `target` is the only target that runs it, empty for a study that every target runs; an `experiment` may make ranks
+    suffer faults on purpose. `sections` say what is asked of the posteriors that it trains.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Study:
     exclude: tuple[dict[str, list[Any]], ...]
     description: str = ""
     target: str = ""
+    experiment: bool = False
     sections: tuple[AfterSection, ...] = ()
 
     def after(self, command: str) -> AfterSection | None:
@@ -99,6 +100,7 @@ def parse_studies(
             exclude=tuple(given.get("exclude", ())),
             description=given.get("description", ""),
             target=given.get("target", ""),
+            experiment=given.get("experiment", False),
             sections=tuple(
                 section for command in COMMANDS if (section := parse_section(command, given.get(command), origin))
             ),

@@ -85,13 +85,22 @@ def check_room(study: Study, settings: TrainSettings, site: Site, nodes: int, pe
 
 
 def check_point(study: Study, settings: TrainSettings, nodes: int, ranks: int, data_dir: Path | None = None) -> None:
-    """Raises UserError when this point cannot take one step: unknown model or data set, too few images."""
+    """Raises UserError when this point cannot take one step: unknown model or data set, too few images.
+
+    So it does for faults on purpose in a study that is no experiment, or on a rank that is not there.
+    """
     if settings.model not in MODELS and not USER_MODEL.fullmatch(settings.model):
         hint = did_you_mean(settings.model, MODELS)
         raise UserError(
             f"{study.origin}.models[{study.models.index(settings.model)}]: unknown model {settings.model!r}{hint}"
             " or package.module:function"
         )
+    if settings.fault is not None and not study.experiment:
+        raise UserError(
+            f"{study.origin}: setting fault ({settings.fault.words}) is for experiments; say so by experiment: true"
+        )
+    if settings.fault is not None and settings.fault.rank >= ranks:
+        raise UserError(f"{study.origin}.nodes: fault.rank {settings.fault.rank}, but a point has {ranks} ranks")
     images = train_size(study.dataset, study.dataset_options, study.origin, data_dir)
     batch = settings.batch_size
     # disjoint shards take every image of an epoch; unsharded ones drop each rank's last partial batch
