@@ -141,6 +141,7 @@ def write_cell(
         "seconds_steady": float(rows.loc[rows["phase"] == "steady", "seconds"].sum()),
         "parameters_total": model.parameters,
         "parameters_trainable": model.trainable,
+        "clock_error_seconds": 0.0,
         "macs_forward_per_image": model.macs * (2 if bayesian else 1),
         "peak_memory_bytes": 600_000_000,
         "loss": 2.3,

@@ -47,6 +47,7 @@ def with_verdict(verdict, counted):
         "throughput": ["throughput_steady", "epoch_seconds"],
         "scaling": ["efficiency_steady", "efficiency_total"],
         "efficiencies": ["parallel"],
+        "losses": ["seconds"],
     }
     changed = dict(tables())
     changed["cells"] = tables()["cells"].assign(verdict=verdict, counted=counted)
@@ -79,7 +80,7 @@ def test_every_figure_is_drawn_or_has_a_reason():
 def test_a_plan_without_a_role_or_a_second_batch_has_fewer_figures():
     few = plan([entry(model="vgg16"), entry(roles=("large-batch",), dataset="infinite-mnist")])
     assert available(few) == [
-        "fig1", "fig2a", "fig2c", "fig2d", "fig3a", "efficiencies", "fig6a", "fig6c", "fig6d",
+        "fig1", "fig2a", "fig2c", "fig2d", "fig3a", "efficiencies", "losses", "fig6a", "fig6c", "fig6d",
     ]  # fmt: skip
     assert "resnet18" in not_measured(few)["fig2b"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import json
 import math
 from pathlib import Path
@@ -18,7 +20,11 @@ from bnn.losses import BEYOND_CLOCKS, PARTS, UNEXPLAINED, rank_losses
 from bnn.metrics import STEADY, WARMUP, mean_interval
 from bnn.records import STEPS, STEPS_FILE, read_table, write_table
 from campaign.names.cell import Cell
+from campaign.results.figures.context import Context
+from campaign.results.figures.draw import draw_figure
+from campaign.results.figures.losses import segments
 from campaign.results.report.losses import largest_words, loss_sentences
+from campaign.results.report.page import render
 from campaign.results.tables.build import build_tables, frame
 from campaign.results.tables.cells import WITHOUT_BETWEEN, LoadedCell
 from campaign.results.tables.loss_schemas import BAYESIAN, CELL_LOSSES, CONVENTIONAL, INFLATION, LOSSES, STEP, WORDS
@@ -231,6 +237,47 @@ def test_a_campaigns_tables_explain_every_step() -> None:
     assert len(rest)
     assert rest["share"].abs().max() < 0.02
     assert len(loss_sentences(tables)) == len(set(loss_sentences(tables)))
+
+
+def test_stacks_are_as_high_as_a_step_is_long() -> None:
+    plan_, tables = built_campaign()
+    figure = draw_figure("losses", tables, Context.from_plan(plan_))
+    assert any("negotiation" in text.get_text() for text in figure.legends[0].get_texts())
+    points = tables["losses"]
+    chosen = points[points["roles"].str.contains("scaling")]
+    heights: list[float] = []
+    for ax in figure.axes:
+        solid = [bar for bar in ax.patches if bar.get_facecolor()[3] > 0]
+        for place in sorted({round(bar.get_x(), 6) for bar in solid}):
+            stack = [bar for bar in solid if round(bar.get_x(), 6) == place]
+            ends = sorted((bar.get_y(), bar.get_y() + bar.get_height()) for bar in stack)
+            assert all(low == pytest.approx(high) for (_, high), (low, _) in itertools.pairwise(ends))
+            heights.append(ends[-1][1])
+    steps_ = chosen[(chosen["part"] == STEP) & chosen["seconds"].notna()]["seconds"]
+    assert sorted(heights) == pytest.approx(sorted(steps_), rel=0.01)
+
+
+@given(st.floats(0.1, 2), st.floats(-0.5, 1), st.floats(-0.5, 0.5), st.sampled_from(["bnn", "cnn"]))
+def test_a_stacks_compute_is_what_was_measured(cnn: float, extra: float, inflation: float, kind: str) -> None:
+    whole = cnn + (extra if kind == "bnn" else 0) + inflation
+    if whole <= 0.01:
+        return
+    cells = [cell("cnn", 1, 1, cnn), cell("bnn", 1, 1, max(cnn + extra, 1e-3)), cell(kind, 2, 1, whole)]
+    drawn = segments(of_point(table(*cells), kind, 2), kind)
+    assert all(height > 0 for _, height in drawn)
+    beside = {"late", "negotiation", "transfer", "input", "optimizer", "between", UNEXPLAINED}
+    assert sum(height for name, height in drawn if name not in beside) == pytest.approx(whole)
+
+
+def test_the_report_has_a_sentence_per_curve() -> None:
+    plan_, tables = built_campaign()
+    said = loss_sentences(tables)
+    curves = tables["losses"]
+    curves = curves[curves["roles"].isin(["scaling", "large-batch"])]
+    assert len(said) == len(curves[["dataset", "model", "variant", "batch_size", "kind"]].drop_duplicates())
+    page = render(plan_, tables, {})
+    assert "Where each second of a step goes at the most ranks on one machine" in page
+    assert all(html.escape(sentence, quote=False) in page for sentence in said)
 
 
 def test_the_command_prints_both_kinds_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

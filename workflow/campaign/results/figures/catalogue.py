@@ -100,6 +100,8 @@ _ALL = (
                draw="efficiency:efficiency_figure", arguments={"role": SCALING, "model": "resnet18"}),
     FigureSpec("efficiencies", "Where the time goes", PERFORMANCE, ("cells", "efficiencies"), SCALING,
                draw="efficiency_map:efficiency_map", arguments={"role": SCALING}),
+    FigureSpec("losses", "Where each second of a step goes", PERFORMANCE, ("cells", "losses"), SCALING,
+               draw="losses:losses_figure", arguments={"role": SCALING}),
     FigureSpec("fig3c", "Time to training accuracy", LEARNING, ("cells", "accuracy"), ACCURACY,
                draw="accuracy:accuracy_figure", arguments={"role": ACCURACY}),
     FigureSpec("fig4a", "Predictions against draws, fewest nodes", PREDICTION, PREDICTED, inferred=True, model="vgg16",

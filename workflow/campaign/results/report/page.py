@@ -22,6 +22,7 @@ from campaign.results.report.captions import FOLDER, caption_html
 from campaign.results.report.claims import claims_section
 from campaign.results.report.efficiencies import limits
 from campaign.results.report.inference import inference_section, pruning_section
+from campaign.results.report.losses import loss_sentences
 from campaign.results.report.methods import methods_section
 from campaign.results.report.mpi import mpi_section
 from campaign.results.report.origin import facts, header
@@ -91,6 +92,7 @@ def render(
         efficiencies=headline.efficiency_rows(tables),
         gaps=headline.gaps(tables),
         limits=limits(tables),
+        losses=loss_sentences(tables),
         accuracies=headline.accuracy_rows(tables),
         parameters=headline.parameter_rows(tables),
         mpi=mpi_section(tables),
