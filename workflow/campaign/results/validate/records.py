@@ -98,7 +98,7 @@ def read_record(path: Path, model: type[BaseModel]) -> Any:
 def _after_faults(
     layout: Layout, path: Path, model: type[InferenceSummary] | type[PruningSummary], command: str
 ) -> Iterator[str]:
-    """Of one record of a job after a cell: what it is of has to be what the cell saved."""
+    """Of one record of a job after a cell, or several repeats: what it is of has to be what these saved."""
     made = read_record(path, model)
     if isinstance(made, str):
         yield made
@@ -107,10 +107,14 @@ def _after_faults(
     repeats = [number for number, part in enumerate(below) if part.startswith("repeat=")]
     if not repeats:
         return
-    of = layout.root / "cells" / Path(*below[: repeats[0] + 1]) / SUMMARY
-    summary = read_record(of, Summary) if of.exists() else None
-    if isinstance(summary, Summary) and not is_of(made, summary):
-        yield f"{path}: of a posterior with sha256 {made.posterior.sha256[:12]}, which {of} does not list"
+    point = layout.root / "cells" / Path(*below[: repeats[0]])
+    first, members = below[repeats[0]].removeprefix("repeat="), getattr(made, "members", [])
+    files = [point / f"repeat={int(first) + number}" / SUMMARY for number in range(max(1, len(members)))]
+    summaries = [read_record(of, Summary) for of in files if of.exists()]
+    known = [summary for summary in summaries if isinstance(summary, Summary)]
+    if len(known) == len(files) and not is_of(made, known):
+        digests = " and ".join(facts.sha256[:12] for facts in members or [made.posterior])
+        yield f"{path}: of a posterior with sha256 {digests}, which {' and '.join(map(str, files))} does not list"
 
 
 def data_faults(layout: Layout, plan: Mapping[str, Any]) -> Iterator[str]:
