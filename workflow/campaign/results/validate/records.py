@@ -104,7 +104,7 @@ def _after_faults(
         yield made
         return
     below = path.parent.relative_to(layout.root / command).parts
-    repeats = [number for number, part in enumerate(below) if part.startswith("repeat=")]
+    repeats = [number for number, part in enumerate(below) if part.startswith("repeat=") and part[7:].isdigit()]
     if not repeats:
         return
     point = layout.root / "cells" / Path(*below[: repeats[0]])
