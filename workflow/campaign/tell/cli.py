@@ -13,6 +13,7 @@ from bnn.errors import UserError
 from campaign.names.layout import RESULTS
 from campaign.run.driver import Driver, look, site_here
 from campaign.tell.compare import compare
+from campaign.tell.export import export
 from campaign.tell.terminal import console as _console
 from campaign.tell.validate import validate
 
@@ -250,6 +251,7 @@ def check_ledgers(files: tuple[Path, ...]) -> None:
 
 cli.add_command(compare)
 cli.add_command(validate)
+cli.add_command(export)
 
 
 @cli.group()

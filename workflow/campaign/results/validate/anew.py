@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from bnn.errors import UserError
 from bnn.records.columns import TableSchema, read_table, write_table
 from campaign.names.layout import Layout
 from campaign.results.figures.catalogue import FIGURES, available
-from campaign.results.figures.sites import other_sites
+from campaign.results.figures.sites import OtherSite
 from campaign.results.tables.build import build_tables, frame
 from campaign.results.tables.claims import CLAIMS
 from campaign.results.tables.schemas import OF_REPORT, TABLES
@@ -73,15 +73,16 @@ def read_all(layout: Layout) -> dict[str, pd.DataFrame]:
     return {name: read_table(path, OF_REPORT[name]) for name, path in paths.items() if path.exists()}
 
 
-def figures_of_tables(layout: Layout, plan: dict[str, Any], tables: Tables) -> Iterator[str]:
-    """Figures that are not what the tables come to."""
+def figures_of_tables(
+    layout: Layout, plan: dict[str, Any], tables: Tables, others: Sequence[OtherSite]
+) -> Iterator[str]:
+    """Figures that are not what the tables come to, and those of the sites beside."""
     from campaign.results.figures.context import Context
     from campaign.results.figures.draw import draw_figure
     from campaign.results.figures.select import NothingToDrawError
     from campaign.results.figures.style import notice, save
     from campaign.results.steps.figure import read_others
 
-    others = other_sites(layout)
     with tempfile.TemporaryDirectory() as folder:
         for name in available(plan, others):
             path, spec = layout.figure(name, "svg"), FIGURES[name]
@@ -103,7 +104,9 @@ def figures_of_tables(layout: Layout, plan: dict[str, Any], tables: Tables) -> I
                     yield f"{made}: not what the tables come to {HERE}"
 
 
-def report_of_tables(layout: Layout, plan: dict[str, Any], tables: Tables) -> Iterator[str]:
+def report_of_tables(
+    layout: Layout, plan: dict[str, Any], tables: Tables, others: Sequence[OtherSite]
+) -> Iterator[str]:
     """A report that is not what the tables and the figures come to."""
     from campaign.results.report.page import render
 
@@ -112,7 +115,6 @@ def report_of_tables(layout: Layout, plan: dict[str, Any], tables: Tables) -> It
     if missing := sorted(set(OF_REPORT) - set(tables)):
         yield f"{layout.report}: cannot be made anew without table {missing[0]}"
         return
-    others = other_sites(layout)
     paths = {name: layout.figure(name, "svg") for name in available(plan, others)}
     figures = {name: path for name, path in paths.items() if path.exists()}
     try:

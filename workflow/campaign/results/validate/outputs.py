@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,16 +12,19 @@ from bnn.records.columns import read_table
 from campaign.names.layout import Layout
 from campaign.results.claims.ledger import LEDGER
 from campaign.results.figures.catalogue import FIGURES, available
-from campaign.results.figures.sites import other_sites
+from campaign.results.figures.sites import OtherSite
 from campaign.results.tables.claims import CLAIMS
 from campaign.results.validate.records import sha256_of
 
 PNG = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"  # how such a file begins and ends
 
 
-def output_faults(layout: Layout, plan: Mapping[str, Any]) -> Iterator[str]:
-    """A line per figure that the plan provides for and that is not there or damaged, and for the report."""
-    wanted = available(dict(plan), other_sites(layout))
+def output_faults(layout: Layout, plan: Mapping[str, Any], others: Sequence[OtherSite]) -> Iterator[str]:
+    """A line per figure that the plan provides for and that is not there or damaged, and for the report.
+
+    `others` are the sites beside this one, which figures may compare with.
+    """
+    wanted = available(dict(plan), others)
     for name in FIGURES:
         svg, png = layout.figure(name, "svg"), layout.figure(name, "png")
         if name not in wanted and not (svg.exists() or png.exists()):

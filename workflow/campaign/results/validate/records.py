@@ -11,14 +11,17 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bnn.errors import UserError, first_problem
-from bnn.records import CELL, SUMMARY, CellRecord, Summary
+from bnn.records import CELL, POSTERIOR, SUMMARY, CellRecord, Summary
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
 from bnn.regular import open_regular
 from bnn.settings import parse_settings
 from campaign.jobs.after import is_of
 from campaign.jobs.kinds import AFTER
+from campaign.names.cell import IDENTITY
 from campaign.names.layout import Layout
+
+OF_CELLS = (*IDENTITY, "ranks", "roles", "settings", "fingerprint")
 
 
 def sha256_of(path: Path) -> str:
@@ -27,37 +30,59 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def plan_shape_faults(layout: Layout, plan: Mapping[str, Any]) -> Iterator[str]:
+    """What a plan lacks that everything else looks at."""
+    site = plan["site"]
+    if not isinstance(site, dict) or "name" not in site:
+        yield f"{layout.plan}: site: has no name"
+    if not isinstance(plan["cells"], list):
+        yield f"{layout.plan}: cells: no list"
+        return
+    for number, entry in enumerate(plan["cells"]):
+        lacks = [key for key in OF_CELLS if not isinstance(entry, dict) or key not in entry]
+        if lacks:
+            yield f"{layout.plan}: cells[{number}].{lacks[0]}: missing"
+
+
 def plan_faults(layout: Layout, plan: Mapping[str, Any]) -> Iterator[str]:
     """Cells whose fingerprint in the plan is not that of their settings."""
-    for entry in plan["cells"]:
-        name = entry.get("name", entry["variant"])
+    for number, entry in enumerate(plan["cells"]):
+        origin = f"{layout.plan}: cells[{number}]"
         try:
-            made = parse_settings(entry["settings"], f"{layout.plan}: cell {name}").fingerprint()
+            made = parse_settings(entry["settings"], origin).fingerprint()
         except UserError as error:
             yield str(error)
             continue
         if made != entry["fingerprint"]:
-            yield f"{layout.plan}: cell {name}: fingerprint {entry['fingerprint']}, its settings have {made}"
+            yield f"{origin}.fingerprint: {entry['fingerprint']}, that of its settings is {made}"
 
 
-def record_faults(layout: Layout) -> Iterator[str]:
-    """Of every finished cell, files that its summary lists and that are not as it says; then of the jobs after it."""
+def record_faults(layout: Layout, posteriors: bool = True) -> Iterator[str]:
+    """Of every finished cell, files that its summary lists and that are not as it says; then of the jobs after it.
+
+    `posteriors`: whether those have to be there, which a crate leaves out.
+    """
     cells = layout.root / "cells"
     for path in sorted(cells.rglob(SUMMARY)) if cells.is_dir() else ():
-        yield from cell_faults(path)
+        yield from cell_faults(path, posteriors)
     for (command, name), model in {(kind.COMMAND, Path(kind.RECORD).name): kind.SUMMARY for kind in AFTER}.items():
         folder = layout.root / command
         for path in sorted(folder.rglob(name)) if folder.is_dir() else ():
             yield from _after_faults(layout, path, model, command)
 
 
-def cell_faults(path: Path) -> Iterator[str]:
+def cell_faults(path: Path, posteriors: bool = True) -> Iterator[str]:
     """Of one summary.json: its manifest, and the settings beside it."""
     summary = read_record(path, Summary)
     if isinstance(summary, str):
         yield summary
         return
-    yield from manifest_faults(path.parent, {name: (e.sha256, e.bytes) for name, e in summary.manifest.items()})
+    listed = {
+        name: (entry.sha256, entry.bytes)
+        for name, entry in summary.manifest.items()
+        if posteriors or not name.startswith(f"{POSTERIOR}/")
+    }
+    yield from manifest_faults(path.parent, listed)
     beside = path.with_name(CELL)
     cell = read_record(beside, CellRecord)
     if isinstance(cell, str):
@@ -120,9 +145,9 @@ def _after_faults(
 def data_faults(layout: Layout, plan: Mapping[str, Any]) -> Iterator[str]:
     """Records of data sets whose checksum is another than the one that the plan asks for."""
     asked = {
-        (entry["settings"]["dataset"], entry["settings"]["dataset_options"]["checksum"])
+        (entry["settings"].get("dataset"), options["checksum"])
         for entry in plan["cells"]
-        if "checksum" in (entry["settings"].get("dataset_options") or {})
+        if isinstance(options := entry["settings"].get("dataset_options"), dict) and "checksum" in options
     }
     for path in sorted((layout.root / "data").glob("*.json")):
         try:
