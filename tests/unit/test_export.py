@@ -27,6 +27,7 @@ from tests.support.finished import snapshot
 from tests.support.made import figures_of, make_figures, make_report, make_tables
 
 pytestmark = pytest.mark.skipif(find_spec("rocrate") is None, reason="rocrate is not installed")
+CODE = "https://example.org/code"
 METADATA = "ro-crate-metadata.json"
 # The validator needs other versions of libraries than we have: it lives in an environment of its own.
 VALIDATOR = os.environ.get("ROCRATE_VALIDATOR") or shutil.which("rocrate-validator")
@@ -53,7 +54,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 @pytest.fixture(scope="module")
 def crate(layout: Layout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out") / "crate"
-    result = export(layout.root, out, "--author", "Ada Lovelace=0000-0002-1825-0097")
+    result = export(layout.root, out, "--author", "Ada Lovelace=0000-0002-1825-0097", "--code", CODE)
     assert result.exit_code == 0, result.output
     return out
 
@@ -95,7 +96,7 @@ def test_it_says_licence_author_software_and_what_was_run(crate: Path):
     action = found[root["mentions"]["@id"]]
     assert action["startTime"] < action["endTime"]
     program = found[action["instrument"]["@id"]]
-    assert program["version"] == "0123456789abcdef"
+    assert (program["version"], program["url"]) == ("0123456789abcdef", CODE)
     named = {(found[one["@id"]]["name"], found[one["@id"]]["version"]) for one in program["softwareRequirements"]}
     assert {("torch", "2.13.0"), ("horovod", "0.28.1"), ("Python", "3.11.2"), ("MPI library", "MPICH 5.0.2")} <= named
     assert {"@id": "tables/cells.parquet"} in action["result"]
@@ -155,7 +156,7 @@ def test_records_come_along_when_asked_and_are_checked(layout: Layout, tmp_path:
 
 def test_an_archive_has_the_same_files_and_no_times(crate: Path, layout: Layout, tmp_path: Path):
     out = tmp_path / "crate.zip"
-    assert export(layout.root, out, "--author", "Ada Lovelace=0000-0002-1825-0097").exit_code == 0
+    assert export(layout.root, out, "--author", "Ada Lovelace=0000-0002-1825-0097", "--code", CODE).exit_code == 0
     with zipfile.ZipFile(out) as archive:
         names = archive.namelist()
         assert names[0] == METADATA
@@ -206,6 +207,7 @@ def test_an_export_that_fails_leaves_nothing(layout: Layout, tmp_path: Path):
     ("words", "line"),
     [
         (["--author", "Ada=0000"], "--author: 'Ada=0000' is no name, nor a name and an ORCID"),
+        (["--code", "example.org"], "--code: 'example.org' is no URL"),
         (["--author", "=0000-0002-1825-0097"], "is no name"),
     ],
 )
@@ -236,17 +238,20 @@ def test_a_campaign_that_was_not_made_is_no_crate(layout: Layout, tmp_path: Path
 
 @pytest.mark.skipif(VALIDATOR is None, reason="rocrate-validator is not on the PATH, nor named by ROCRATE_VALIDATOR")
 @pytest.mark.slow
-def test_an_independent_validator_finds_nothing_that_a_crate_must_have(crate: Path, tmp_path: Path):
+def test_an_independent_validator_finds_nothing_that_a_crate_must_have(crate: Path, layout: Layout, tmp_path: Path):
     import rocrate
 
     context = Path(rocrate.__file__).parent / "data" / "ro-crate.jsonld"
     python = Path(str(VALIDATOR)).with_name("python")
     words = ["-y", "validate", "--no-cache", "-p", "ro-crate-1.3", "-l", "required", "-f", "json", "-o"]
     out = tmp_path / "said.json"
-    subprocess.run([python, PROGRAM, context, *words, out, crate], timeout=300, check=False, capture_output=True)
-    said = json.loads(out.read_text())
-    assert said["issues"] == []
-    assert said["passed"]
+    assert export(layout.root, tmp_path / "plain").exit_code == 0
+    for good in (crate, tmp_path / "plain"):
+        subprocess.run([python, PROGRAM, context, *words, out, good], timeout=300, check=False, capture_output=True)
+        said = json.loads(out.read_text())
+        assert said["issues"] == []
+        assert said["passed"]
+        out.unlink()
     shutil.copytree(crate, tmp_path / "bad")
     bad = json.loads((tmp_path / "bad" / METADATA).read_text())
     for entity in bad["@graph"]:

@@ -36,12 +36,16 @@ class Author:
 
 @dataclass(frozen=True)
 class About:
-    """What the user says of the crate: licence (an SPDX identifier or a URL), name, description, authors."""
+    """What the user says of the crate: licence (an SPDX identifier or a URL), name, description, authors.
+
+    `code` is where the program's code lies; empty where it is not said.
+    """
 
     license: str
     name: str
     description: str
     authors: tuple[Author, ...] = ()
+    code: str = ""
 
 
 def license_of(given: str) -> tuple[str, str]:
@@ -60,6 +64,13 @@ def author_of(given: str) -> Author:
     if not name or (orcid and not ORCID.fullmatch(orcid)):
         raise UserError(f"--author: {given!r} is no name, nor a name and an ORCID (Ada Lovelace=0000-0002-1825-0097)")
     return Author(name, orcid)
+
+
+def address_of(given: str) -> str:
+    """A URL as it is given, or nothing. Raises UserError for what is none."""
+    if given and not URL.fullmatch(given):
+        raise UserError(f"--code: {given!r} is no URL")
+    return given
 
 
 def describe(
@@ -82,7 +93,7 @@ def describe(
     _set(crate.root_dataset, "author", people)
     entities = {part.path: _file(crate, part, digest, size) for part, digest, size in files}
     action = crate.add(ContextEntity(crate, "#campaign", _run(plan, cells)))
-    action["instrument"] = _software(crate, provenance)
+    action["instrument"] = _software(crate, provenance, about.code)
     action["object"] = entities["plan.json"]
     action["result"] = [
         entity for path, entity in entities.items() if path.startswith(("tables/", "figures/", "report"))
@@ -112,7 +123,7 @@ def _run(plan: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:
     return said
 
 
-def _software(crate: ROCrate, provenance: pd.DataFrame) -> Entity:
+def _software(crate: ROCrate, provenance: pd.DataFrame, code: str) -> Entity:
     """The program, which needs all libraries in all versions that any rank of any cell ran with."""
     from rocrate.model.contextentity import ContextEntity
 
@@ -126,8 +137,10 @@ def _software(crate: ROCrate, provenance: pd.DataFrame) -> Entity:
     libraries = [_application(crate, f"#software-{number}", *facts) for number, facts in enumerate(sorted(found), 1)]
     revisions = sorted({str(value) for value in provenance["git_revision"].dropna()})
     release = ", ".join(revisions) or _release()
-    facts = {"@type": "SoftwareSourceCode", "name": NAME, "version": release, "programmingLanguage": "Python"}
-    program = crate.add(ContextEntity(crate, PROGRAM, facts))  # an application would need an address of its own
+    if code:
+        program = _application(crate, PROGRAM, NAME, release, code)
+    else:  # an application must have an address
+        program = crate.add(ContextEntity(crate, PROGRAM, {"@type": "CreativeWork", "name": NAME, "version": release}))
     _set(program, "softwareRequirements", libraries)
     return program
 
