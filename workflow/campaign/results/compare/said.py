@@ -33,7 +33,7 @@ def totals(found: Comparison) -> list[str]:
     lines = [f"B against A, {len(found.rows)} rows: {said}"]
     if decided := count[WORSE] + count[BETTER]:
         lines.append(
-            f"of the {decided} that are worse or better, {MOST_WRONG:.0%} are wrong in the mean at most (Benjamini and "
+            f"Of the {decided} that are worse or better, {MOST_WRONG:.0%} are wrong in the mean at most (Benjamini and "
             f"Hochberg over {estimable(found)} rows); same: its 95% interval is within the tolerance"
         )
     without = len(found.rows) - estimable(found)

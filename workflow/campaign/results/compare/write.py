@@ -50,8 +50,13 @@ def writer(path: Path) -> Callable[[Comparison, Path], None]:
 
 
 def ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows by verdict, the worst first; those without an interval after those that have one."""
-    return sorted(rows, key=lambda row: (VERDICTS.index(row["verdict"]), math.isnan(row["ratio_low"])))
+    """Rows by verdict, the worst first, then by how far from 1 their ratio is; those without one are last."""
+
+    def place(row: dict[str, Any]) -> tuple[int, bool, float]:
+        away = -abs(math.log(row["ratio"])) if not math.isnan(row["ratio"]) else math.inf
+        return VERDICTS.index(row["verdict"]), math.isnan(row["ratio_low"]), away
+
+    return sorted(rows, key=place)
 
 
 def shown(row: dict[str, Any]) -> dict[str, str]:
