@@ -77,7 +77,7 @@ def test_lower_is_better_for_seconds():
     assert (row["unit"], row["better"]) == ("s", "lower")
 
 
-@hypothesis.settings(max_examples=30)
+@hypothesis.settings(max_examples=30, deadline=None)
 @given(a=values, b=values)
 def test_b_against_a_is_a_against_b_turned_round(a: list[float], b: list[float]):
     (one,), (two) = rows_of(measured(a), measured(b)), rows_of(measured(b), measured(a))

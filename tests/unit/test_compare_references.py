@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from bnn.errors import UserError
 from campaign.results.compare.metrics import METRICS
-from campaign.results.compare.references import compare_with, load_references
+from campaign.results.compare.references import compare_with, load_references, reference_text
 from campaign.results.compare.schema import BETTER, SAME, UNDECIDED, WORSE
 from campaign.tell.cli import cli
 from tests.support.comparisons import measured, side, write_side
@@ -58,6 +59,7 @@ def test_less_is_better_for_seconds(tmp_path: Path):
     assert row["verdict"] == WORSE
 
 
+@hypothesis.settings(max_examples=25, deadline=None)
 @given(value=st.floats(1.0, 1e4), low=st.floats(-1, 0), high=st.floats(0, 10))
 def test_bounds_are_reframes(tmp_path_factory: pytest.TempPathFactory, value: float, low: float, high: float):
     """ReFrame's assert_reference: from value x (1 + lower) to value x (1 + upper)."""
@@ -135,3 +137,27 @@ def test_one_repeat_is_undecided(tmp_path: Path):
     folder = write_side(tmp_path / "a", measured([100.0]))
     error = run("--reference", written(tmp_path, "[150, -0.05, 0.05, samples/s]"), folder).exception
     assert "two repeats" in str(error)
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@given(values=st.lists(st.floats(1e-3, 1e6), min_size=2, max_size=5))
+def test_what_is_written_of_a_campaign_is_met_by_it(tmp_path_factory: pytest.TempPathFactory, values: list[float]):
+    folder = tmp_path_factory.mktemp("w")
+    mine = side("B", measured(values, variant="a: 'b'", dataset="x"))
+    path = folder / "references.yaml"
+    path.write_text(reference_text(mine, list(METRICS.values()), dict.fromkeys(METRICS, 0.1)))
+    references = load_references(path)
+    found = compare_with(references, mine, [METRICS[name] for name in references.metrics()])
+    assert {row["verdict"] for row in found.rows} <= {SAME, UNDECIDED}
+    assert len(found.rows) >= 4
+    assert all(row["ratio"] == pytest.approx(1, rel=1e-5) for row in found.rows)
+
+
+def test_a_file_of_references_is_written_once(tmp_path: Path):
+    folder, path = write_side(tmp_path / "a", measured(A)), tmp_path / "references.yaml"
+    words = (folder, "--write-reference", path, "--metric", "throughput", "--tolerance", "5")
+    assert run(*words).exit_code == 0
+    assert f'"{CELL}":\n    throughput: [100.165, -0.047619, 0.05, "samples/s"]' in path.read_text()
+    assert run(folder, "--reference", path).exit_code == 0
+    assert "exists already" in str(run(*words).exception)
+    assert "only one of them" in str(run(*words, "--reference", path).exception)

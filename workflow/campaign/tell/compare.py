@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     "--reference", type=click.Path(path_type=Path), help="Compare A with this file of references, not with B."
 )  # fmt: skip
 @click.option(
+    "--write-reference", "written", type=click.Path(path_type=Path), help="Write what A reached as such a file."
+)  # fmt: skip
+@click.option(
     "--metric",
     "names",
     multiple=True,
@@ -41,8 +44,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 @click.option("--out", multiple=True, type=click.Path(path_type=Path), help="Write FILE.html or FILE.parquet, too.")
 def compare(
-    folders: tuple[Path, ...], reference: Path | None, names: tuple[str, ...], given: tuple[str, ...],
-    accept: tuple[str, ...], whole: bool, as_json: bool, out: tuple[Path, ...],
+    folders: tuple[Path, ...], reference: Path | None, written: Path | None, names: tuple[str, ...],
+    given: tuple[str, ...], accept: tuple[str, ...], whole: bool, as_json: bool, out: tuple[Path, ...],
 ) -> None:  # fmt: skip
     """Is B better or worse than A? Folders of two campaigns, as in results/local: sites, dates or versions.
 
@@ -52,9 +55,14 @@ def compare(
     from campaign.results.compare import said
     from campaign.results.compare.write import writer
 
-    wanted = 1 if reference else 2
-    if len(folders) != wanted:
-        raise UserError(f"expected {'one folder, A' if reference else 'two folders, A and B'}, not {len(folders)}")
+    alone = reference or written
+    if len(folders) != (1 if alone else 2):
+        raise UserError(f"expected {'one folder, A' if alone else 'two folders, A and B'}, not {len(folders)}")
+    if reference and written:
+        raise UserError("--reference and --write-reference: only one of them at a time")
+    if written:
+        _write_references(written, folders[0], names, given)
+        return
     writers = [(path, writer(path)) for path in out]
     found = _with_references(reference, folders[0], names) if reference else _two(folders, names, given, accept)
     for path, write in writers:
@@ -99,6 +107,25 @@ def _with_references(path: Path, folder: Path, names: Sequence[str]) -> Comparis
     side = read_side("B", folder, needed(metrics))
     _refuse_missing({table: side for table in needed(metrics) if table not in side.tables}, metrics)
     return compare_with(references, side, metrics)
+
+
+def _write_references(path: Path, folder: Path, names: Sequence[str], given: Sequence[str]) -> None:
+    """A file of references from a campaign. What is there already is somebody's: it is not replaced."""
+    from bnn.records.files import write_text
+    from campaign.io.files import os_errors_named
+    from campaign.results.compare.folder import needed, read_side
+    from campaign.results.compare.metrics import chosen, tolerances
+    from campaign.results.compare.references import reference_text
+
+    metrics, limits = chosen(names), tolerances(given)
+    if path.exists():
+        raise UserError(f"{path}: exists already")
+    side = read_side("A", folder, needed(metrics))
+    _refuse_missing({name: side for name in needed(metrics) if names and name not in side.tables}, metrics)
+    text = reference_text(side, metrics, limits)
+    with os_errors_named(path):
+        write_text(path, text)
+    click.echo(f"{path}: {text.count('[')} references", err=True)
 
 
 def _refuse_missing(missing: dict[str, Side], metrics: Sequence[Metric]) -> None:

@@ -6,6 +6,7 @@ lower is a fraction from -1 to 0, upper one from 0 on, and null sets no bound.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,25 @@ def _reference(given: Sequence[float | str | None], metric: Metric, origin: str)
         raise UserError(f"{origin}: low and high are both null: nothing would be asked of it")
     edges = (0.0 if low is None else 1 + float(low), math.inf if high is None else 1 + float(high))
     return Reference(float(value), edges)  # type: ignore[arg-type]
+
+
+def reference_text(side: Side, metrics: Sequence[Metric], tolerances: Mapping[str, float]) -> str:
+    """A file of references that says what a campaign reached, each metric within its tolerance; a start to edit.
+
+    Raises UserError where the campaign has no value of any of the metrics.
+    """
+    found: dict[str, list[str]] = {}
+    for metric in metrics:
+        for key, sample in sorted(samples(side.tables, metric).items(), key=str):
+            if sample.why_none:
+                continue
+            edge = tolerances[metric.name]
+            given = [float(f"{value_of(sample):.6g}"), round(1 / (1 + edge) - 1, 6), edge, unit_of(metric)]
+            found.setdefault(cell_words(*key), []).append(f"    {metric.name}: {json.dumps(given)}")
+    if not found:
+        raise UserError(f"{side.layout.root}: no cell has a value of these metrics")
+    cells = [line for cell, lines in found.items() for line in (f"  {json.dumps(cell)}:", *lines)]
+    return "\n".join([f"site: {json.dumps(side.site)}", "references:", *cells]) + "\n"
 
 
 def compare_with(references: References, side: Side, metrics: Sequence[Metric]) -> Comparison:
