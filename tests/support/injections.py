@@ -20,11 +20,11 @@ from typing import Any
 import click
 import pandas as pd
 
-from bnn.losses import PARTS
 from bnn.metrics import STEADY, log_intervals
 from bnn.mpi_trace import preload
 from bnn.mpi_trace.build import build
 from bnn.records import STEPS, STEPS_FILE, read_table
+from bnn.records.parts import PARTS
 from tests.support.ranks import environment, train_command
 
 RANK = 1  # which suffers

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from bnn.cli import cli
 from bnn.engine import SingleEngine
 from bnn.errors import UserError
-from bnn.losses import PARTS
 from bnn.metrics import STEADY
 from bnn.records import STEPS, STEPS_FILE, Summary, read_table
+from bnn.records.parts import PARTS
 from bnn.settings import SettingsError, TrainSettings, parse_settings
 from bnn.training import loop
 from tests.support.campaigns import CAMPAIGN, campaign, changed

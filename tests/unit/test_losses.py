@@ -16,9 +16,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnn.losses import BEYOND_CLOCKS, PARTS, UNEXPLAINED, rank_losses
+from bnn.losses import BEYOND_CLOCKS, rank_losses
 from bnn.metrics import STEADY, WARMUP, mean_interval
 from bnn.records import STEPS, STEPS_FILE, read_table, write_table
+from bnn.records.parts import PARTS, UNEXPLAINED
 from campaign.names.cell import Cell
 from campaign.results.figures.context import Context
 from campaign.results.figures.draw import draw_figure

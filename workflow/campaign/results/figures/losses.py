@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from bnn.losses import COMMUNICATION, COMPUTE, HIDDEN, PARTS, UNEXPLAINED
+from bnn.records.parts import COMMUNICATION, COMPUTE, HIDDEN, PARTS, UNEXPLAINED
 from campaign.results.figures import select
 from campaign.results.figures.context import Context
 from campaign.results.figures.select import Tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bnn.losses import COMMUNICATION, COMPUTE, UNEXPLAINED
+from bnn.records.parts import COMMUNICATION, COMPUTE, UNEXPLAINED
 from campaign.results.figures.catalogue import LARGE_BATCH, SCALING
 from campaign.results.report.headline import serving
 from campaign.results.report.words import number

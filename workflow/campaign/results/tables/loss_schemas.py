@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bnn.losses import HIDDEN, PARTS, UNEXPLAINED
 from bnn.records.columns import Column, TableSchema
+from bnn.records.parts import HIDDEN, PARTS, UNEXPLAINED
 from campaign.results.tables.identity import IDENTITY, LABELS, POINT
 
 STEP = "step"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from bnn.losses import HIDDEN, OTHER, PARTS, SPLITS, UNEXPLAINED, RankLosses, rank_losses
+from bnn.losses import SPLITS, RankLosses, rank_losses
 from bnn.metrics import Interval, mean_interval
+from bnn.records.parts import HIDDEN, OTHER, PARTS, UNEXPLAINED
 from campaign.results.statistics import NO_INTERVAL, worse
 from campaign.results.tables.cells import WITHOUT_BETWEEN, LoadedCell
 from campaign.results.tables.loss_schemas import BAYESIAN, CELL_LOSSES, CONVENTIONAL, INFLATION, STEP
