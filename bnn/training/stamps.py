@@ -5,8 +5,8 @@ Stamps are readings of `time.perf_counter`, which on Linux is the clock that the
 
 from __future__ import annotations
 
-import time
 from array import array
+from time import perf_counter
 
 import numpy as np
 
@@ -29,15 +29,15 @@ class ExchangeStamps:
 
     def full(self, block: int) -> None:
         """A block is full and about to be handed to the engine."""
-        self._values[self._row + 1 + block] = time.perf_counter()
+        self._values[self._row + 1 + block] = perf_counter()
 
     def waits(self) -> None:
         """The backward pass is over; from now on the rank waits for averages."""
-        self._values[self._row] = time.perf_counter()
+        self._values[self._row] = perf_counter()
 
     def averaged(self, block: int) -> None:
         """The rank knows that the average of a block is there."""
-        self._values[self._row + 1 + self.blocks + block] = time.perf_counter()
+        self._values[self._row + 1 + self.blocks + block] = perf_counter()
 
     def next_step(self) -> None:
         """The step's averages are all there."""
