@@ -7,7 +7,8 @@ from bnn.records import SUMMARY, Summary
 from bnn.records.neighbours import PhaseLoad
 from campaign.names.cell import Cell
 from campaign.results.report.bench import _others
-from campaign.results.report.headline import best_measured, cards, cell_rows
+from campaign.results.report.cells import cell_rows
+from campaign.results.report.headline import best_measured, cards
 from campaign.results.tables.build import build_tables
 from tests.support.cells import entry, plan, write_cell
 

@@ -10,7 +10,8 @@ import pytest
 from campaign.results.claims.judge import NOT_TESTED, VERDICTS
 from campaign.results.claims.ledger import load_ledger
 from campaign.results.claims.rows import claim_rows
-from campaign.results.report.claims import LOOKS, OPEN, links
+from campaign.results.report.cells import anchor
+from campaign.results.report.claims import LOOKS, OPEN, by_name
 from campaign.results.report.page import render
 from campaign.results.tables.build import frame
 from campaign.results.tables.claims import CLAIMS
@@ -21,7 +22,7 @@ def claims_with(*verdicts: str, **changes: str) -> pd.DataFrame:
     """Claims of the ledger that was never tested, made into ones with these verdicts, each on all cells."""
     tables = built_campaign()[1]
     rows = claim_rows(load_ledger(), {})[: len(verdicts)]
-    names = "; ".join(sorted(links(tables["cells"])))
+    names = "; ".join(sorted(by_name(tables["cells"])))
     made = [row | {"verdict": verdict, "cells": names, "ours": 1.5, "low": 1.2, "high": 1.9} | changes
             for row, verdict in zip(rows, verdicts, strict=True)]  # fmt: skip
     return frame(made, CLAIMS)
@@ -74,7 +75,8 @@ def test_every_claim_of_the_ledger_is_on_the_page_with_its_verdict_or_the_reason
         assert row["reason"] in said
         assert row["verdict"] in OPEN or row["verdict"] in said
     counts = claims["verdict"].value_counts()
-    assert f"Of {len(claims)} claims in the ledger <code>{claims['ledger'].iloc[0]}</code>: " in page
+    assert f"in the ledger <code>{claims['ledger'].iloc[0]}</code>: " in page
+    assert f"Of {len(claims)} claims in the ledger {claims['ledger'].iloc[0]}: " in page
     assert all(f"{count} {verdict}" in page for verdict, count in counts.items())
     assert not any(word in " ".join(found.rows.values()).split() for word in ("nan", "None", "inf"))
 
@@ -84,7 +86,7 @@ def test_a_verdict_leads_to_the_cells_that_it_rests_on(verdict: str) -> None:
     claims = claims_with(verdict, NOT_TESTED)
     found = Rows(page_with(claims))
     first, second = (f"claim-{name}" for name in claims["id"])
-    assert sorted(found.links[first]) == sorted(links(built_campaign()[1]["cells"]).values())
+    assert sorted(found.links[first]) == sorted(map(anchor, by_name(built_campaign()[1]["cells"]).values()))
     assert set(found.links[first]) <= set(found.ids)
     assert not found.links[second]
     assert "1.2 to 1.9" in found.rows[first]

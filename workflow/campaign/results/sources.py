@@ -19,7 +19,7 @@ from pathlib import Path
 from campaign.results.figures.catalogue import FIGURES
 
 CATALOGUE = "campaign.results.figures.catalogue"
-PAGE = ("report.html.j2", "report_losses.html.j2", "report.css", "report.js")  # of the report, in templates/
+PAGE = ("report.html.j2", "report.css", "report/*")  # of the report, in templates/
 
 
 def of_figure(name: str) -> str:
@@ -43,7 +43,8 @@ def of_claims() -> str:
 def of_report() -> str:
     """Of the report: also its page's templates and all captions."""
     workflow = here().packages["campaign"].parent
-    files = [*(workflow / "templates" / name for name in PAGE), *sorted((workflow / "report").glob("*.rst"))]
+    pages = [path for pattern in PAGE for path in sorted((workflow / "templates").glob(pattern))]
+    files = [*pages, *sorted((workflow / "report").glob("*.rst"))]
     return here().digest(("campaign.results.steps.report",), files=files)
 
 

@@ -179,6 +179,26 @@ def losses(cell: str, profile: Path, campaign_file: Path, results: Path, as_json
 
 
 @cli.command()
+@click.argument("name", metavar="SITE", type=SiteName())
+@results_option
+@click.option("--json", "as_json", is_flag=True, help="Sentences with the exact values in them, by question.")
+def summary(name: str, results: Path, as_json: bool) -> None:
+    """What the campaign on SITE asked and found, what limits it, how far to trust it, what is not measured.
+
+    SITE is a site's folder below the results folder, or its profile's path. Reads plan and tables only.
+    """
+    import json
+
+    from campaign.tell import summary_text
+
+    answers = summary_text.of_site(results, site_here(Path(name), results)[0].name if os.sep in name else name)
+    if as_json:
+        click.echo(json.dumps(summary_text.as_json(answers), indent=1))
+        return
+    click.echo(summary_text.as_text(answers, min(_console(100).width, 120)))
+
+
+@cli.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per profile.")
 def mpi_profile(files: tuple[Path, ...], as_json: bool) -> None:

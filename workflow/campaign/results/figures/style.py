@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, ScalarFormatter
 
+from campaign.results.figures.marks import number_marks
+
 # The id by which the SVG of a notice tells that nothing was drawn.
 NOT_DRAWN = "not-drawn"
 
@@ -103,11 +105,16 @@ def _legend(figure: Figure, handles: list[Artist]) -> float:
         if box.width <= 1.0:
             break
         legend.remove()
+    for handle, drawn, text in zip(handles, legend.legend_handles, legend.get_texts(), strict=True):
+        for artist in (drawn, text):  # an entry is of its series, as the page switches it on and off by either
+            if artist is not None and handle.get_gid():
+                artist.set_gid(handle.get_gid())
     return float(box.y0) - 0.01
 
 
 def save(figure: Figure, svg: Path, png: Path) -> None:
     """Write both formats, each whole or not at all; the same figure gives the same bytes."""
+    number_marks(figure)
     with mpl.rc_context(RC):
         for path, kind in ((svg, "svg"), (png, "png")):
             buffer = io.BytesIO()

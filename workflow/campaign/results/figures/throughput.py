@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from bnn.metrics import FEW_REPEATS
 from campaign.results.figures import select
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import mark, mark_bars, mark_points
 from campaign.results.figures.select import Series, Tables
 from campaign.results.figures.style import (
     INK,
@@ -64,6 +65,8 @@ def throughput_figure(
     handles = [
         Patch(facecolor=s.face, edgecolor=s.colour, linewidth=1.3, linestyle=s.line, label=s.label) for s in shown
     ]
+    for handle in handles:
+        mark(handle, str(handle.get_label()))
     handles.append(Line2D([], [], color=MUTED, linestyle=(0, (3, 2)), linewidth=1, label="ideal"))
     few = bool((points["repeats"] < FEW_REPEATS).any())
     names = ", ".join(select.model_name(m) for m in sorted(points["model"].unique()))
@@ -89,15 +92,18 @@ def rate_panel(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, series: list
         drawn = rows[rows["throughput_steady"].notna()]
         x = drawn["nodes"].map(place).to_numpy(dtype=float) + shift
         y = drawn["throughput_steady"].to_numpy(dtype=float)
-        ax.bar(
+        bars = ax.bar(
             x, y, width * 0.86, facecolor=one.face, edgecolor=one.colour, linewidth=1.2, linestyle=one.line, zorder=2
         )
+        mark_bars(bars, one.label, "throughput", "throughput_steady", drawn)
         error = drawn["throughput_std"].to_numpy(dtype=float)
-        ax.errorbar(x, y, yerr=np.nan_to_num(error), fmt="none", ecolor=INK, elinewidth=0.9, capsize=2.5, zorder=4)
+        style = {"fmt": "none", "ecolor": INK, "elinewidth": 0.9, "capsize": 2.5, "zorder": 4}
+        for artist in ax.errorbar(x, y, yerr=np.nan_to_num(error), **style).get_children():
+            mark(artist, one.label)
         if len(nodes) * len(here) <= MOST_NUMBERS:
             _numbers(ax, x, y, one)
         _ideal(ax, rows, place, shift, width, one)
-        _repeats(ax, drawn, select.of_series(cells, one), place, shift, width)
+        _repeats(ax, drawn, select.of_series(cells, one), one, place, shift, width)
     ax.set_xticks(list(place.values()), [str(n) for n in nodes])
     ax.set_xlim(-0.6, len(nodes) - 0.4)
     if len(nodes) > MOST_LINEAR:  # throughput spans decades: the fewest nodes would vanish on a linear axis
@@ -114,7 +120,7 @@ def _numbers(ax: Axes, x: np.ndarray, y: np.ndarray, one: Series) -> None:
     for place, value in zip(x, y, strict=True):
         text = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
         style = {"ha": "center", "va": "bottom", "fontsize": 7, "color": "white" if dark else INK}
-        ax.annotate(text, (place, 0), xytext=(0, 3), textcoords="offset points", zorder=6, **style)
+        mark(ax.annotate(text, (place, 0), xytext=(0, 3), textcoords="offset points", zorder=6, **style), one.label)
 
 
 def _ideal(ax: Axes, rows: pd.DataFrame, place: dict[int, float], shift: float, width: float, one: Series) -> None:
@@ -126,12 +132,20 @@ def _ideal(ax: Axes, rows: pd.DataFrame, place: dict[int, float], shift: float, 
     per_rank = first["throughput_steady"] / first["ranks"]
     x = rows["nodes"].map(place).to_numpy(dtype=float) + shift
     y = per_rank * rows["ranks"].to_numpy(dtype=float)
-    ax.plot(x, y, color=one.colour, linestyle=(0, (3, 2)), linewidth=0.9, alpha=0.75, zorder=3)
-    ax.hlines(y, x - width * 0.43, x + width * 0.43, color=one.colour, linewidth=1.1, linestyle=(0, (3, 2)), zorder=3)
+    style = {"color": one.colour, "linestyle": (0, (3, 2)), "zorder": 3}
+    (line,) = ax.plot(x, y, linewidth=0.9, alpha=0.75, **style)
+    for artist in (line, ax.hlines(y, x - width * 0.43, x + width * 0.43, linewidth=1.1, **style)):
+        mark(artist, one.label)
 
 
 def _repeats(
-    ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, place: dict[int, float], shift: float, width: float
+    ax: Axes,
+    points: pd.DataFrame,
+    cells: pd.DataFrame,
+    one: Series,
+    place: dict[int, float],
+    shift: float,
+    width: float,
 ) -> None:
     """Every repeat while there are few, else their interval; an invalid repeat is drawn in any case."""
     few = set(points.loc[points["repeats"] < FEW_REPEATS, "nodes"])
@@ -139,11 +153,15 @@ def _repeats(
     for n, rows in measured.groupby("nodes"):
         shown = rows if n in few else rows[rows["verdict"] == "INVALID"]
         spread = np.linspace(-0.24, 0.24, len(shown)) * width if len(shown) > 1 else [0.0] * len(shown)
-        for offset, (_, row) in zip(spread, shown.iterrows(), strict=True):
-            ax.plot(place[n] + shift + offset, row["throughput_steady"], zorder=5, **mark_style(row["verdict"]))
+        for index, offset in enumerate(spread):
+            row = shown.iloc[index : index + 1]
+            style = mark_style(row["verdict"].iloc[0])
+            (dot,) = ax.plot(place[n] + shift + offset, row["throughput_steady"], zorder=5, **style)
+            mark_points(dot, one.label, "cells", "throughput_steady", row)
     many = points[points["repeats"] >= FEW_REPEATS]
     x = many["nodes"].map(place).to_numpy(dtype=float) + shift
-    ax.vlines(x, many["throughput_low"], many["throughput_high"], color=INK, linewidth=3, alpha=0.55, zorder=5)
+    lines = ax.vlines(x, many["throughput_low"], many["throughput_high"], color=INK, linewidth=3, alpha=0.55, zorder=5)
+    mark(lines, one.label)
 
 
 def _verdicts(cells: pd.DataFrame) -> list[str]:

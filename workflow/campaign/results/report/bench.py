@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from campaign.results.figures.peers import RUN_COMMAND
+from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH, mebibytes, moment, number, percent, span
 from campaign.results.tables.bench import MEASURED
 from campaign.results.tables.bench_schemas import BASES, PEER_COLUMNS
@@ -17,15 +18,49 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
+def _with_interval(label: str, key: str, meaning: str) -> Column:
+    return Column(label, key, key, "n", meaning, tip=f"{key}_interval")
+
+
+COLUMNS = (
+    Column("implementation", "name", look="tight"),
+    Column("step (s)", "seconds", "step_seconds", "n strong", "Centre over rounds of each round's median."),
+    Column("95% interval", "interval", "step_seconds_low step_seconds_high", "n"),
+    Column("samples/s", "rate", "samples_per_second", "n"),
+    *(
+        _with_interval(f"ratio to {name}", f"ratio_{end}", "Step time over that of the conventional network.")
+        for name, end in BASES.items()
+    ),
+    *(
+        _with_interval(f"faster than {name}", f"speedup_{end}", "The peer's step time over its own.")
+        for name, end in PEER_COLUMNS.items()
+    ),
+    Column("overhead", "overhead", "overhead_fraction", "n", "Share of noise, KL and optimizer in the step."),
+    Column("memory (MiB)", "memory", "peak_memory_bytes", "n", "In CSV files it is in bytes."),
+    Column("memory / bayesian-torch", "memory_ratio", "memory_ratio_bayesian_torch", "n"),
+    Column("GFLOP per image", "flops", "flops_per_image", "n",
+           "Convolutions and matrix products in a step, by formula. In CSV files it is in FLOP."),
+    Column("GFLOP/s", "achieved", "flops_per_second", "n",
+           "Of these, without those on padded zeros, which may be left out. In CSV files it is in FLOP/s."),
+    Column("of peak", "fraction", "peak_fraction", "n",
+           "Against the best that the library reaches on this machine with a matrix product or a convolution, in "
+           "float32. "
+           "A convolution counts by its definition: Winograd's algorithm, which bnn-flipout and cnn-kernels use "
+           "where it "
+           "fits, multiplies 16 times where the definition does 36 times, so that this can say more than the processor "
+           "does."),
+)  # fmt: skip
+
+
 def bench_section(tables: Mapping[str, pd.DataFrame]) -> Row:
-    """`runs` with `head`, `rows` and `absent`; `missing`: benchmarks without a record; `command`: how to get them."""
+    """`runs` with `head`, `table` and `absent`; `missing`: benchmarks without a record; `command`: how to get them."""
     runs, table = tables["bench_runs"], tables["bench"]
     made = [_run(run, table[table["benchmark"] == run["benchmark"]]) for _, run in _with_state(runs, True).iterrows()]
     missing = [
         {"name": f"{run['model']}, batch {run['batch']}", "state": run["state"]}
         for _, run in _with_state(runs, False).iterrows()
     ]
-    return {"runs": made, "missing": missing, "command": RUN_COMMAND, "bases": list(BASES), "peers": list(PEER_COLUMNS)}
+    return {"runs": made, "missing": missing, "command": RUN_COMMAND}
 
 
 def _with_state(runs: pd.DataFrame, measured: bool) -> pd.DataFrame:
@@ -38,7 +73,12 @@ def _run(run: pd.Series, rows: pd.DataFrame) -> Row:
         "anchor": run["benchmark"],
         "title": f"{run['model']}, batch {run['batch']}, {run['threads']} threads",
         "head": _head(run),
-        "rows": [_row(row) for _, row in rows[present].iterrows()],
+        "table": grid(
+            f"{run['benchmark']}-table",
+            f"Benchmark {run['benchmark']}",
+            COLUMNS,
+            [_row(row) for _, row in rows[present].iterrows()],
+        ),
         "absent": [{"name": row["implementation"], "state": row["state"]} for _, row in rows[~present].iterrows()],
         "notes": [
             {"name": row["implementation"], "text": row["notes"]} for _, row in rows[present].iterrows() if row["notes"]
@@ -101,18 +141,17 @@ def _versions(text: str) -> str:
 
 def _row(row: pd.Series) -> Row:
     resolved = "" if row["resolved"] == row["implementation"] else f" ({row['resolved']})"
-    return {
-        "name": row["implementation"], "resolved": resolved, "side": row["side"],
+    made = {
+        "record": row, "name": f"{row['implementation']}{resolved}",
         "seconds": number(row["step_seconds"]), "interval": span(row["step_seconds_low"], row["step_seconds_high"]),
         "rate": number(row["samples_per_second"]),
-        "ratios": [_both(row, f"ratio_{end}") for end in BASES.values()],
-        "speedups": [_both(row, f"speedup_{end}") for end in PEER_COLUMNS.values()],
         "overhead": percent(row["overhead_fraction"]),
         "memory": mebibytes(row["peak_memory_bytes"]), "memory_ratio": number(row["memory_ratio_bayesian_torch"]),
         "flops": _giga(row["flops_per_image"]), "achieved": _giga(row["flops_per_second"]),
         "fraction": percent(row["peak_fraction"]),
     }  # fmt: skip
-
-
-def _both(row: pd.Series, name: str) -> Row:
-    return {"value": number(row[name]), "interval": span(row[f"{name}_low"], row[f"{name}_high"])}
+    for column in COLUMNS:
+        if column.tip:
+            low, high = row[f"{column.key}_low"], row[f"{column.key}_high"]
+            made |= {column.key: number(row[column.key]), column.tip: f"95% interval {span(low, high)}"}
+    return made

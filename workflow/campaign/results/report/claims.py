@@ -17,7 +17,8 @@ from campaign.results.claims.judge import (
     VERDICTS,
 )
 from campaign.results.claims.words import said, totals
-from campaign.results.report.headline import anchor
+from campaign.results.report.cells import anchor
+from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH, number, span
 from campaign.results.tables.schemas import IDENTITY_KEYS
 
@@ -28,6 +29,20 @@ Row = dict[str, Any]
 # How a verdict is coloured: as that of a cell.
 LOOKS = {AGREES: "OK", HOLDS_HERE: "OK", DIFFERS: "INVALID", FAILS_HERE: "INVALID", UNDECIDED: "WARN"}
 OPEN = (NOT_COMPARABLE, NOT_TESTED)
+STATEMENT = Column("claim", "statement", "statement", "wide", beside="where")
+PRINTED = Column("printed", "printed", "paper", "n", "What the publication prints, on its scale.")
+WHY = Column("why", "reason", "reason", "wide")
+JUDGED_COLUMNS = (
+    Column("verdict", "verdict", "verdict", "verdict"), STATEMENT, PRINTED,
+    Column("here", "ours", "ours", "n strong", "Measured here, of implementations like the paper's, on its scale."),
+    Column("95% interval", "interval", "low high", "n"), Column("repeats", "repeats", "repeats", "n"),
+    Column("ours beside", "beside", "beside", "n", "The same of this project's own implementations.",
+           tip="beside_interval"),
+    Column("margin", "margin", "margin", "n", "By which what is measured may differ and still agree; fixed before.",
+           tip="margin_reason"),
+    WHY, Column("cells", "resting", look="rests"),
+)  # fmt: skip
+OPEN_COLUMNS = (STATEMENT, PRINTED, WHY)
 
 
 def claims_section(tables: Mapping[str, pd.DataFrame]) -> Row | None:
@@ -39,36 +54,44 @@ def claims_section(tables: Mapping[str, pd.DataFrame]) -> Row | None:
     if claims is None or claims.empty:
         return None
     counts = claims["verdict"].value_counts().to_dict()
-    cells = links(tables["cells"])
-    rows = [claim_row(row, cells) for row in claims.to_dict("records")]
+    named = by_name(tables["cells"])
+    rows = [claim_row(row, named) for row in claims.to_dict("records")]
     judged = sorted((row for row in rows if row["verdict"] not in OPEN), key=lambda row: VERDICTS.index(row["verdict"]))
     return {
         "ledger": claims["ledger"].iloc[0],
         "sha256": claims["ledger_sha256"].iloc[0],
         "count": len(claims),
         "totals": totals({verdict: counts.get(verdict, 0) for verdict in VERDICTS}),
-        "judged": judged,
-        "open": [(verdict, found) for verdict in OPEN if (found := [r for r in rows if r["verdict"] == verdict])],
+        "judged": grid("claims-table", "Claims that were judged", JUDGED_COLUMNS, judged),
+        "open": [
+            (verdict, grid(f"claims-{verdict.replace(' ', '-')}", f"Claims {verdict}", OPEN_COLUMNS, found))
+            for verdict in OPEN
+            if (found := [row for row in rows if row["verdict"] == verdict])
+        ],
     }
 
 
-def links(cells: pd.DataFrame) -> dict[str, str]:
-    """The ids of the page's rows of cells, by the cells' names."""
+def by_name(cells: pd.DataFrame) -> dict[str, Row]:
+    """Rows of table `cells` by the cells' names."""
     rows = cells.to_dict("records")
-    return {Cell(**{key: row[key] for key in IDENTITY_KEYS}).name: anchor(row) for row in rows}
+    return {Cell(**{key: row[key] for key in IDENTITY_KEYS}).name: row for row in rows}
 
 
-def claim_row(row: Mapping[str, Any], cells: Mapping[str, str]) -> Row:
-    """A claim as the page shows it: numbers on the publication's scale."""
-    unit = "" if row["scale"] == "plain" else row["scale"]
+def claim_row(row: Mapping[str, Any], cells: Mapping[str, Row]) -> Row:
+    """A claim as the page shows it: numbers on the publication's scale, and the cells that it rests on."""
+    unit = "" if row["scale"] == "plain" else f" {row['scale']}"
+    names = [name for name in row["cells"].split("; ") if name]
+    judged = row["verdict"] not in OPEN
     return {
-        "id": row["id"], "where": place(row), "statement": row["statement"],
-        "definition": row["definition"], "unit": unit, "verdict": row["verdict"],
-        "look": LOOKS.get(row["verdict"], "MISSING"), "reason": row["reason"],
-        "paper": said(row, number), "ours": number(row["ours"]), "interval": span(row["low"], row["high"]),
-        "beside": number(row["beside"]), "beside_interval": span(row["beside_low"], row["beside_high"]),
+        "id": f"claim-{row['id']}", "record": row, "records": [cells[name] for name in names if name in cells],
+        "claim": row["verdict"], "verdict": row["verdict"], "look": LOOKS.get(row["verdict"], "MISSING"),
+        "statement": row["statement"], "where": f"{place(row)}; {row['definition']}" if judged else place(row),
+        "reason": row["reason"], "printed": said(row, number) + unit,
+        "ours": number(row["ours"]), "interval": span(row["low"], row["high"]),
+        "beside": number(row["beside"]),
+        "beside_interval": f"95% interval {span(row['beside_low'], row['beside_high'])}",
         "repeats": row["repeats"] or DASH, "margin": f"{100 * row['margin']:g}%", "margin_reason": row["margin_reason"],
-        "cells": [(name, cells.get(name, "")) for name in filter(None, row["cells"].split("; "))],
+        "resting": [(name, anchor(cells[name]) if name in cells else "") for name in names],
     }  # fmt: skip
 
 

@@ -23,12 +23,17 @@ def limits(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
 
     What limits most curves comes first.
     """
+    return {what: [sentence(point) for point in points] for what, points in limited(tables).items()}
+
+
+def limited(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[pd.Series]]:
+    """What limits curves -> the row of table `efficiencies` of each of these at its most nodes, as `limits`."""
     table = serving(tables["efficiencies"], SCALING, LARGE_BATCH)
     ordered = table.sort_values(FAMILY, ascending=[False, False, True, True, True])
-    found: dict[str, list[str]] = defaultdict(list)
+    found: dict[str, list[pd.Series]] = defaultdict(list)
     for _, family in ordered.groupby(FAMILY, sort=False):
         point = family.sort_values("nodes").iloc[-1]
-        found[limit(point)].append(sentence(point))
+        found[limit(point)].append(point)
     return dict(sorted(found.items(), key=lambda group: -len(group[1])))
 
 

@@ -7,10 +7,30 @@ from typing import Any
 from bnn.flops.formulae import implementation_flops, paper_flop_rate, step_flops
 from bnn.models.describe import INPUT_SHAPES, describe
 from campaign.results.report import published
+from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH
 
 Row = dict[str, Any]
 IMPLEMENTATIONS = ("cnn", "bnn-flipout", "bnn-flipout-reference")
+COLUMNS = (
+    Column("model", "model"), Column("implementation", "implementation", look="tight"),
+    Column("multiply-adds of the layers (M)", "macs", look="n"),
+    Column("on padding", "padding", look="n", meaning="Share of the multiply-adds whose input is a padded zero."),
+    Column("forward (MFLOP)", "forward", look="n"), Column("input gradient", "input", look="n"),
+    Column("weight gradient", "weight", look="n"), Column("training step", "total", look="n strong"),
+    Column("per step (MFLOP)", "step", look="n", meaning="Noise, KL and optimizer (Adam), whatever the batch."),
+    Column('"FLOP rate" recomputed (M)', "rate", look="n",
+           meaning="The paper's count per parameter: 61 for every kernel weight of a Flipout layer, 2 for every "
+           "other."),
+    Column("printed (M)", "printed", look="published"), Column("agree", "agreement"),
+)  # fmt: skip
+
+
+def flops_table() -> Row:
+    """A row per model of the paper and way to compute it."""
+    said = {None: "", True: "yes", False: "NO"}
+    rows = [row | {"agreement": said[row["agrees"]]} for row in flops_rows()]
+    return grid("flops-table", "FLOPs per image", COLUMNS, rows)
 
 
 def flops_rows() -> list[Row]:

@@ -1,4 +1,4 @@
-"""The report's numbers in front: BNN against CNN, scaling, accuracy, parameters. Rows of text for the page."""
+"""The report's numbers in front: BNN against CNN, scaling, time to accuracy. Rows of text for the page."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bnn.models.describe import INPUT_SHAPES, describe
 from campaign.results.figures.catalogue import ACCURACY, LARGE_BATCH, SCALING
 from campaign.results.report import published
-from campaign.results.report.words import DASH, mebibytes, number, percent, span
+from campaign.results.report.grid import Column, grid
+from campaign.results.report.words import DASH, number, span
 from campaign.results.statistics import paired
-from campaign.results.tables.schemas import IDENTITY_KEYS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +18,62 @@ if TYPE_CHECKING:
 Tables = Mapping[str, "pd.DataFrame"]
 Row = dict[str, Any]
 VERDICTS = ("OK", "WARN", "INVALID")  # from best to worst
+
+MODEL, DATASET = Column("model", "model", "model"), Column("data set", "dataset", "dataset")
+NODES = Column("N", "nodes", "nodes", "n", "Number of nodes.")
+BATCH = Column("batch per rank", "batch", "batch_size", "n", "Training examples per rank and step; fixed as N grows.")
+INTERVAL = "95% over repeats that ran side by side; with one repeat there is none."
+RATIO_COLUMNS = (
+    MODEL, DATASET, Column("variant", "variant", "variant"), NODES, BATCH, Column("width", "width", "width", "n",
+           "Factor on every hidden layer's channels; 1 is the paper's model."),
+    Column("BNN / CNN", "sides", look="tight", meaning="The implementations that are compared."),
+    Column("BNN step (s)", "bnn", "bnn_step_seconds", "n", "Time from a steady step to the next."),
+    Column("CNN step (s)", "cnn", "cnn_step_seconds", "n", "Time from a steady step to the next."),
+    Column("ratio", "ratio", "ratio", "n strong", "Step time of the BNN over that of the CNN, paired by repeat."),
+    Column("95% interval", "interval", "ratio_low ratio_high", "n", INTERVAL),
+    Column("pairs", "pairs", "pairs", "n", "Repeats that count on both sides."),
+    Column("verdict", "verdict", "verdict", "verdict", beside="reason"),
+    Column("published", "published", look="published",
+           meaning=f"{published.TIME_RATIO:g} in the paper's {published.TIME_RATIO_SECTION}, for the time of 64 epochs "
+           f"overall ({published.MACHINE}); only beside plain Flipout against a plain CNN."),
+)  # fmt: skip
+EFFICIENCY_COLUMNS = (
+    MODEL, DATASET, Column("implementation", "implementation", "implementation"), BATCH, NODES,
+    Column("from steady throughput", "steady", "efficiency_steady", "n strong",
+           "T1 / (N TN) against the same cell on one node; T is the time of an epoch from steady throughput."),
+    Column("95% interval", "interval", "steady_low steady_high", "n", INTERVAL),
+    Column("from total time", "total", "efficiency_total", "n",
+           "T1 / (N TN), T being the whole run with its start-up (the paper's); only where both did the same epochs."),
+    Column("verdict", "verdict", "verdict", "verdict"),
+    Column("published", "published", look="published",
+           meaning=f'What the paper\'s section 4.1 prints as "computation speed-up" at {published.SPEEDUP_NODES} '
+           "ranks; only beside points of that size."),
+)  # fmt: skip
+ACCURACY_COLUMNS = (
+    MODEL, DATASET, BATCH, NODES, Column("accuracy", "target", look="n", meaning="Training accuracy to reach."),
+    Column("definition", "definition", meaning="running: mean since the first step (the paper's); epoch: mean of an "
+           "epoch."),
+    Column("BNN", "bnn", look="n", meaning="Training time without start-up, geometric mean over repeats."),
+    Column("CNN", "cnn", look="n", meaning="Training time without start-up, geometric mean over repeats."),
+    Column("ratio", "ratio", look="n"), Column("95% interval", "interval", look="n", meaning=INTERVAL),
+    Column("published", "published", look="published",
+           meaning=f"The ratio in the paper's section 4.2, VGG-16, batch 256 ({published.MACHINE})."),
+)  # fmt: skip
+
+
+def ratio_table(tables: Tables) -> Row:
+    """BNN / CNN step-time ratios."""
+    return grid("ratios-table", "Step time of the BNN over that of the CNN", RATIO_COLUMNS, ratio_rows(tables))
+
+
+def efficiency_table(tables: Tables) -> Row:
+    """Scaling efficiency of every family of points at its most nodes."""
+    return grid("efficiencies-table", "Scaling efficiency", EFFICIENCY_COLUMNS, efficiency_rows(tables))
+
+
+def accuracy_table(tables: Tables) -> Row:
+    """Time to training accuracy."""
+    return grid("accuracy-table", "Time to training accuracy", ACCURACY_COLUMNS, accuracy_rows(tables))
 
 
 def serving(table: pd.DataFrame, *roles: str) -> pd.DataFrame:
@@ -39,6 +94,7 @@ def ratio_rows(tables: Tables) -> list[Row]:
         like_paper = sides == published.TIME_RATIO_SIDES and SCALING in row["roles"].split(",")
         rows.append(
             {
+                "record": row, "variant": row["variant"],
                 "model": row["model"], "dataset": row["dataset"], "nodes": row["nodes"], "batch": row["batch_size"],
                 "sides": f"{sides[0]} / {sides[1]}", "width": number(row["width"]),
                 "bnn": number(row["bnn_step_seconds"]), "cnn": number(row["cnn_step_seconds"]),
@@ -100,7 +156,8 @@ def efficiency_rows(tables: Tables) -> list[Row]:
         comparable = last["nodes"] == published.SPEEDUP_NODES and SCALING in last["roles"].split(",")
         rows.append(
             {
-                "model": last["model"], "dataset": last["dataset"], "implementation": last["implementation"],
+                "record": last, "model": last["model"], "dataset": last["dataset"],
+                "implementation": last["implementation"],
                 "batch": last["batch_size"], "nodes": last["nodes"],
                 "steady": number(last["efficiency_steady"]), "interval": span(last["steady_low"], last["steady_high"]),
                 "total": number(last["efficiency_total"]), "verdict": last["verdict"],
@@ -133,6 +190,7 @@ def accuracy_rows(tables: Tables) -> list[Row]:
         known = published.ACCURACY_TIME_RATIO.get((int(nodes), float(target)))
         rows.append(
             {
+                "record": group.iloc[0], "records": [record for _, record in group.iterrows()],
                 "model": model, "dataset": dataset, "batch": batch, "nodes": nodes, "target": f"{target:g}",
                 "definition": definition, **{k: _times(times[k], sides[k]) for k in sides},
                 "ratio": number(interval.value), "interval": span(interval.low, interval.high),
@@ -154,51 +212,3 @@ def _times(times: Mapping[int, float], side: pd.DataFrame) -> str:
     centre = paired(times, dict.fromkeys(times, 1.0)).value
     missing = len(side) - len(times)
     return f"{number(centre)} s" + (f" ({missing} of {len(side)} not reached)" if missing else "")
-
-
-def parameter_rows(tables: Tables) -> list[Row]:
-    """Parameters of the paper's models: printed, as described here, and as counted in the cells that ran them."""
-    cells = tables["cells"]
-    rows = []
-    for (model, kind), (total, trainable) in published.PARAMETERS.items():
-        ours = describe(model, kind, INPUT_SHAPES[model], 10, 1.0)
-        ran = cells[(cells["model"] == model) & (cells["kind"] == kind) & (cells["width"] == 1)]
-        counted = sorted({int(n) for n in ran["parameters_total"].dropna()})
-        rows.append(
-            {
-                "model": model, "kind": kind, "total": f"{total:,}", "trainable": f"{trainable:,}",
-                "ours": f"{ours.parameters:,}", "ours_trainable": f"{ours.trainable:,}",
-                "ran": ", ".join(f"{n:,}" for n in counted) or DASH,
-                "agrees": (ours.parameters, ours.trainable) == (total, trainable),
-            }
-        )  # fmt: skip
-    return rows
-
-
-def anchor(cell: Mapping[str, Any] | pd.Series) -> str:
-    """The id of a cell's row on the page."""
-    return "cell-" + "-".join(str(cell[key]) for key in IDENTITY_KEYS)
-
-
-def cell_rows(tables: Tables) -> list[Row]:
-    """Every cell of the plan, whatever became of it."""
-    rows = []
-    for _, cell in tables["cells"].iterrows():
-        std = "" if number(cell["throughput_steady_std"]) == DASH else f" ± {number(cell['throughput_steady_std'], 2)}"
-        accuracy = cell["held_out_accuracy"]
-        rows.append(
-            {
-                "anchor": anchor(cell),
-                "verdict": cell["verdict"], "reasons": cell["reasons"], "dataset": cell["dataset"],
-                "model": cell["model"], "implementation": cell["implementation"],
-                "nodes": cell["nodes"], "batch": cell["batch_size"],
-                "variant": cell["variant"], "repeat": cell["repeat"], "engine": cell["engine"],
-                "steady": number(cell["throughput_steady"]) + std, "paper": number(cell["throughput_paper"]),
-                "variation": percent(cell["coefficient_of_variation"]), "others": number(cell["foreign_cores"], 2),
-                "step": number(cell["step_seconds"]),
-                "exchange": number(cell["seconds_exchange"], 2), "steps": number(cell["steps"]),
-                "startup": number(cell["seconds_startup"]), "total": number(cell["seconds_total"]),
-                "memory": mebibytes(cell["peak_memory_bytes"]), "accuracy": percent(accuracy), "folder": cell["folder"],
-            }
-        )  # fmt: skip
-    return rows

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from campaign.results.figures.pruning import WORDS as SEMANTICS
-from campaign.results.report.headline import anchor
+from campaign.results.report.cells import anchor
+from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH, number, percent, span, text
 from campaign.results.statistics import worse
 from campaign.results.tables.schemas import IDENTITY_KEYS
@@ -16,14 +17,60 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 SWEEP = ("semantics", "scope", "by")
+JOB = (
+    Column("verdict", "verdict", look="verdict", meaning="The worse of the job's and its cell's."),
+    Column("data set", "dataset", "dataset"), Column("model", "model", "model", href="anchor"),
+    Column("width", "width", "width", "n"),
+)  # fmt: skip
+VARIANT, REPEAT = Column("variant", "variant", "variant"), Column("repeat", "repeat", "repeat", "n")
+REASONS = Column("reasons", "reasons", "reasons", "wide")
+PREDICTION_COLUMNS = (
+    *JOB, Column("N", "nodes", "nodes", "n", "Nodes of its training."), Column("batch", "batch", "batch_size", "n"),
+    VARIANT, REPEAT, Column("images", "images", "images", "n", "Held-out images."),
+    Column("draws", "draws", "draws", "n", "Independent Monte-Carlo draws, one sample of all weights each."),
+    Column("accuracy", "accuracy", "accuracy", "n", "Of the mean over draws."),
+    Column("single draw", "single", "accuracy_single_draw accuracy_single_draw_std", "n",
+           "Mean accuracy of draws taken one by one, and its standard deviation over them."),
+    Column("NLL (nats)", "nll", "nll", "n", "Negative log likelihood per image, of the mean over draws."),
+    Column("Brier", "brier", "brier", "n", "Squared distance of predicted probabilities from the truth."),
+    Column("ECE", "ece", "calibration_error", "n", "Expected calibration error, of the mean over draws."),
+    Column("entropy", "entropy", "predictive_entropy", "n", "Of the mean over draws, nats: total uncertainty."),
+    Column("mutual information", "information", "mutual_information", "n",
+           "The part of the entropy that comes from not knowing the weights, nats, mean over images."),
+    Column("spread", "spread", "softmax_spread", "n",
+           "Standard deviation over draws of the true class's probability."),
+    Column("settled from", "settled", "settled_draws", meaning="Draws from which on the distribution of the true "
+           "class's "
+           "probability stays within one point of that of all draws, for 95% of subsets."),
+    Column("s per draw", "seconds", look="n"),
+    Column("median sigma", "sigma", "sigma_median sigma_median_start"),
+    Column("bits", "bits", "effective_bits", "n", "Median over weights of log2(1 + |mu| / sigma)."), REASONS,
+)  # fmt: skip
+SWEEP_COLUMNS = (
+    *JOB, VARIANT, REPEAT, Column("semantics", "semantics", "semantics", meaning='What "removed" means.'),
+    Column("by", "by", "by"), Column("scope", "scope", "scope"),
+    Column("unpruned", "unpruned", "accuracy_unpruned", "n", "Accuracy of the network with all weights."),
+    Column("removed", "percent", "largest_percent", "n",
+           "The largest share of kernel weights removed whose loss of accuracy ends below one point with 95% "
+           "certainty."),
+    Column("accuracy", "accuracy", look="n"),
+    Column("loss (points, 95%)", "loss", look="n",
+           meaning="Of accuracy: Monte-Carlo mean, the same images, paired."),
+    Column("form", "form", "largest_form", meaning="The fastest form of the network at that level."),
+    Column("times as fast", "speedup", "largest_speedup", "n",
+           "As the unpruned dense network, timed in turns."),
+    Column("95% interval", "interval", look="n"), REASONS,
+)  # fmt: skip
 
 
 def inference_section(tables: Mapping[str, pd.DataFrame]) -> Row:
-    """`rows`: a row per inference that was made; `missing`: the others with the reason."""
+    """`rows`: one per inference that was made, and their `table`; `missing`: the others with the reason."""
     jobs = tables["inference"]
     made = jobs[jobs["status"] != "MISSING"]
     cells = anchors(tables["cells"])
-    return {"rows": [_prediction(job, cells) for _, job in made.iterrows()], "missing": _missing(jobs)}
+    rows = [_prediction(job, cells) for _, job in made.iterrows()]
+    table = grid("inference-table", "Predictions", PREDICTION_COLUMNS, rows)
+    return {"rows": rows, "missing": _missing(jobs), "table": table}
 
 
 def anchors(cells: pd.DataFrame) -> set[str]:
@@ -60,7 +107,10 @@ def _settled(job: pd.Series) -> str:
 
 
 def pruning_section(tables: Mapping[str, pd.DataFrame]) -> Row:
-    """`rows`: a row per sweep that was made; `missing`: the others with the reason; `semantics` in words."""
+    """`rows`: one per sweep that was made, and their `table`; `missing`: the others with the reason.
+
+    `semantics`: what "removed" means, in words.
+    """
     jobs, levels = tables["pruning_summary"], tables["pruning"]
     made = jobs[jobs["status"] != "MISSING"]
     keys = [*IDENTITY_KEYS, *SWEEP]
@@ -68,7 +118,8 @@ def pruning_section(tables: Mapping[str, pd.DataFrame]) -> Row:
     none = levels.iloc[:0]
     cells = anchors(tables["cells"])
     rows = [_sweep(job, by_job.get(tuple(job[key] for key in keys), none), cells) for _, job in made.iterrows()]
-    return {"rows": rows, "missing": _missing(jobs), "semantics": list(SEMANTICS.values())}
+    table = grid("pruning-table", "Pruning sweeps", SWEEP_COLUMNS, rows)
+    return {"rows": rows, "missing": _missing(jobs), "semantics": list(SEMANTICS.values()), "table": table}
 
 
 def _sweep(job: pd.Series, levels: pd.DataFrame, cells: set[str]) -> Row:
@@ -93,10 +144,10 @@ def _job(job: pd.Series, cells: set[str]) -> Row:
     """What both tables say of a job; `anchor` is empty where the page does not list its cell."""
     row = anchor(job)
     return {
-        "anchor": row if row in cells else "", "dataset": job["dataset"],
+        "record": job, "title": job["folder"], "anchor": row if row in cells else "", "dataset": job["dataset"],
         "model": job["model"], "width": number(job["width"]), "nodes": job["nodes"],
         "batch": job["batch_size"], "variant": job["variant"], "repeat": job["repeat"],
-        "verdict": worse(job["status"], job["verdict"]), "reasons": text(job["reasons"]), "folder": job["folder"],
+        "verdict": worse(job["status"], job["verdict"]), "reasons": text(job["reasons"]),
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from campaign.results.figures.method_data import POINT_KEYS, clean, named, point_title
+from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH, number, percent, span, text
 
 if TYPE_CHECKING:
@@ -14,6 +15,31 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 COST, NLL = "cost", "nll"
+
+
+def _measured(label: str, name: str, meaning: str) -> Column:
+    return Column(label, name, f"{name} {name}_low {name}_high", "n", f"{meaning} In brackets: 95% over repeats.")
+
+
+COLUMNS = (
+    Column("verdict", "verdict", "verdict", "verdict"), Column("method", "method", "method"),
+    Column("shift", "shift", "shift", meaning="What was done to the images, as kind:severity."),
+    _measured("cost", "cost", "Time of a steady training step in that of a conventional network timed in the same "
+              "campaign (baseline), paired by repeat."),
+    _measured("NLL (nats)", "nll", "Negative log likelihood per held-out image."),
+    _measured("ECE", "calibration_error_debiased", "Debiased calibration error."),
+    _measured("Brier", "brier", "Squared distance of predicted probabilities from the truth."),
+    Column("accuracy", "accuracy", "accuracy", "n"),
+    _measured("AURC", "aurc", "Area under risk against coverage."),
+    Column("other data set", "ood", "ood"),
+    _measured("AUROC", "ood_auroc_entropy", "Of telling the other data set's images apart by predictive entropy."),
+    _measured("s per image", "seconds_per_image", "Of all draws."),
+    Column("draws", "draws", "draws", "n"), Column("images", "images", "images", "n"),
+    Column("repeats", "repeats", "repeats", "n"), Column("data set", "dataset", "dataset"),
+    Column("model", "model", "model"), Column("width", "width", "width", "n"), Column("N", "nodes", "nodes", "n"),
+    Column("batch", "batch", "batch_size", "n"), Column("variant", "variant", "variant"),
+    Column("baseline", "baseline", "baseline"), Column("reason", "reason", "reason", "wide"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,13 +78,14 @@ def _worse(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def methods_section(tables: Mapping[str, pd.DataFrame]) -> Row:
-    """`sentences`: of each point which methods are worth their cost; `rows`: a row per method, point and shift."""
+    """`sentences`: of each point which methods are worth their cost; `table`: a row per method, point and shift."""
     methods = tables["methods"]
     if methods.empty:
-        return {"sentences": [], "rows": []}
+        return {"sentences": [], "table": None}
     rows = named(methods)
     sentences = [sentence(group) for _, group in rows.groupby(POINT_KEYS, sort=True)]
-    return {"sentences": [words for words in sentences if words], "rows": [_row(row) for _, row in rows.iterrows()]}
+    table = grid("methods-table", "Methods side by side", COLUMNS, [_row(row) for _, row in rows.iterrows()])
+    return {"sentences": [words for words in sentences if words], "table": table}
 
 
 def sentence(rows: pd.DataFrame) -> str:
@@ -90,11 +117,11 @@ def _row(row: pd.Series) -> Row:
         ends = span(row[f"{name}_low"], row[f"{name}_high"])
         return value if DASH in (value, ends) else f"{value} ({ends})"
 
-    made = {name: both(name) for name in ("cost", "nll", "brier", "aurc", "ood_auroc_entropy", "seconds_per_image")}
+    made = {column.key: both(column.key) for column in COLUMNS if column.of.endswith("_high")}
     return made | {
         "verdict": row["verdict"], "method": row["method"], "variant": row["variant"], "model": row["model"],
         "dataset": row["dataset"], "nodes": row["nodes"], "batch": row["batch_size"], "width": number(row["width"]),
-        "shift": row["shift"] or "none", "ece": both("calibration_error_debiased"),
+        "shift": row["shift"] or "none", "record": row,
         "accuracy": percent(row["accuracy"]),
         "draws": number(row["draws"]), "images": number(row["images"]), "repeats": row["repeats"],
         "ood": text(row["ood"]), "baseline": text(row["baseline"]), "reason": text(row["reason"]),

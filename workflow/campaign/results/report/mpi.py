@@ -7,6 +7,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from campaign.results.report.cells import anchor
+from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH, number
 from campaign.results.tables.schemas import IDENTITY_KEYS
 
@@ -15,6 +17,37 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 CHECKS = ("exact", "differs", "no exchange")
+CHECK_COLUMNS = (
+    Column("model", "model", "model", href="anchor"), Column("data set", "dataset", "dataset"),
+    Column("implementation", "implementation", "implementation"), Column("N", "nodes", "nodes", "n"),
+    Column("batch", "batch", "batch_size", "n"), Column("variant", "variant", "variant"),
+    Column("repeat", "repeat", "repeat", "n"), Column("profiles", "ranks", meaning="Ranks with a profile."),
+    Column("gradient bytes per step", "bytes", "gradient_bytes_per_step", "n",
+           "Data allreduces of training steps on rank 0."),
+    Column("/ (4 × trainable)", "ratio", "gradient_ratio", "n", "These over 4 bytes per trainable parameter."),
+    Column("check", "check", meaning="Of all profiled ranks."),
+    Column("control (1/s)", "control_rate", "control_rate", "n",
+           "Allreduces by which Horovod's ranks agree on what is ready; ranks that wait for one another or for a "
+           "core do "
+           "fewer."),
+    Column("1 / cycle (1/s)", "cycle_rate", "cycle_rate", "n", "The most rounds of agreeing per second."),
+    Column("in MPI / elapsed", "mpi_fraction", "mpi_fraction", "n",
+           'The paper\'s "communication efficiency": time in MPI, summed over threads, over elapsed time. It overlaps '
+           "computation and is not time lost."),
+    Column("data / elapsed", "data_fraction", "data_fraction", "n", "The same of data alone."),
+    Column("metrics per epoch", "metrics", look="n", meaning="Exchanges of held-out metrics per epoch, at most 1."),
+    Column("overhead", "overhead", "overhead_fraction", "n",
+           "Calls times the measured cost of counting one, over elapsed time."),
+    Column("timeline", "timeline_words", href="timeline"),
+)  # fmt: skip
+ROUTINE_COLUMNS = (
+    Column("carries", "carries"), Column("routine", "routine"), Column("operator", "operator"),
+    Column("calls, rank 0", "calls", look="n"), Column("mean over ranks", "mean_calls", look="n"),
+    Column("average bytes", "bytes", look="n"), Column("seconds, rank 0", "seconds", look="n"),
+    Column("mean over ranks", "mean_seconds", look="n"), Column("calls per training step", "per_step", look="n"),
+    Column("calls per second", "per_second", look="n",
+           meaning="On rank 0, of the parts of the run in which the routine is called."),
+)  # fmt: skip
 
 
 def mpi_section(tables: Mapping[str, pd.DataFrame]) -> Row:
@@ -28,10 +61,12 @@ def mpi_section(tables: Mapping[str, pd.DataFrame]) -> Row:
         key = tuple(cell[name] for name in keys)
         if key in profiled:
             checks.append(_check(cell, profiled[key]))
-            routines.append({"cell": checks[-1], "rows": _routines(called[key], len(profiled[key]))})
+            rows = _routines(called[key], len(profiled[key]))
+            name = f"mpi-{len(checks)}"
+            routines.append(checks[-1] | {"table": grid(name, f"MPI routines {len(checks)}", ROUTINE_COLUMNS, rows)})
     states = tables["cells"]["mpi"].value_counts()
     return {
-        "checks": checks,
+        "checks": grid("mpi-checks", "Checks of MPI profiles", CHECK_COLUMNS, checks),
         "routines": routines,
         "verdicts": _verdicts(checks),
         "absent": [(state, int(count)) for state, count in states.items() if state != "recorded"],
@@ -43,7 +78,7 @@ def _check(cell: pd.Series, ranks: pd.DataFrame) -> Row:
     first = ranks.sort_values("rank").iloc[0]
     said = sorted(set(ranks["gradient_check"]))
     return {
-        "anchor": "cell-" + "-".join(str(cell[key]) for key in IDENTITY_KEYS),
+        "record": first, "anchor": anchor(cell),
         "model": cell["model"], "dataset": cell["dataset"], "implementation": cell["implementation"],
         "nodes": cell["nodes"], "batch": cell["batch_size"], "variant": cell["variant"], "repeat": cell["repeat"],
         "ranks": f"{len(ranks)} of {cell['ranks']}",
@@ -53,7 +88,7 @@ def _check(cell: pd.Series, ranks: pd.DataFrame) -> Row:
         "mpi_fraction": number(first["mpi_fraction"]), "data_fraction": number(first["data_fraction"]),
         "metrics": number(ranks["metric_exchanges_per_epoch"].max()),
         "overhead": number(first["overhead_fraction"], 2),
-        "timeline": _link(cell["mpi_timeline"]),
+        "timeline": _link(cell["mpi_timeline"]), "timeline_words": "timeline" if cell["mpi_timeline"] else "",
     }  # fmt: skip
 
 

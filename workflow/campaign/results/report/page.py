@@ -19,20 +19,33 @@ from campaign.results.figures.style import NOT_DRAWN
 from campaign.results.report import flops, headline, published
 from campaign.results.report.bench import bench_section
 from campaign.results.report.captions import FOLDER, caption_html
+from campaign.results.report.cells import cell_rows, cell_table
 from campaign.results.report.claims import claims_section
 from campaign.results.report.efficiencies import limits
+from campaign.results.report.facets import choices
 from campaign.results.report.inference import inference_section, pruning_section
 from campaign.results.report.losses import loss_sentences
 from campaign.results.report.methods import methods_section
 from campaign.results.report.mpi import mpi_section
 from campaign.results.report.origin import facts, header
+from campaign.results.report.parameters import parameter_table
+from campaign.results.report.summary import QUESTIONS, summary
 from campaign.results.report.svg import inline_svg, notice_words
+from campaign.results.report.terms import TERMS
 from campaign.results.tables.schemas import OF_REPORT
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
+# The page's parts in its order: file in templates/report/, id of the section, and its words in the list of sections.
+SECTIONS = {
+    "summary": "Summary", "claims": "Claims", "numbers": "BNN against CNN", "figures": "Figures", "methods": "Methods",
+    "inference": "Predictions", "pruning": "Pruning", "peers": "Other implementations", "cells": "Cells", "mpi": "MPI",
+    "flops": "FLOPs", "parameters": "Parameters", "absent": "Not measured", "provenance": "Provenance",
+    "files": "Files", "reading": "How to read",
+}  # fmt: skip
+SCRIPTS = ("tables.js",)  # in templates/report/, in order
 
 
 def write_report(
@@ -75,26 +88,29 @@ def render(
     )
     cells = tables["cells"]
     shared, different = facts(tables["provenance"])
-    rows = headline.cell_rows(tables)
+    rows = cell_rows(tables)
     absent = dict.fromkeys(available(plan, others), "it could not be drawn in this run") | not_measured(plan, others)
     absent = {name: reason for name, reason in absent.items() if name not in figures}
     notices = {name: notice_words(path) for name, path in figures.items() if f'id="{NOT_DRAWN}"' in path.read_text()}
     absent |= notices
     drawn = [name for name in FIGURES if name in figures and name not in notices]
+    answers = summary(plan, tables, absent)
     return environment.get_template("report.html.j2").render(
         css=embedded(templates / "report.css"),
-        js=embedded(templates / "report.js"),
+        scripts=[embedded(templates / "report" / name) for name in SCRIPTS],
+        sections=list(SECTIONS.items()),
+        summary=[(heading, answers[name]) for name, heading in QUESTIONS.items()],
         head=header(plan, cells, tables["provenance"]),
         introduction=caption_html("workflow.rst", captions),
         node_label=str(plan["site"].get("node_label") or "nodes"),
         cards=headline.cards(tables),
-        ratios=headline.ratio_rows(tables),
-        efficiencies=headline.efficiency_rows(tables),
+        ratios=headline.ratio_table(tables),
+        efficiencies=headline.efficiency_table(tables),
         gaps=headline.gaps(tables),
         limits=limits(tables),
         losses=loss_sentences(tables),
-        accuracies=headline.accuracy_rows(tables),
-        parameters=headline.parameter_rows(tables),
+        accuracies=headline.accuracy_table(tables),
+        parameters=parameter_table(tables),
         mpi=mpi_section(tables),
         claims=claims_section(tables),
         inference=inference_section(tables),
@@ -102,7 +118,7 @@ def render(
         pruning=pruning_section(tables),
         bench=bench_section(tables),
         comparison=_figure(PEER_COMPARISON, figures[PEER_COMPARISON], captions) if PEER_COMPARISON in drawn else None,
-        flops=flops.flops_rows(),
+        flops=flops.flops_table(),
         claim=flops.claim(),
         figures=[_figure(name, figures[name], captions) for name in drawn if name != PEER_COMPARISON],
         absent=[
@@ -110,7 +126,9 @@ def render(
             for name, reason in sorted(absent.items(), key=lambda item: list(FIGURES).index(item[0]))
             if name != PEER_COMPARISON  # its section says so itself
         ],
-        cells=rows,
+        cells=cell_table(rows),
+        choices=choices(tables),
+        terms=TERMS,
         troubled=[row for row in rows if row["verdict"] in ("INVALID", "MISSING")],
         synthetic=bool(cells["synthetic"].any()),
         shared=shared,

@@ -1,0 +1,75 @@
+"""What a drawn thing is of, kept in its SVG for the page: its series, and the rows of a table behind its points."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+from campaign.names.cell import IDENTITY
+
+PREFIX, COUNTER = "mark:", "#"
+# Of a row's identity; the site is the figure's.
+KEYS = tuple(name for name in IDENTITY if name != "site")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """`series`: its words in the legend. `points`: identities (KEYS; without a repeat of points of several) in order.
+
+    `table` has their rows, `value` names the column that is drawn. A mark without points is an entry of the legend or
+    a line beside a series.
+    """
+
+    series: str
+    table: str = ""
+    value: str = ""
+    points: tuple[tuple[Any, ...], ...] = ()
+
+    def text(self) -> str:
+        """As an id of SVG."""
+        return PREFIX + json.dumps([self.series, self.table, self.value, self.points], separators=(",", ":"))
+
+    @classmethod
+    def read(cls, text: str) -> Mark | None:
+        """Inverse of `text` with the counter that `number_marks` adds; None for any other id."""
+        if not text.startswith(PREFIX):
+            return None
+        try:
+            series, table, value, points = json.loads(text.removeprefix(PREFIX).rpartition(COUNTER)[0])
+            return cls(str(series), str(table), str(value), tuple(map(tuple, points)))
+        except (ValueError, TypeError):
+            return None
+
+
+def mark(artist: Artist, series: str) -> None:
+    """Say of what series an artist is."""
+    artist.set_gid(Mark(series).text())
+
+
+def mark_points(artist: Artist, series: str, table: str, value: str, rows: pd.DataFrame) -> None:
+    """Say of an artist with a point per row, in their order, of which rows of `table` and which column they are."""
+    keys = [key for key in KEYS if key in rows.columns]
+    points = tuple(tuple(_plain(row[key]) for key in keys) for _, row in rows.iterrows())
+    artist.set_gid(Mark(series, table, value, points).text())
+
+
+def mark_bars(bars: Iterable[Artist], series: str, table: str, value: str, rows: pd.DataFrame) -> None:
+    """As `mark_points`, of an artist per row."""
+    for index, bar in enumerate(bars):
+        mark_points(bar, series, table, value, rows.iloc[index : index + 1])
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def number_marks(figure: Figure) -> None:
+    """Make the marks' ids unique within the figure, always the same."""
+    for index, artist in enumerate(figure.findobj(lambda each: (each.get_gid() or "").startswith(PREFIX))):
+        artist.set_gid(f"{artist.get_gid().partition(COUNTER + COUNTER)[0]}{COUNTER}{COUNTER}{index}")
