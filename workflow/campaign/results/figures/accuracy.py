@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from campaign.results.figures import select
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import mark, mark_points
 from campaign.results.figures.select import Series, Tables
 from campaign.results.figures.style import (
     INK,
@@ -66,20 +67,25 @@ def _panel(ax: Axes, rows: pd.DataFrame, context: Context) -> None:
     for index, (one, target) in enumerate(curves):
         shift = 2 ** (0.09 * (index - (len(curves) - 1) / 2))
         here = select.of_series(rows[rows["target"] == target], one)
-        style = _style(rows, one, target)
+        style, label = _style(rows, one, target), curve_label(one, target)
         reached = here[here["reached"]]
-        ax.plot(reached["nodes"] * shift, reached["seconds"], **(style | {"linestyle": "none", "markersize": 4.5}))
+        dots = ax.plot(
+            reached["nodes"] * shift, reached["seconds"], **(style | {"linestyle": "none", "markersize": 4.5})
+        )
+        mark_points(dots[0], label, "accuracy", "seconds", reached)
         whole = here.groupby("nodes").filter(lambda group: bool(group["reached"].all()))
         if len(whole):
             centre = whole.groupby("nodes")["seconds"].agg(lambda s: float(np.exp(np.log(s).mean())))
-            ax.plot(centre.index.to_numpy(dtype=float) * shift, centre, **(style | {"marker": "none"}))
+            mark(ax.plot(centre.index.to_numpy(dtype=float) * shift, centre, **(style | {"marker": "none"}))[0], label)
         missed = here[~here["reached"]]
         x, y = missed["nodes"].to_numpy(dtype=float) * shift, missed["seconds_training"].to_numpy(dtype=float)
         warned = here[here["verdict"] == "WARN"]
         at = warned["seconds"].fillna(warned["seconds_training"])
-        ax.plot(warned["nodes"] * shift * 2**0.04, at, **(mark_style("WARN") | {"linestyle": "none"}))
+        mark(ax.plot(warned["nodes"] * shift * 2**0.04, at, **(mark_style("WARN") | {"linestyle": "none"}))[0], label)
         reach = 0.08 * rows[["seconds", "seconds_training"]].max(axis=None)
-        ax.errorbar(x, y, yerr=reach, lolims=True, **(style | {"linestyle": "none", "markersize": 4.5}))
+        arrows = ax.errorbar(x, y, yerr=reach, lolims=True, **(style | {"linestyle": "none", "markersize": 4.5}))
+        for artist in arrows.get_children():
+            mark(artist, label)
     ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
     node_axis(ax, nodes, context.node_label)
 
@@ -93,12 +99,19 @@ def _style(rows: pd.DataFrame, one: Series, target: float) -> dict[str, object]:
     }  # fmt: skip
 
 
+def curve_label(one: Series, target: float) -> str:
+    """How the legend calls a curve."""
+    return f"{one.label}, accuracy {target:g}"
+
+
 def _handles(rows: pd.DataFrame, missed: bool) -> list[Line2D]:
     made = [
-        Line2D([], [], label=f"{one.label}, accuracy {target:g}", **_style(rows, one, target))
+        Line2D([], [], label=curve_label(one, target), **_style(rows, one, target))
         for one in select.series_of(rows)
         for target in sorted(rows["target"].unique())
     ]
+    for handle in made:
+        mark(handle, str(handle.get_label()))
     if missed:
         made.append(
             Line2D([], [], color=INK, linestyle="none", marker=r"$\uparrow$", markersize=9, label="not reached by then")

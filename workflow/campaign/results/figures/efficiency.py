@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from bnn.metrics import FEW_REPEATS, scaling_efficiency
 from campaign.results.figures import select
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import mark, mark_points
 from campaign.results.figures.select import Series, Tables
 from campaign.results.figures.style import (
     INK,
@@ -108,8 +109,12 @@ def efficiency_panel(
         y = rows[definition.value].to_numpy(dtype=float)
         error = rows[definition.sigma].fillna(0).to_numpy(dtype=float)
         style = curve_style(one, sizes.index(size))
-        ax.errorbar(x, y, yerr=error, capsize=2.5, elinewidth=0.9, zorder=3, **style)
-        _repeats(ax, rows, select.of_series(cells[cells["batch_size"] == size], one), definition, shift)
+        label = curve_label(one, size, len(sizes))
+        line, *bars = ax.errorbar(x, y, yerr=error, capsize=2.5, elinewidth=0.9, zorder=3, **style).get_children()
+        mark_points(line, label, "scaling", definition.value, rows)
+        for bar in bars:
+            mark(bar, label)
+        _repeats(ax, rows, select.of_series(cells[cells["batch_size"] == size], one), definition, shift, label)
     # a curve needs no zero; below a half everything is shown
     low, high = ax.get_ylim()
     ax.set_ylim(0 if low < 0.5 else 0.5, max(high, 1.1))
@@ -121,7 +126,9 @@ def _curve(points: pd.DataFrame, one: Series, size: int, definition: Definition)
     return rows[rows[definition.value].notna()]
 
 
-def _repeats(ax: Axes, rows: pd.DataFrame, cells: pd.DataFrame, definition: Definition, shift: float) -> None:
+def _repeats(
+    ax: Axes, rows: pd.DataFrame, cells: pd.DataFrame, definition: Definition, shift: float, series: str
+) -> None:
     """Every pair of repeats, while there are few; a warning on either side marks the pair."""
     few = rows[(rows["pairs"] < FEW_REPEATS) & (rows["nodes"] != rows["baseline_nodes"])]
     counted = cells[cells["counted"]].dropna(subset=[definition.seconds])
@@ -132,7 +139,7 @@ def _repeats(ax: Axes, rows: pd.DataFrame, cells: pd.DataFrame, definition: Defi
             a, b = one.loc[repeat], many.loc[repeat]
             value = scaling_efficiency(a[definition.seconds], b[definition.seconds], b["ranks"] / a["ranks"])
             verdict = "WARN" if "WARN" in (a["verdict"], b["verdict"]) else "OK"
-            ax.plot(point["nodes"] * shift * 2**0.04, value, zorder=4, **mark_style(verdict))
+            mark(ax.plot(point["nodes"] * shift * 2**0.04, value, zorder=4, **mark_style(verdict))[0], series)
 
 
 def curve_style(one: Series, batch: int) -> dict[str, object]:
@@ -145,6 +152,11 @@ def curve_style(one: Series, batch: int) -> dict[str, object]:
     }  # fmt: skip
 
 
+def curve_label(one: Series, batch: int, batches: int) -> str:
+    """How the legend calls a curve of a panel with so many batch sizes."""
+    return f"{one.label}, batch {batch}" if batches > 1 else one.label
+
+
 def _handles(points: pd.DataFrame, series: list[Series], one_panel: bool) -> list[Line2D]:
     made = []
     sizes = select.batches(points) if one_panel else [0]
@@ -152,7 +164,8 @@ def _handles(points: pd.DataFrame, series: list[Series], one_panel: bool) -> lis
         for index, size in enumerate(sizes):
             style = curve_style(one, index)
             style.pop("ecolor")
-            label = f"{one.label}, batch {size}" if len(sizes) > 1 else one.label
+            label = curve_label(one, size, len(sizes))
             made.append(Line2D([], [], label=label, **style))
+            mark(made[-1], label)
     made.append(Line2D([], [], color=MUTED, linestyle=(0, (3, 2)), linewidth=1, label="ideal"))
     return made

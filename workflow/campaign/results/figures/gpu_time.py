@@ -99,7 +99,7 @@ def _curves(ax: Axes, points: pd.DataFrame, data: Compared, column: str, *, idea
         style = _curve_style(one)
         x, y = known["nodes"].to_numpy(dtype=float), known[column].to_numpy(dtype=float) / scale
         ax.plot(x, y, **style)
-        mark_repeats(ax, select.of_series(data.cells, one), known, OF_CELLS[column], scale)
+        mark_repeats(ax, select.of_series(data.cells, one), known, OF_CELLS[column], scale, one.label)
         if ideal:
             many = known[known["repeats"] >= FEW_REPEATS]
             ends = many[[f"{column}_low", f"{column}_high"]].to_numpy(dtype=float) / scale

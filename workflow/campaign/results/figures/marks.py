@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from campaign.names.cell import IDENTITY
 
-PREFIX, COUNTER = "mark:", "#"
+PREFIX, COUNTER = "mark:", "##"
 # Of a row's identity; the site is the figure's.
 KEYS = tuple(name for name in IDENTITY if name != "site")
 
@@ -72,4 +72,5 @@ def _plain(value: Any) -> Any:
 def number_marks(figure: Figure) -> None:
     """Make the marks' ids unique within the figure, always the same."""
     for index, artist in enumerate(figure.findobj(lambda each: (each.get_gid() or "").startswith(PREFIX))):
-        artist.set_gid(f"{artist.get_gid().partition(COUNTER + COUNTER)[0]}{COUNTER}{COUNTER}{index}")
+        text = str(artist.get_gid())  # one that has no counter yet ends as a list of JSON does
+        artist.set_gid(f"{text if text.endswith(']') else text.rpartition(COUNTER)[0]}{COUNTER}{index}")

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from bnn.metrics import FEW_REPEATS
 from campaign.results.figures import select
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import mark, mark_points
 from campaign.results.figures.select import Tables
 from campaign.results.figures.style import (
     COLOURS,
@@ -49,13 +50,13 @@ def runtime_figure(tables: Tables, context: Context, *, role: str, every_batch: 
     cells = cells[cells["variant"].isin(points["variant"]) & cells["batch_size"].isin(points["batch_size"])]
     figure, axes = new_figure(columns=2)
     with mpl.rc_context(RC):
-        _curves(axes[0], points, cells, "epoch_seconds", context, ideal=True)
+        _curves(axes[0], points, cells, "epoch_seconds", context, of=points, ideal=True)
         sizes = sorted({int(size) for size in points["train_size"].dropna()})
         images = f"{sizes[0]:,} images" if len(sizes) == 1 else "the training set"
         axes[0].set_ylabel(f"{unit_of(points, 'epoch_seconds')[1]} per epoch\n({images})")
         axes[0].set_title("one epoch, from steady throughput", loc="left")
         whole, words = _whole_runs(points)
-        _curves(axes[1], whole, cells, "total_seconds", context, ideal=False)
+        _curves(axes[1], whole, cells, "total_seconds", context, of=points, ideal=False)
         axes[1].set_ylabel(f"{unit_of(whole, 'total_seconds')[1]} incl. start-up")
         axes[1].set_title(words, loc="left")
     batch = ", ".join(str(size) for size in select.batches(points))
@@ -96,22 +97,35 @@ def unit_of(points: pd.DataFrame, column: str) -> tuple[float, str]:
     return (60.0, "minutes") if points[column].max() >= 120 else (1.0, "seconds")
 
 
-def _curves(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, column: str, context: Context, *, ideal: bool) -> None:
+def _curves(
+    ax: Axes,
+    points: pd.DataFrame,
+    cells: pd.DataFrame,
+    column: str,
+    context: Context,
+    *,
+    of: pd.DataFrame,
+    ideal: bool,
+) -> None:
+    """A curve for each model, kind and batch size of `points`, called as among the points `of` the figure."""
     scale, _ = unit_of(points, column)
     nodes = select.nodes_of(points)
     for (model, kind, batch), rows in points.groupby(CURVE):
         style = _style(points, model, kind, batch)
         known = rows[rows[column].notna()].sort_values("nodes")
         x, y = known["nodes"].to_numpy(dtype=float), known[column].to_numpy(dtype=float) / scale
-        ax.plot(x, y, **style)
-        mark_repeats(ax, cells[(cells[CURVE] == [model, kind, batch]).all(axis=1)], known, OF_CELLS[column], scale)
+        label = curve_label(of, rows)
+        mark_points(ax.plot(x, y, **style)[0], label, "throughput", column, known)
+        of_curve = cells[(cells[CURVE] == [model, kind, batch]).all(axis=1)]
+        mark_repeats(ax, of_curve, known, OF_CELLS[column], scale, label)
         if ideal and len(known):
             many = known[known["repeats"] >= FEW_REPEATS]
             ends = many[[f"{column}_low", f"{column}_high"]].to_numpy(dtype=float) / scale
-            ax.vlines(many["nodes"], ends[:, 0], ends[:, 1], color=style["color"], linewidth=1.0)
+            mark(ax.vlines(many["nodes"], ends[:, 0], ends[:, 1], color=style["color"], linewidth=1.0), label)
             first = known.iloc[0]
             n = np.array(nodes, dtype=float) / first["nodes"]
-            ax.plot(nodes, y[0] / n, color=style["color"], linewidth=0.8, linestyle=(0, (1, 1.5)), alpha=0.8, zorder=1)
+            faint = {"linewidth": 0.8, "linestyle": (0, (1, 1.5)), "alpha": 0.8, "zorder": 1}
+            mark(ax.plot(nodes, y[0] / n, color=style["color"], **faint)[0], label)
     node_axis(ax, nodes, context.node_label)
     if len(nodes) > 3:
         log_axis(ax)
@@ -119,12 +133,16 @@ def _curves(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, column: str, co
         ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
 
 
-def mark_repeats(ax: Axes, cells: pd.DataFrame, points: pd.DataFrame, seconds: str, scale: float) -> None:
-    """Every repeat by its column `seconds` while there are few; an invalid one in any case."""
+def mark_repeats(ax: Axes, cells: pd.DataFrame, points: pd.DataFrame, seconds: str, scale: float, series: str) -> None:
+    """Every repeat of a series by its column `seconds` while there are few; an invalid one in any case."""
     few = cells["nodes"].isin(points.loc[points["repeats"] < FEW_REPEATS, "nodes"]) & cells["counted"].astype(bool)
-    for _, row in cells[cells[seconds].notna() & (few | (cells["verdict"] == "INVALID"))].iterrows():
+    shown = cells[cells[seconds].notna() & (few | (cells["verdict"] == "INVALID"))]
+    for index in range(len(shown)):
+        row = shown.iloc[index : index + 1]
         # beside the curve, so that it hides nothing
-        ax.plot(row["nodes"] * 2**0.06, row[seconds] / scale, zorder=4, **mark_style(row["verdict"]))
+        style = mark_style(row["verdict"].iloc[0])
+        (dot,) = ax.plot(row["nodes"] * 2**0.06, row[seconds] / scale, zorder=4, **style)
+        mark_points(dot, series, "cells", seconds, row)
 
 
 def _style(points: pd.DataFrame, model: str, kind: str, batch: int) -> dict[str, object]:
@@ -138,14 +156,21 @@ def _style(points: pd.DataFrame, model: str, kind: str, batch: int) -> dict[str,
     }  # fmt: skip
 
 
+def curve_label(points: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """How the legend calls a curve (its rows) among all points of the figure."""
+    models, sizes = points["model"].nunique(), points["batch_size"].nunique()
+    first = rows.iloc[0]
+    label = f"{select.model_name(first['model'])} " if models > 1 or sizes == 1 else ""
+    batch = f", batch {first['batch_size']}" if sizes > 1 else ""
+    return f"{label}{KIND_NAMES[first['kind']]} ({first['implementation']}){batch}"
+
+
 def _handles(points: pd.DataFrame) -> list[Line2D]:
     made = []
-    models, sizes = points["model"].nunique(), points["batch_size"].nunique()
     # VGG before ResNet, as in the paper; a stable order of the rest
     points = points.sort_values(["model", "batch_size", "kind"], ascending=[False, True, True])
     for (model, kind, batch), rows in points.groupby(CURVE, sort=False):
-        label = f"{select.model_name(model)} " if models > 1 or sizes == 1 else ""
-        label += f"{KIND_NAMES[kind]} ({rows.iloc[0]['implementation']})" + (f", batch {batch}" if sizes > 1 else "")
-        made.append(Line2D([], [], label=label, **_style(points, model, kind, batch)))
+        made.append(Line2D([], [], label=curve_label(points, rows), **_style(points, model, kind, batch)))
+        mark(made[-1], curve_label(points, rows))
     made.append(Line2D([], [], color=MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)), label="ideal (left)"))
     return made

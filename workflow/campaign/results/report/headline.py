@@ -19,12 +19,13 @@ Tables = Mapping[str, "pd.DataFrame"]
 Row = dict[str, Any]
 VERDICTS = ("OK", "WARN", "INVALID")  # from best to worst
 
+VARIANT = Column("variant", "variant", "variant")
 MODEL, DATASET = Column("model", "model", "model"), Column("data set", "dataset", "dataset")
 NODES = Column("N", "nodes", "nodes", "n", "Number of nodes.")
 BATCH = Column("batch per rank", "batch", "batch_size", "n", "Training examples per rank and step; fixed as N grows.")
 INTERVAL = "95% over repeats that ran side by side; with one repeat there is none."
 RATIO_COLUMNS = (
-    MODEL, DATASET, Column("variant", "variant", "variant"), NODES, BATCH, Column("width", "width", "width", "n",
+    MODEL, DATASET, VARIANT, NODES, BATCH, Column("width", "width", "width", "n",
            "Factor on every hidden layer's channels; 1 is the paper's model."),
     Column("BNN / CNN", "sides", look="tight", meaning="The implementations that are compared."),
     Column("BNN step (s)", "bnn", "bnn_step_seconds", "n", "Time from a steady step to the next."),
@@ -38,7 +39,7 @@ RATIO_COLUMNS = (
            f"overall ({published.MACHINE}); only beside plain Flipout against a plain CNN."),
 )  # fmt: skip
 EFFICIENCY_COLUMNS = (
-    MODEL, DATASET, Column("implementation", "implementation", "implementation"), BATCH, NODES,
+    MODEL, DATASET, VARIANT, Column("implementation", "implementation", "implementation"), BATCH, NODES,
     Column("from steady throughput", "steady", "efficiency_steady", "n strong",
            "T1 / (N TN) against the same cell on one node; T is the time of an epoch from steady throughput."),
     Column("95% interval", "interval", "steady_low steady_high", "n", INTERVAL),
@@ -156,7 +157,7 @@ def efficiency_rows(tables: Tables) -> list[Row]:
         comparable = last["nodes"] == published.SPEEDUP_NODES and SCALING in last["roles"].split(",")
         rows.append(
             {
-                "record": last, "model": last["model"], "dataset": last["dataset"],
+                "record": last, "variant": last["variant"], "model": last["model"], "dataset": last["dataset"],
                 "implementation": last["implementation"],
                 "batch": last["batch_size"], "nodes": last["nodes"],
                 "steady": number(last["efficiency_steady"]), "interval": span(last["steady_low"], last["steady_high"]),

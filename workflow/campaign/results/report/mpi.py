@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from campaign.results.report.cells import anchor
+from campaign.results.report.facets import facets
 from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH, number
 from campaign.results.tables.schemas import IDENTITY_KEYS
@@ -45,8 +46,7 @@ ROUTINE_COLUMNS = (
     Column("calls, rank 0", "calls", look="n"), Column("mean over ranks", "mean_calls", look="n"),
     Column("average bytes", "bytes", look="n"), Column("seconds, rank 0", "seconds", look="n"),
     Column("mean over ranks", "mean_seconds", look="n"), Column("calls per training step", "per_step", look="n"),
-    Column("calls per second", "per_second", look="n",
-           meaning="On rank 0, of the parts of the run in which the routine is called."),
+    Column("calls per second", "per_second", look="n"),
 )  # fmt: skip
 
 
@@ -62,8 +62,8 @@ def mpi_section(tables: Mapping[str, pd.DataFrame]) -> Row:
         if key in profiled:
             checks.append(_check(cell, profiled[key]))
             rows = _routines(called[key], len(profiled[key]))
-            name = f"mpi-{len(checks)}"
-            routines.append(checks[-1] | {"table": grid(name, f"MPI routines {len(checks)}", ROUTINE_COLUMNS, rows)})
+            table = grid("", f"MPI routines {len(checks)}", ROUTINE_COLUMNS, rows)
+            routines.append(checks[-1] | {"table": table, "attributes": facets([cell])})
     states = tables["cells"]["mpi"].value_counts()
     return {
         "checks": grid("mpi-checks", "Checks of MPI profiles", CHECK_COLUMNS, checks),

@@ -23,12 +23,14 @@ from campaign.results.report.cells import cell_rows, cell_table
 from campaign.results.report.claims import claims_section
 from campaign.results.report.efficiencies import limits
 from campaign.results.report.facets import choices
+from campaign.results.report.figure_rows import figure_rows
 from campaign.results.report.inference import inference_section, pruning_section
 from campaign.results.report.losses import loss_sentences
 from campaign.results.report.methods import methods_section
 from campaign.results.report.mpi import mpi_section
 from campaign.results.report.origin import facts, header
 from campaign.results.report.parameters import parameter_table
+from campaign.results.report.series import Points
 from campaign.results.report.summary import QUESTIONS, summary
 from campaign.results.report.svg import inline_svg, notice_words
 from campaign.results.report.terms import TERMS
@@ -45,7 +47,7 @@ SECTIONS = {
     "flops": "FLOPs", "parameters": "Parameters", "absent": "Not measured", "provenance": "Provenance",
     "files": "Files", "reading": "How to read",
 }  # fmt: skip
-SCRIPTS = ("tables.js",)  # in templates/report/, in order
+SCRIPTS = ("state.js", "tables.js", "filter.js", "figures.js")  # in templates/report/, in order
 
 
 def write_report(
@@ -87,6 +89,7 @@ def render(
         lstrip_blocks=True,
     )
     cells = tables["cells"]
+    points = Points(tables)
     shared, different = facts(tables["provenance"])
     rows = cell_rows(tables)
     absent = dict.fromkeys(available(plan, others), "it could not be drawn in this run") | not_measured(plan, others)
@@ -117,10 +120,12 @@ def render(
         methods=methods_section(tables),
         pruning=pruning_section(tables),
         bench=bench_section(tables),
-        comparison=_figure(PEER_COMPARISON, figures[PEER_COMPARISON], captions) if PEER_COMPARISON in drawn else None,
+        comparison=_figure(PEER_COMPARISON, figures[PEER_COMPARISON], captions, points)
+        if PEER_COMPARISON in drawn
+        else None,
         flops=flops.flops_table(),
         claim=flops.claim(),
-        figures=[_figure(name, figures[name], captions) for name in drawn if name != PEER_COMPARISON],
+        figures=[_figure(name, figures[name], captions, points) for name in drawn if name != PEER_COMPARISON],
         absent=[
             {"name": name, "number": _number(name), "title": FIGURES[name].title, "reason": reason}
             for name, reason in sorted(absent.items(), key=lambda item: list(FIGURES).index(item[0]))
@@ -151,15 +156,17 @@ def embedded(path: Path) -> dict[str, Any]:
     return {"text": Markup(text), "hash": Markup(f"sha256-{digest}")}  # noqa: S704
 
 
-def _figure(name: str, path: Path, captions: Path) -> dict[str, Any]:
+def _figure(name: str, path: Path, captions: Path, points: Points) -> dict[str, Any]:
     spec = FIGURES[name]
+    label = f"Figure {_number(name)}: {spec.title}" if _number(name) else spec.title
     return {
         "name": name,
         "number": _number(name),
         "title": spec.title,
         "category": spec.category,
-        "svg": inline_svg(path, name, f"Figure {_number(name)}: {spec.title}" if _number(name) else spec.title),
+        "svg": inline_svg(path, name, label, points),
         "caption": caption_html(spec.caption, captions),
+        "rows": figure_rows(name, points.tables),
     }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
 from bnn.errors import UserError
+from campaign.results.report.series import Points, attach
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 DROPPED = {f"{{{SVG}}}{name}" for name in ("metadata", "script", "foreignObject", "title")}
@@ -25,11 +27,20 @@ ATTRIBUTES = frozenset({
     "text-rendering", "visibility", "word-spacing",
 })  # fmt: skip
 PIXELS_PER_POINT = 1.65
+TEXT, TSPAN = f"{{{SVG}}}text", f"{{{SVG}}}tspan"
+NO_TURN = re.compile(r"rotate\(-?0(\.0*)?[ ,)]")
 URL = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
 
 
-def inline_svg(path: Path, name: str, label: str) -> Markup:
+# Numbers of these attributes are rounded: a hundredth of a point is less than any screen or printer shows.
+GEOMETRY = frozenset({"d", "x", "y", "x1", "x2", "y1", "y2", "points", "width", "height"})
+LONG = re.compile(r"-?\d+\.\d{3,}(?![\d.]*e)")
+
+
+def inline_svg(path: Path, name: str, label: str, points: Points | None = None) -> Markup:
     """An <svg> element whose ids all start with `name`, scaled to its container, described by `label`.
+
+    `points`: the tables' rows behind what is drawn; without them no series and no point is told from others.
 
     Scripts, event handlers, metadata and links to anything but its own parts are left out. Styles become attributes:
     the page's security policy allows none in elements. Raises UserError naming a file that is not an SVG image, or has
@@ -41,6 +52,9 @@ def inline_svg(path: Path, name: str, label: str) -> Markup:
         for child in list(parent):
             if child.tag in DROPPED:
                 parent.remove(child)
+    if points is not None:
+        attach(root, points)
+    _slim(root)
     for element in root.iter():
         _namespace(element, name)
     for size in ("width", "height"):
@@ -48,10 +62,38 @@ def inline_svg(path: Path, name: str, label: str) -> Markup:
     width = float(root.attrib.get("viewBox", "0 0 520 0").split()[2])
     # one scale for all figures, so that their letters are of one size (the page's own style lets them shrink)
     shown = f"{width * PIXELS_PER_POINT:.0f}"
-    root.attrib |= {"role": "img", "aria-label": label, "id": f"{name}-svg", "width": shown}
+    role = "group" if any("data-point" in element.attrib for element in root.iter()) else "img"
+    root.attrib |= {"role": role, "aria-label": label, "id": f"{name}-svg", "width": shown}
     ET.register_namespace("", SVG)
     ET.register_namespace("xlink", XLINK)
     return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704
+
+
+def _slim(root: ET.Element) -> None:
+    """Leave out what changes nothing that is seen: ids that nothing names, turns by nothing, space, the usual font."""
+    named = {found for element in root.iter() for value in element.attrib.values() for found in _names(value)}
+    fonts = Counter(font for element in root.iter(TEXT) if (font := element.get("font-family")))
+    usual = fonts.most_common(1)[0][0] if fonts else ""
+    for element in root.iter():
+        if element.get("id") not in named:
+            element.attrib.pop("id", None)
+        if element.tag == TEXT and element.get("font-family") == usual:
+            del element.attrib["font-family"]
+        if NO_TURN.match(element.get("transform", "")):
+            del element.attrib["transform"]
+        if "d" in element.attrib:
+            element.set("d", " ".join(element.attrib["d"].split()))
+        if element.tag not in (TEXT, TSPAN) and not (element.text or "").strip():
+            element.text = None
+        if element.tag != TSPAN and not (element.tail or "").strip():
+            element.tail = None
+    if usual:
+        root.set("font-family", usual)
+
+
+def _names(value: str) -> list[str]:
+    """The ids that an attribute's value names."""
+    return [value[1:]] if value.startswith("#") else URL.findall(value)
 
 
 def notice_words(path: Path) -> str:
@@ -92,6 +134,10 @@ def _namespace(element: ET.Element, name: str) -> None:
                 del element.attrib[key]
         elif local.lower().startswith("on"):
             del element.attrib[key]
+        elif local in GEOMETRY or (local == "transform" and value.startswith("translate(")):
+            element.set(key, LONG.sub(lambda found: f"{float(found[0]):.2f}", value))
+        elif local.startswith("data-"):
+            continue
         else:
             element.set(key, URL.sub(rf"url(#{name}-\1)", value))
 
