@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -279,6 +280,45 @@ def test_every_series_of_a_scaling_figure_has_points_and_an_entry(page: Page, na
     found = page.evaluate(script)
     assert sorted(found["series"]) == sorted(found["entries"]) == sorted(found["pointed"])
     assert found["series"]
+
+
+def test_a_chosen_baseline_gives_the_numbers_of_the_tables_and_is_said(visit: Visit, made: Made) -> None:
+    page = visit.open(made.path)
+    points = csv(page, "[aria-label='save points-table as CSV']")
+    keys = ["dataset", "model", "variant", "implementation", "batch_size", "nodes"]
+    scaling = points.merge(made.tables["scaling"], on=keys, how="left", validate="one_to_one", suffixes=("", "_2"))
+    for ours, theirs in (("efficiency", "efficiency_steady"), ("efficiency_low", "steady_low"),
+                         ("efficiency_high", "steady_high")):  # fmt: skip
+        assert ((scaling[ours] == scaling[theirs]) | (scaling[ours].isna() & scaling[theirs].isna())).all(), ours
+    ratios = made.tables["ratios"].rename(columns={"bnn_implementation": "implementation"})
+    bnn = points[points["implementation"].str.startswith("bnn")]
+    both = bnn.merge(ratios, on=keys, how="left", validate="one_to_one", suffixes=("", "_2"))
+    for name in ("ratio", "ratio_low", "ratio_high"):
+        assert ((both[name] == both[f"{name}_2"]) | (both[name].isna() & both[f"{name}_2"].isna())).all(), name
+    assert both["ratio"].notna().sum() >= 8
+
+    page.locator("#baseline-nodes").select_option("2")
+    page.locator("#baseline-side").select_option("bnn reference")
+    said = "Efficiencies are against 2 nodes, step times over those of bnn-flipout-reference (reference)."
+    assert page.locator("#baseline-said").inner_text() == said
+    page.reload()
+    assert page.locator("#baseline-said").inner_text() == said
+    other = csv(page, "[aria-label='save points-table as CSV']")
+    two = other[other["nodes"] == 2].dropna(subset=["efficiency"])
+    assert len(two) >= 8
+    assert (two["efficiency"] == 1).all()
+    one = other[other["nodes"] == 1].merge(points[points["nodes"] == 2], on=keys[:-1], suffixes=("", "_then"))
+    known = one.dropna(subset=["efficiency", "efficiency_then"])
+    assert len(known) >= 8
+    assert known["efficiency"].to_list() == pytest.approx((1 / known["efficiency_then"]).to_list())
+    same = other[other["implementation"] == "bnn-flipout-reference"]
+    assert (same["ratio"].dropna() == 1).all()
+    cells = made.tables["cells"].query("nodes == 1 and batch_size == 16 and model == 'vgg16' and counted")
+    steps = {kind: rows.set_index("repeat")["throughput_steady"] for kind, rows in cells.groupby("implementation")}
+    logs = np.log(steps["bnn-flipout-reference"] / steps["cnn"]).dropna()
+    row = other.query("nodes == 1 and batch_size == 16 and model == 'vgg16' and implementation == 'cnn'").iloc[0]
+    assert row["ratio"] == pytest.approx(np.exp(logs.mean()))
+    assert visit.said == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -47,7 +47,7 @@
     let last = "";
     chosen.follow(() => {
       const wanted = chosen.get(name);
-      if (wanted === last) return;
+      if (wanted === "" && last === "") return; // what is sorted may have other values now
       last = wanted;
       const down = wanted.startsWith("-") && !names.includes(wanted);
       const index = names.indexOf(down ? wanted.slice(1) : wanted);

@@ -44,7 +44,7 @@ def grid(name: str, caption: str, columns: Sequence[Column], rows: Iterable[Row]
     """What the template shows: `name`, `caption`, `columns`, `rows`.
 
     Each row is a dictionary of texts by the columns' keys, which may have its `record` (a row of a Parquet table), the
-    `records` that it rests on where they are several, `id`, `title` and `claim`.
+    `records` that it rests on where they are several, `id`, `title`, `claim` and `index`, by which a script finds it.
     """
     return {"name": name, "caption": caption, "columns": columns, "rows": [_row(columns, row) for row in rows]}
 
@@ -56,6 +56,8 @@ def _row(columns: Sequence[Column], row: Row) -> Row:
     if "data-verdict" in attributes and "records" not in row and "verdict" in row:
         attributes["data-verdict"] = row["verdict"]  # of a job after training: the worse of its own and its cell's
     named = {key: row[key] for key in ("id", "title") if row.get(key)}
+    if "index" in row:
+        attributes["data-index"] = str(row["index"])
     return {"attributes": named | attributes, "cells": [_cell(column, row, record) for column in columns]}
 
 

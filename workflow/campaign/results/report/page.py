@@ -17,6 +17,7 @@ from campaign.results.figures.published import UNCHANGED_PERCENT
 from campaign.results.figures.sites import OtherSite
 from campaign.results.figures.style import NOT_DRAWN
 from campaign.results.report import flops, headline, published
+from campaign.results.report.baselines import baselines_section
 from campaign.results.report.bench import bench_section
 from campaign.results.report.captions import FOLDER, caption_html
 from campaign.results.report.cells import cell_rows, cell_table
@@ -47,7 +48,7 @@ SECTIONS = {
     "flops": "FLOPs", "parameters": "Parameters", "absent": "Not measured", "provenance": "Provenance",
     "files": "Files", "reading": "How to read",
 }  # fmt: skip
-SCRIPTS = ("state.js", "tables.js", "filter.js", "figures.js")  # in templates/report/, in order
+SCRIPTS = ("state.js", "baseline.js", "tables.js", "filter.js", "figures.js")  # in templates/report/, in order
 
 
 def write_report(
@@ -110,6 +111,7 @@ def render(
         ratios=headline.ratio_table(tables),
         efficiencies=headline.efficiency_table(tables),
         gaps=headline.gaps(tables),
+        baselines=baselines_section(tables),
         limits=limits(tables),
         losses=loss_sentences(tables),
         accuracies=headline.accuracy_table(tables),
