@@ -267,6 +267,11 @@ def test_a_point_tells_its_value_and_how_to_run_it_again(page: Page, made: Made)
     assert page.locator("#tip").inner_text() != told
     page.keyboard.press("Escape")
     assert page.locator("#tip").is_hidden()
+    page.locator("#fig2a [data-point]").nth(2).click(force=True)
+    page.mouse.move(5, 5)
+    assert page.locator("#tip").is_visible()  # a click keeps it
+    page.locator("h1").click()
+    assert page.locator("#tip").is_hidden()
 
 
 @pytest.mark.parametrize("name", ["fig2a", "fig2b", "fig2c", "fig3a", "fig3b", "fig3c", "fig6a", "fig6c", "fig6d"])

@@ -5,11 +5,15 @@
   document.body.append(tip);
   const tell = (words) => {
     const [told, again] = words.split("\n");
-    tip.replaceChildren(make("p", { text: told }), ...(again ? [make("p", { text: "again: " }, make("code", { text: again }))] : []));
+    tip.replaceChildren(make("p", { text: told }), ...(again ? [make("p", { text: "To run it again, without its records: " }, make("code", { text: again }))] : []));
     tip.hidden = false;
   };
-  const hush = () => { tip.hidden = true; };
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
+  // A click keeps what is told, so that it can be copied, until Escape or a click elsewhere.
+  let kept = false;
+  const hush = () => { if (!kept) tip.hidden = true; };
+  const leave = () => { kept = false; hush(); };
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") leave(); });
+  document.addEventListener("click", (event) => { if (!event.target.closest("[data-point], #tip")) leave(); });
 
   // Points of a figure: one stop of the keyboard, arrows go from point to point.
   const points = (figure) => {
@@ -21,8 +25,9 @@
       for (const [name, value] of [["role", "img"], ["aria-label", words], ["tabindex", index ? "-1" : "0"]]) {
         point.setAttribute(name, value);
       }
-      point.addEventListener("pointerenter", () => tell(words));
-      point.addEventListener("focus", () => tell(words));
+      point.addEventListener("pointerenter", () => { if (!kept) tell(words); });
+      point.addEventListener("focus", () => { kept = false; tell(words); });
+      point.addEventListener("click", () => { tell(words); kept = true; });
       point.addEventListener("pointerleave", hush);
       point.addEventListener("blur", hush);
       point.addEventListener("keydown", (event) => {
