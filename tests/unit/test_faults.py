@@ -95,8 +95,8 @@ def test_computing_that_is_slower_is_slower_by_its_share(tmp_path: Path) -> None
     own = rows["seconds_forward"] - rows["seconds_injected"]
     assert (own > 0).all()
     before = rows["seconds_backward"].shift(1).iloc[1:]
-    share = (rows["seconds_injected"].iloc[1:] / (own.iloc[1:] + before)).median()
-    assert share == pytest.approx(2.0, rel=0.05)
+    shares = rows["seconds_injected"].iloc[1:] / (own.iloc[1:] + before)
+    assert (shares > 1.98).all(), "never less; what other programs take from it comes on top"
 
 
 def test_a_campaign_takes_faults_for_experiments_only() -> None:
