@@ -246,6 +246,13 @@ def test_what_differs_is_not_named_by_a_plan_of_other_settings(tmp_path: Path):
     assert "settings: hash" in said(write_side(tmp_path / "a", measured(A)), b)
 
 
+def test_cells_without_a_common_repeat_are_refused(tmp_path: Path):
+    later = measured(A + A)[3:]
+    a, b = write_side(tmp_path / "a", measured(A)), write_side(tmp_path / "b", later)
+    assert "repeats [1, 2, 3] in A, [4, 5, 6] in B: none in common" in said(a, b)
+    assert run(a, b, "--accept", "repeats").exit_code == 0
+
+
 def test_exit_codes(tmp_path: Path, two: tuple[Path, Path]):
     a, b = two
     assert run(a, b).exit_code == 1

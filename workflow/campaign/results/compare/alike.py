@@ -32,6 +32,10 @@ def differing(a: Side, b: Side) -> dict[Place, dict[str, str]]:
             said |= _settings(asked, key, one["hash"], two["hash"], said)
         if said:
             found.setdefault(place_of(one), {}).update(said)
+    places = {key[:-1] for key in ours} & {key[:-1] for key in theirs}
+    for place in places - {key[:-1] for key in set(ours) & set(theirs)}:
+        one, two = (sorted(key[-1] for key in side if key[:-1] == place) for side in (ours, theirs))
+        found[place] = {"repeats": f"{_words('repeats', one, two)}: none in common, so settings cannot be compared"}
     return found
 
 
