@@ -34,8 +34,8 @@ def differing(a: Side, b: Side) -> dict[Place, dict[str, str]]:
             found.setdefault(place_of(one), {}).update(said)
     places = {key[:-1] for key in ours} & {key[:-1] for key in theirs}
     for place in places - {key[:-1] for key in set(ours) & set(theirs)}:
-        one, two = (sorted(key[-1] for key in side if key[:-1] == place) for side in (ours, theirs))
-        found[place] = {"repeats": f"{_words('repeats', one, two)}: none in common, so settings cannot be compared"}
+        repeats = [sorted(key[-1] for key in side if key[:-1] == place) for side in (ours, theirs)]
+        found[place] = {"repeats": f"{_words('repeats', *repeats)}: none in common, so settings cannot be compared"}
     return found
 
 
