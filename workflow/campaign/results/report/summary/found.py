@@ -87,7 +87,7 @@ def _efficiencies(point: pd.Series, scaling: pd.DataFrame) -> tuple[str, dict[st
         baseline = row["baseline_nodes"]
         values |= {"baseline_nodes": baseline}
     if not words:
-        return "", values
+        return "Its scaling efficiency is not known: table scaling has no row of it.", values
     return f"Scaling efficiency against one node: {' and '.join(words)}.", values
 
 
