@@ -22,7 +22,7 @@ from bnn.inference.heldout import HeldOut
 from bnn.inference.predictor import Predictor, softmax
 from bnn.inference.tasks import refuse_other_tasks
 from bnn.layers import bayesian_layers
-from bnn.layers.noisy import noisy_layers
+from bnn.layers.noise import noisy_layers
 from bnn.posterior import GraphNetwork
 from bnn.posterior.facts import posterior_facts
 from bnn.posterior.schema import TENSORS_FILE

@@ -20,7 +20,7 @@ from bnn.inference.measures import PredictiveStatistics
 from bnn.inference.predictor import Predictor, softmax
 from bnn.inference.tasks import task_of
 from bnn.layers.base import modes_kept
-from bnn.layers.noisy import noisy_layers
+from bnn.layers.noise import noisy_layers
 from bnn.posterior import GraphNetwork, load_posterior
 from bnn.posterior.facts import find_posterior
 from bnn.posterior.trace import trace

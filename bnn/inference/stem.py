@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from bnn.inference.draw_layers import DrawLayer
 from bnn.inference.draw_masks import DrawMask
-from bnn.layers.noisy import NoisyLayer
+from bnn.layers.noise import NoisyLayer
 from bnn.posterior import Graph, GraphNetwork, GraphNode
 from bnn.posterior.schema import needed
 

@@ -10,14 +10,12 @@ from bnn.layers.base import (
     bayesian_layers,
     kl_divergence,
     mean_only,
-    number_layers,
-    numbered_layers,
     sigma_median,
 )
 from bnn.layers.flipout import FlipoutConv2d, FlipoutLinear
 from bnn.layers.flipout_fast import FastFlipoutConv2d, FastFlipoutLinear
 from bnn.layers.local_reparameterization import LocalReparameterizationConv2d, LocalReparameterizationLinear
-from bnn.layers.noise import NoiseKey, set_noise
+from bnn.layers.noise import NoiseKey, number_layers, numbered_layers, set_noise
 from bnn.layers.reparameterization import ReparameterizationConv2d, ReparameterizationLinear
 
 # Name of an estimator -> its classes. `flipout` takes this project's kernels where they fit, else it is the reference.

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from bnn.errors import UserError
 from bnn.kernels import traced
-from bnn.layers.noisy import NoisyLayer, in_backward, noisy_layers, within_checkpoint
+from bnn.layers.noise import NoisyLayer, checked_module, in_backward, noisy_layers, within_checkpoint
 from bnn.layers.repeated import mark_pass, noise_of, repeated_mark
 
 WEIGHT_NOISE = 0x9E6C63D0876A9A47  # tells the noise of a weight that is read from that of the layer's forward pass
@@ -46,13 +46,6 @@ def checked_init(init: PosteriorInit | None) -> PosteriorInit:
     if not isinstance(init, PosteriorInit | None):
         raise UserError(f"init={init!r}: must be a PosteriorInit, or None")
     return init or PosteriorInit()
-
-
-def checked_module(model: nn.Module, function: str) -> nn.Module:
-    """`model`. Raises UserError, naming the function that was called, for what is no module."""
-    if not isinstance(model, nn.Module):
-        raise UserError(f"{function}: a {type(model).__name__} is no torch module")
-    return model
 
 
 class LinearMap(Protocol):
@@ -239,49 +232,6 @@ class BayesianLayer(NoisyLayer):
 def bayesian_layers(model: nn.Module) -> Iterator[BayesianLayer]:
     """The Bayesian layers of `model` in module order; a shared layer comes once."""
     return (module for module in model.modules() if isinstance(module, BayesianLayer))
-
-
-def number_layers(model: nn.Module) -> None:
-    """Give the layers of `model` that draw noise their `layer_index`, 0, 1, 2, ... in module order.
-
-    The index names a layer's noise: no two layers of a model may share one. `convert` numbers what it makes; layers
-    made by hand are numbered when the model first needs it. To be called where models that are numbered already are put
-    together to one. Raises UserError for what is no module.
-    """
-    for index, layer in enumerate(noisy_layers(checked_module(model, "number_layers"))):
-        layer.layer_index = index
-
-
-def numbered_layers(model: nn.Module) -> list[NoisyLayer]:
-    """The layers of `model` that draw noise in module order, each with an index of its own.
-
-    Layers without one get the next free ones. Raises UserError for two layers that share an index: they would draw the
-    same noise.
-    """
-    layers = list(noisy_layers(model))
-    indices = {layer.layer_index for layer in layers}
-    if None in indices or len(indices) < len(layers):
-        complete_indices(model, layers)
-    return layers
-
-
-def complete_indices(model: nn.Module, layers: list[NoisyLayer]) -> None:
-    names = {id(module): name for name, module in model.named_modules()}
-    owners: dict[int, NoisyLayer] = {}
-    for layer in layers:
-        if layer.layer_index is None:
-            continue
-        if layer.layer_index in owners:
-            pair = " and ".join(names[id(one)] or type(one).__name__ for one in (owners[layer.layer_index], layer))
-            raise UserError(
-                f"layers {pair}: both have layer_index {layer.layer_index} and would draw the same noise; "
-                "call bnn.number_layers(model)"
-            )
-        owners[layer.layer_index] = layer
-    following = max(owners, default=-1) + 1
-    for layer in layers:
-        if layer.layer_index is None:
-            layer.layer_index, following = following, following + 1
 
 
 def kl_divergence(model: nn.Module) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.layers.noisy import NoisyLayer
+from bnn.layers.noise import NoisyLayer
 
 # Of torch's layers of dropout: whether whole channels are dropped.
 KNOWN: dict[type[nn.Module], bool] = {nn.Dropout: False, nn.Dropout1d: True, nn.Dropout2d: True, nn.Dropout3d: True}

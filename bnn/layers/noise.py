@@ -1,14 +1,22 @@
-"""Which noise a Bayesian layer draws: keyed by (seed, step, layer, rank), so that a run can be repeated and resumed."""
+"""Layers that draw noise, and which noise it is: keyed by (seed, step, layer, rank), so that a run can be repeated and
+resumed.
+"""
 
 from __future__ import annotations
 
 import operator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils import checkpoint
 
 from bnn.errors import UserError
-from bnn.layers.base import checked_module, numbered_layers
+from bnn.kernels import traced
+from bnn.layers.repeated import mark_pass, noise_of, repeated_mark
 
 MASK = 2**64 - 1
 
@@ -71,3 +79,115 @@ def set_noise(model: nn.Module, key: NoiseKey) -> None:
     for layer in numbered_layers(checked_module(model, "set_noise")):
         assert layer.layer_index is not None
         layer.seed_noise(seed_from(state, layer.layer_index, key.rank))
+
+
+def checked_module(model: nn.Module, function: str) -> nn.Module:
+    """`model`. Raises UserError, naming the function that was called, for what is no module."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{function}: a {type(model).__name__} is no torch module")
+    return model
+
+
+class NoisyLayer(nn.Module):
+    """A layer that draws noise, in evaluation, too, but not inside `mean_only(model)`.
+
+    `layer_index` names its noise within its model (`number_layers`), None: not numbered so far.
+    """
+
+    layer_index: int | None = None
+    mean_only = False
+    generator: torch.Generator | None = None  # None: torch's default generator; see `set_noise`
+    _calls = 0  # forward passes since the last key
+
+    @property
+    def key_seed(self) -> int | None:
+        """The seed of this layer's key, None without a key."""
+        raise NotImplementedError
+
+    def seed_noise(self, seed: int) -> None:
+        """Make the next forward pass draw the noise of this 64-bit seed."""
+        raise NotImplementedError
+
+    def noise_state(self) -> dict[str, Any]:
+        """What says which noise comes next."""
+        raise NotImplementedError
+
+    def unkeyed(self) -> None:
+        """Draw from torch's default generator from now on."""
+        raise NotImplementedError
+
+    def noisy(self, sample: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`sample(x)`, a pass whose noise a checkpoint of activations repeats."""
+        if traced():
+            return sample(x)
+        if in_backward():
+            with noise_of(self, repeated_mark(self)):
+                return sample(x)
+        self._calls += 1
+        y = sample(x)
+        if within_checkpoint():
+            mark_pass(self, self.key_seed, self._calls, y)
+        return y
+
+
+def noisy_layers(model: nn.Module) -> Iterator[NoisyLayer]:
+    """The layers of `model` that draw noise, in module order; a shared layer comes once."""
+    return (module for module in model.modules() if isinstance(module, NoisyLayer))
+
+
+def in_backward() -> bool:
+    """Whether this is within a backward pass."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def within_checkpoint() -> bool:
+    """Whether torch.utils.checkpoint is what calls: only then is a pass worth a mark (bnn.layers.repeated)."""
+    frame = sys._getframe()
+    while (caller := frame.f_back) is not None:
+        if caller.f_code.co_filename == checkpoint.__file__:
+            return True
+        frame = caller
+    return False
+
+
+def number_layers(model: nn.Module) -> None:
+    """Give the layers of `model` that draw noise their `layer_index`, 0, 1, 2, ... in module order.
+
+    The index names a layer's noise: no two layers of a model may share one. `convert` numbers what it makes; layers
+    made by hand are numbered when the model first needs it. To be called where models that are numbered already are put
+    together to one. Raises UserError for what is no module.
+    """
+    for index, layer in enumerate(noisy_layers(checked_module(model, "number_layers"))):
+        layer.layer_index = index
+
+
+def numbered_layers(model: nn.Module) -> list[NoisyLayer]:
+    """The layers of `model` that draw noise in module order, each with an index of its own.
+
+    Layers without one get the next free ones. Raises UserError for two layers that share an index: they would draw the
+    same noise.
+    """
+    layers = list(noisy_layers(model))
+    indices = {layer.layer_index for layer in layers}
+    if None in indices or len(indices) < len(layers):
+        complete_indices(model, layers)
+    return layers
+
+
+def complete_indices(model: nn.Module, layers: list[NoisyLayer]) -> None:
+    names = {id(module): name for name, module in model.named_modules()}
+    owners: dict[int, NoisyLayer] = {}
+    for layer in layers:
+        if layer.layer_index is None:
+            continue
+        if layer.layer_index in owners:
+            pair = " and ".join(names[id(one)] or type(one).__name__ for one in (owners[layer.layer_index], layer))
+            raise UserError(
+                f"layers {pair}: both have layer_index {layer.layer_index} and would draw the same noise; "
+                "call bnn.number_layers(model)"
+            )
+        owners[layer.layer_index] = layer
+    following = max(owners, default=-1) + 1
+    for layer in layers:
+        if layer.layer_index is None:
+            layer.layer_index, following = following, following + 1

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.layers.base import BayesianLayer, checked_module
+from bnn.layers.base import BayesianLayer
 from bnn.layers.biased import conventional_name
+from bnn.layers.noise import checked_module
 
 NAMED = 5  # names that an error lists
 

@@ -8,10 +8,11 @@ from math import prod
 
 from torch import nn
 
-from bnn.layers.base import BayesianLayer, checked_module
+from bnn.layers.base import BayesianLayer
 from bnn.layers.biased import conventional_name
 from bnn.layers.chosen import LEFT_OUT
 from bnn.layers.maps import DRAWS
+from bnn.layers.noise import checked_module
 from bnn.layers.parameter import BayesianParameter
 
 

@@ -11,7 +11,7 @@ from bnn.errors import UserError
 from bnn.layers import ESTIMATORS, BayesianConv2d, BayesianLayer, PosteriorInit
 from bnn.layers.dropout import KeyedDropout
 from bnn.layers.kept_features import Select
-from bnn.layers.noisy import NoisyLayer
+from bnn.layers.noise import NoisyLayer
 from bnn.layers.parameter import BayesianParameter
 from bnn.posterior.arguments import UNFITTING, plain
 

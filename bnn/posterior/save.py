@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bnn.atomic import atomic_folder
 from bnn.errors import UserError
-from bnn.layers.base import checked_module
+from bnn.layers.noise import checked_module
 from bnn.posterior.names import layer_names, ops_names
 from bnn.posterior.network import GraphNetwork
 from bnn.posterior.schema import GRAPH_FILE, LAYER_NAMES_FILE, OPS_NAMES_FILE, TENSORS_FILE

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bnn.errors import UserError
 from bnn.layers import mean_only
-from bnn.layers.noisy import noisy_layers
+from bnn.layers.noise import noisy_layers
 from bnn.posterior.alone import ALONE
 from bnn.posterior.arguments import UNFITTING
 from bnn.posterior.network import GraphNetwork

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bnn.errors import UserError
 from bnn.layers import mean_only, numbered_layers
 from bnn.layers.base import modes_kept
-from bnn.layers.noisy import NoisyLayer, noisy_layers
+from bnn.layers.noise import NoisyLayer, noisy_layers
 from bnn.posterior.arguments import UNFITTING
 from bnn.posterior.layer_types import is_leaf
 from bnn.posterior.network import GraphNetwork, owner_of

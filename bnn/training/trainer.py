@@ -20,8 +20,7 @@ from bnn.engine import Engine
 from bnn.exchange import GradientExchange
 from bnn.ivon import Ivon
 from bnn.layers import NoiseKey, kl_divergence, set_noise
-from bnn.layers.noise import layer_seed
-from bnn.layers.noisy import noisy_layers
+from bnn.layers.noise import layer_seed, noisy_layers
 from bnn.optim import RateSchedule, descend
 from bnn.settings import TrainSettings
 from bnn.training.descent import learning_rate, rate_schedule
@@ -103,6 +102,11 @@ class Trainer:
         """The learning rate of which steps take a share."""
         return learning_rate(self.settings, self.engine.size)
 
+    @cached_property
+    def decay(self) -> float:
+        """The weight decay, where it applies."""
+        return self.settings.weight_decay if self.settings.decays else 0.0
+
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         return self.full_rate * self.rates.share(step)
@@ -140,9 +144,7 @@ class Trainer:
         self.exchange.wait()
         lap()
         finite = finite_everywhere(model, loss)
-        settings = self.settings
-        decay = settings.weight_decay if settings.decays else 0.0
-        descend(self.optimizer, self.rate(step), decay, settings.gradient_clip)
+        descend(self.optimizer, self.rate(step), self.decay, self.settings.gradient_clip)
         lap()
         accuracy = self.task.accuracy(output.detach(), targets).to(loss.dtype)
         return beta, torch.stack([nll.detach(), kl.detach(), loss.detach(), accuracy, finite])

@@ -31,7 +31,7 @@ TEXTS = (
 # Variables that job scripts use (workflow/templates), and those that a shell does not let them set.
 SCRIPT_NAMES = {
     "cell", "code", "data_dir", "folder", "found", "holder", "init", "interposer", "kept", "launcher", "lock", "log",
-    "measuring", "mpi_library", "name", "nodes", "pals", "posterior", "preload", "profiles", "ranks", "record", "said",
+    "measuring", "mpi_library", "name", "nodes", "pals", "posteriors", "preload", "profiles", "ranks", "record", "said",
     "status", "summary", "watchdog", "watched",
 }  # fmt: skip
 SHELL_NAMES = {"BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "PPID", "SHELLOPTS", "UID"}
