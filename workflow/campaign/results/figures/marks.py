@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from campaign.names.cell import IDENTITY
 
 PREFIX, COUNTER = "mark:", "##"
-# Of a row's identity; the site is the figure's.
-KEYS = tuple(name for name in IDENTITY if name != "site")
+KEYS = IDENTITY  # with the site: some figures are of several
 
 
 @dataclass(frozen=True)
