@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from campaign.results.figures.context import Context
 from campaign.results.figures.draw import draw_figure
-from campaign.results.figures.marks import COUNTER, KEYS, Mark, mark_points, number_marks
+from campaign.results.figures.marks import COUNTER, KEYS, Mark, mark, mark_points, marked, number_marks
 from campaign.results.figures.style import save
 from campaign.results.report.facets import choices, facets, token
 from campaign.results.report.figure_rows import figure_rows
@@ -56,6 +56,24 @@ def test_ids_of_marks_are_unique_and_the_same_however_often_a_figure_is_saved(tm
     assert (tmp_path / "a.svg").read_bytes() == first
     ids = re.findall(r"id='(mark:[^']*)'", html.unescape(first.decode()))
     assert len(ids) == len(set(ids)) == 3
+
+
+def test_all_that_is_drawn_within_a_block_is_of_its_series_and_nothing_else() -> None:
+    ax = Figure().subplots()
+    (before,) = ax.plot([1, 2])
+    rows = built_campaign()[1]["cells"].iloc[:2]
+    with marked(ax, "inside", rows):
+        (line,) = ax.plot([1, 2])
+        band = ax.fill_between([0, 1], [0, 1], [1, 2])
+        mark(named := ax.annotate("x", (0, 0)), "own")
+    (after,) = ax.plot([1, 2])
+    assert before.get_gid() is after.get_gid() is None
+    for artist in (line, band):
+        found = Mark.read(f"{artist.get_gid()}{COUNTER}0")
+        assert found is not None
+        assert (found.series, found.value) == ("inside", "")
+        assert found.points == tuple(tuple(row[key] for key in KEYS) for row in rows.to_dict("records"))
+    assert named.get_gid() == Mark("own").text()
 
 
 def drawn(tmp_path: Path, tables: dict[str, pd.DataFrame]) -> str:

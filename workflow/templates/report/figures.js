@@ -99,7 +99,9 @@
         entry.classList.toggle("pale", gone);
         if (entry.hasAttribute("role")) entry.setAttribute("aria-pressed", String(!gone));
       }
-      note.textContent = series.length && series.every((part) => part.classList.contains("off")) ? "No series is of this choice." : "";
+      const none = series.length > 0 && series.every((part) => part.classList.contains("off"));
+      note.textContent = none ? "No series is of this choice." : "";
+      figure.classList.toggle("none", none && !off.size);
     });
   }
 })();

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from campaign.results.figures import select
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import mark_points
 from campaign.results.figures.select import Series, Tables
 from campaign.results.figures.style import INK, RC, WIDTH, finish, new_figure
 from campaign.results.tables.efficiency_schemas import EFFICIENCIES
@@ -43,7 +44,9 @@ def efficiency_map(tables: Tables, context: Context, *, role: str) -> Figure:
     for index, (ax, (model, size, one, rows)) in enumerate(zip(axes, panels, strict=False)):
         with mpl.rc_context(RC):
             draw_map(ax, rows, context.node_label)
-            ax.set_title(f"{select.model_name(model)}, batch {size}, {one.label}", loc="left", fontsize=7.5)
+            title = f"{select.model_name(model)}, batch {size}, {one.label}"
+            ax.set_title(title, loc="left", fontsize=7.5)
+            mark_points(ax, title, "efficiencies", "", rows)  # the panel as a whole
             if index % columns:
                 ax.set_yticklabels([])
     notes = [

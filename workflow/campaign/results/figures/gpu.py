@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from bnn.metrics import FEW_REPEATS
 from campaign.results.figures.context import Context
 from campaign.results.figures.gpu_data import Compared, compared
+from campaign.results.figures.marks import entry
 from campaign.results.figures.select import Series, Tables
 from campaign.results.figures.sites import CPU, GPU
 from campaign.results.figures.style import (
@@ -139,6 +140,8 @@ def _finish(
     handles = [
         Patch(facecolor=s.face, edgecolor=s.colour, linewidth=1.3, linestyle=s.line, label=s.label) for s in series
     ]
+    for handle in handles:
+        entry(handle)
     handles.append(Line2D([], [], color=MUTED, linestyle=(0, (3, 2)), linewidth=1, label="ideal"))
     verdicts = list(data.cells.loc[data.cells[COLUMN].notna(), "verdict"])
     return finish(figure, title, [*handles, *verdict_handles(verdicts, bool(few.any()))], notes)

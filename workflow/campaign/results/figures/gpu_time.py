@@ -16,6 +16,7 @@ from campaign.results.figures import select
 from campaign.results.figures.context import Context
 from campaign.results.figures.efficiency import STEADY, TOTAL, curve_style, efficiency_panel, reasons
 from campaign.results.figures.gpu_data import Compared, compared
+from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.runtime import OF_CELLS, mark_repeats, unit_of
 from campaign.results.figures.select import Series, Tables
 from campaign.results.figures.sites import CPU, GPU
@@ -98,15 +99,17 @@ def _curves(ax: Axes, points: pd.DataFrame, data: Compared, column: str, *, idea
             continue
         style = _curve_style(one)
         x, y = known["nodes"].to_numpy(dtype=float), known[column].to_numpy(dtype=float) / scale
-        ax.plot(x, y, **style)
+        with marked(ax, one.label):
+            ax.plot(x, y, **style)
         mark_repeats(ax, select.of_series(data.cells, one), known, OF_CELLS[column], scale, one.label)
         if ideal:
             many = known[known["repeats"] >= FEW_REPEATS]
             ends = many[[f"{column}_low", f"{column}_high"]].to_numpy(dtype=float) / scale
-            ax.vlines(many["nodes"], ends[:, 0], ends[:, 1], color=one.colour, linewidth=1.0)
             # of ranks: on a CPU node there may be several, on the axis of GPUs each is one
             n = np.array(select.nodes_of(rows), dtype=float)
-            ax.plot(n, y[0] * x[0] / n, **IDEAL | {"color": one.colour})
+            with marked(ax, one.label):
+                ax.vlines(many["nodes"], ends[:, 0], ends[:, 1], color=one.colour, linewidth=1.0)
+                ax.plot(n, y[0] * x[0] / n, **IDEAL | {"color": one.colour})
     nodes = select.nodes_of(points)
     node_axis(ax, nodes, data.axis)
     log_axis(ax)  # GPUs and CPUs lie far apart
@@ -166,7 +169,7 @@ def _baselines(points: pd.DataFrame, data: Compared) -> str:
 
 
 def _handles(series: list[Series]) -> list[Line2D]:
-    return [Line2D([], [], label=one.label, **_curve_style(one)) for one in series]
+    return [entry(Line2D([], [], label=one.label, **_curve_style(one))) for one in series]
 
 
 def _curve_style(one: Series) -> dict[str, object]:

@@ -12,6 +12,7 @@ from matplotlib.ticker import NullLocator
 from campaign.results.figures import published
 from campaign.results.figures.context import Context
 from campaign.results.figures.jobs import JobSeries, all_jobs, job_series, mark_warned
+from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.posteriors import data_note, warning_note
 from campaign.results.figures.select import Tables, model_name
 from campaign.results.figures.style import MUTED, RC, finish, log_axis, mark, new_figure
@@ -31,8 +32,10 @@ def inference_convergence_figure(tables: Tables, context: Context) -> Figure:
     with mpl.rc_context(RC):
         for ax, (model, mine) in zip(axes, series.items(), strict=True):
             for one in mine:
-                _draw(ax, one)
-                handles.append(Line2D([], [], label=f"{one.name}: {_settled(one)}", markersize=4, **one.style))
+                label = f"{one.name}: {_settled(one)}"
+                with marked(ax, label, one.cell):
+                    _draw(ax, one)
+                handles.append(entry(Line2D([], [], label=label, markersize=4, **one.style)))
             _axis(ax, mine)
             ax.set_title(model_name(model), loc="left")
     axes[0].set_ylabel("distance to all draws")

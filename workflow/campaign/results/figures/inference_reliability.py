@@ -12,6 +12,7 @@ from scipy import stats
 
 from campaign.results.figures.context import Context
 from campaign.results.figures.jobs import JobSeries, all_jobs, job_series, mark_warned
+from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.posteriors import data_note, warning_note
 from campaign.results.figures.select import Tables, model_name
 from campaign.results.figures.style import MUTED, RC, finish, mark, new_figure
@@ -33,9 +34,11 @@ def inference_reliability_figure(tables: Tables, context: Context) -> Figure:
         for top, bottom, (model, mine) in zip(above, below, series.items(), strict=True):
             top.plot([0, 1], [0, 1], **DIAGONAL)
             for index, one in enumerate(mine):
-                _accuracy(top, one, (index - (len(mine) - 1) / 2) * 0.006)
-                _counts(bottom, one)
-                handles.append(Line2D([], [], label=f"{one.name}: {_error(one.job)}", markersize=4.5, **one.style))
+                label = f"{one.name}: {_error(one.job)}"
+                with marked(top, label, one.cell), marked(bottom, label, one.cell):
+                    _accuracy(top, one, (index - (len(mine) - 1) / 2) * 0.006)
+                    _counts(bottom, one)
+                handles.append(entry(Line2D([], [], label=label, markersize=4.5, **one.style)))
             top.set_title(model_name(model), loc="left")
             top.set_xlim(0, 1)
             top.set_ylim(0, 1.03)

@@ -15,6 +15,7 @@ from scipy import stats
 from campaign.results.figures import published
 from campaign.results.figures.context import Context
 from campaign.results.figures.jobs import all_jobs, job_series, mark_warned
+from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.posteriors import data_note, warning_note
 from campaign.results.figures.select import Tables, model_name
 from campaign.results.figures.style import INK, RC, finish, mark, new_figure
@@ -68,11 +69,13 @@ def inference_runtime_figure(tables: Tables, context: Context) -> Figure:
                 seconds = elapsed(one.rows.dropna(subset=["seconds"]), 0.0 if pd.isna(startup) else float(startup))
                 draws = np.arange(1, len(seconds) + 1)
                 style = one.style | {"marker": "none", "linewidth": 2.2}
-                ax.plot(draws, seconds, **style)
                 line = fit(seconds)
-                ax.plot([0, len(seconds)], [line.intercept, line.intercept + line.slope * len(seconds)], **LINE)
-                mark_warned(ax, one, len(seconds), float(seconds[-1]))
-                handles.append(Line2D([], [], label=f"{one.name}: {_words(line, one.job)}", **style))
+                label = f"{one.name}: {_words(line, one.job)}"
+                with marked(ax, label, one.cell):
+                    ax.plot(draws, seconds, **style)
+                    ax.plot([0, len(seconds)], [line.intercept, line.intercept + line.slope * len(seconds)], **LINE)
+                    mark_warned(ax, one, len(seconds), float(seconds[-1]))
+                handles.append(entry(Line2D([], [], label=label, **style)))
             ax.set_title(model_name(model), loc="left")
             ax.set_xlabel("Monte-Carlo draws")
             ax.set_xlim(left=0)

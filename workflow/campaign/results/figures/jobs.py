@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from campaign.results.figures.posteriors import counted, name_of, of_job, warned
 from campaign.results.figures.select import NothingToDrawError, Tables
 from campaign.results.figures.style import LINES, MARKERS, mark_style
+from campaign.results.tables.schemas import IDENTITY_KEYS
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class JobSeries:
     @property
     def warned(self) -> bool:
         return warned(self.job)
+
+    @property
+    def cell(self) -> pd.DataFrame:
+        """The identity of its cell, a row."""
+        return pd.DataFrame([self.job[list(IDENTITY_KEYS)]])
 
 
 def job_series(tables: Tables, table: str, column: str) -> dict[str, list[JobSeries]]:

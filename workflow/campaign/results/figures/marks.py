@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from campaign.names.cell import IDENTITY
@@ -21,8 +23,8 @@ KEYS = IDENTITY  # with the site: some figures are of several
 class Mark:
     """`series`: its words in the legend. `points`: identities (KEYS; without a repeat of points of several) in order.
 
-    `table` has their rows, `value` names the column that is drawn. A mark without points is an entry of the legend or
-    a line beside a series.
+    `table` has their rows, `value` names the column that is drawn; without a column they say only what the series is
+    of. A mark without points is an entry of the legend or a line beside a series.
     """
 
     series: str
@@ -51,11 +53,31 @@ def mark(artist: Artist, series: str) -> None:
     artist.set_gid(Mark(series).text())
 
 
+def entry(handle: Artist) -> Artist:
+    """An entry of the legend, said to be of the series that it names."""
+    mark(handle, str(handle.get_label()))
+    return handle
+
+
 def mark_points(artist: Artist, series: str, table: str, value: str, rows: pd.DataFrame) -> None:
     """Say of an artist with a point per row, in their order, of which rows of `table` and which column they are."""
     keys = [key for key in KEYS if key in rows.columns]
     points = tuple(tuple(_plain(row[key]) for key in keys) for _, row in rows.iterrows())
     artist.set_gid(Mark(series, table, value, points).text())
+
+
+@contextmanager
+def marked(ax: Axes, series: str, rows: pd.DataFrame | None = None) -> Iterator[None]:
+    """Within the block all that is drawn on `ax` is of this series, and of `rows`: cells by their identity."""
+    before = set(ax.get_children())
+    yield
+    for artist in ax.get_children():
+        if artist in before or artist.get_gid():
+            continue
+        if rows is None:
+            mark(artist, series)
+        else:
+            mark_points(artist, series, "cells", "", rows)
 
 
 def mark_bars(bars: Iterable[Artist], series: str, table: str, value: str, rows: pd.DataFrame) -> None:

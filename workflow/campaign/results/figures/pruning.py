@@ -15,6 +15,7 @@ from scipy import stats
 
 from campaign.results.figures import published
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.posteriors import SWEEP_KEYS, counted, data_note, of_job, warned, warning_note
 from campaign.results.figures.select import NothingToDrawError, Tables, model_name
 from campaign.results.figures.style import LINES, MARKERS, RC, finish, log_axis, mark, mark_style, new_figure
@@ -50,7 +51,7 @@ def pruning_figure(tables: Tables, context: Context) -> Figure:
         for row, label in enumerate(ROWS.values()):
             axes[row * len(columns)].set_ylabel(label)
     named = [name for name in WORDS if name in set(jobs["semantics"])]
-    handles = [Line2D([], [], label=WORDS[name], **STYLES[name]) for name in named]
+    handles = [entry(Line2D([], [], label=WORDS[name], **STYLES[name])) for name in named]
     papers = {model: share for model, share in published.UNCHANGED_PERCENT.items() if model in set(jobs["model"])}
     if papers:
         words = ", ".join(f"{share}% ({model_name(model)})" for model, share in papers.items())
@@ -94,8 +95,10 @@ def means(curves: list[pd.DataFrame], column: str) -> pd.DataFrame:
 def _column(top: Axes, bottom: Axes, jobs: pd.DataFrame, tables: Tables) -> None:
     for semantics in (name for name in WORDS if name in set(jobs["semantics"])):
         sweeps = [(job, levels(tables, job)) for _, job in jobs[jobs["semantics"] == semantics].iterrows()]
+        cells = pd.DataFrame([job[list(IDENTITY_KEYS)] for job, _ in sweeps])
         for ax, column in zip((top, bottom), ROWS, strict=True):
-            _curve(ax, sweeps, column, STYLES[semantics])
+            with marked(ax, WORDS[semantics], cells):
+                _curve(ax, sweeps, column, STYLES[semantics])
     top.set_title(network_words(jobs.iloc[0]), loc="left")
     model = jobs["model"].iloc[0]
     if model in published.UNCHANGED_PERCENT:  # what the paper says of accuracy alone

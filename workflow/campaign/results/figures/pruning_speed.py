@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from campaign.results.figures import published
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.posteriors import counted, data_note, warned, warning_note
 from campaign.results.figures.pruning import levels, network_words
 from campaign.results.figures.select import Tables
@@ -26,6 +27,7 @@ from campaign.results.figures.style import (
     new_figure,
 )
 from campaign.results.tables.inference_schemas import PRUNING
+from campaign.results.tables.schemas import IDENTITY_KEYS
 
 FORMS = {"dense": "dense", "csr": "sparse (CSR)", "compact": "dead units removed", "compact_csr": "both"}
 COLOURS = {"dense": "#666666", "csr": "#1F78B4", "compact": "#E08214", "compact_csr": "#542788"}
@@ -53,7 +55,7 @@ def pruning_speed_figure(tables: Tables, context: Context) -> Figure:
             axes[len(jobs) + place].set_xlabel(f"kernel weights removed ({PRUNING.unit('percent')})")
     axes[0].set_ylabel("time / unpruned dense")
     axes[len(jobs)].set_ylabel(f"accuracy lost ({PRUNING.unit('accuracy_loss')})")
-    handles = [Line2D([], [], label=FORMS[form], **_style(form)) for form in FORMS if form in seen]
+    handles = [entry(Line2D([], [], label=FORMS[form], **_style(form))) for form in FORMS if form in seen]
     handles.append(Line2D([], [], label="fastest, with times as fast", **FASTEST))
     handles.append(Line2D([], [], label="limit of the headline: 1 point", **LIMIT))
     handles += [mark("WARN", "sweep with a warning")] if any(warned(job) for _, job in jobs.iterrows()) else []
@@ -83,10 +85,11 @@ def _times(ax: Axes, rows: pd.DataFrame) -> set[str]:
     unpruned = rows["seconds"] * rows["speedup"]
     ax.axhline(1.0, color=MUTED, linewidth=0.8)
     drawn = set()
-    for form in FORMS:
+    for form, words in FORMS.items():
         values = (rows[f"seconds_{form}"] / unpruned).astype(float)
         if values.notna().any():
-            ax.plot(rows["percent"], values, **_style(form))
+            with marked(ax, words, rows[list(IDENTITY_KEYS)].iloc[:1]):
+                ax.plot(rows["percent"], values, **_style(form))
             drawn.add(form)
     log_axis(ax)
     ax.set_xlim(-5, 110)

@@ -98,10 +98,11 @@ def rate_panel(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, series: list
         mark_bars(bars, one.label, "throughput", "throughput_steady", drawn)
         error = drawn["throughput_std"].to_numpy(dtype=float)
         style = {"fmt": "none", "ecolor": INK, "elinewidth": 0.9, "capsize": 2.5, "zorder": 4}
-        for artist in ax.errorbar(x, y, yerr=np.nan_to_num(error), **style).get_children():
-            mark(artist, one.label)
+        for row, bar in enumerate(zip(x, y, np.nan_to_num(error), strict=True)):
+            for artist in ax.errorbar(bar[0], bar[1], yerr=bar[2], **style).get_children():
+                mark_points(artist, one.label, "throughput", "", drawn.iloc[row : row + 1])
         if len(nodes) * len(here) <= MOST_NUMBERS:
-            _numbers(ax, x, y, one)
+            _numbers(ax, x, y, one, drawn)
         _ideal(ax, rows, place, shift, width, one)
         _repeats(ax, drawn, select.of_series(cells, one), one, place, shift, width)
     ax.set_xticks(list(place.values()), [str(n) for n in nodes])
@@ -114,13 +115,14 @@ def rate_panel(ax: Axes, points: pd.DataFrame, cells: pd.DataFrame, series: list
     ax.tick_params(axis="x", length=0)
 
 
-def _numbers(ax: Axes, x: np.ndarray, y: np.ndarray, one: Series) -> None:
+def _numbers(ax: Axes, x: np.ndarray, y: np.ndarray, one: Series, rows: pd.DataFrame) -> None:
     """The value at the foot of each bar."""
     dark = one.kind == "bnn" and one.rank == 0
-    for place, value in zip(x, y, strict=True):
+    for index, (place, value) in enumerate(zip(x, y, strict=True)):
         text = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
         style = {"ha": "center", "va": "bottom", "fontsize": 7, "color": "white" if dark else INK}
-        mark(ax.annotate(text, (place, 0), xytext=(0, 3), textcoords="offset points", zorder=6, **style), one.label)
+        written = ax.annotate(text, (place, 0), xytext=(0, 3), textcoords="offset points", zorder=6, **style)
+        mark_points(written, one.label, "throughput", "", rows.iloc[index : index + 1])
 
 
 def _ideal(ax: Axes, rows: pd.DataFrame, place: dict[int, float], shift: float, width: float, one: Series) -> None:

@@ -104,8 +104,9 @@ def attach(root: ET.Element, points: Points) -> None:
     for element, mark in marked:
         del element.attrib["id"]
         element.set("data-entry" if id(element) in legend else "data-series", mark.series)
-        element.attrib |= of_series[mark.series]
-        _attach_points(element, mark, points, of_series[mark.series])
+        own = facets(_known(mark, points)) or of_series[mark.series]
+        element.attrib |= own
+        _attach_points(element, mark, points, own)
 
 
 def _known(mark: Mark, points: Points) -> Iterable[Record]:
