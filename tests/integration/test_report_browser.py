@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     figures = {name: folder / f"{name}.svg" for name in DRAWN}
     for name, path in figures.items():
         save(draw_figure(name, tables, Context.from_plan(plan)), path, path.with_suffix(".png"))
-    write_report(plan, tables, figures, folder / "report.html")
+    write_report(plan, tables, figures, folder / "report.html", cells=folder / "report" / "cells")
     return Made(folder / "report.html", tables)
 
 
@@ -340,6 +340,38 @@ def test_axe_finds_nothing(browser: Browser, made: Made, scheme: str) -> None:
             for each in found.response["violations"]]  # fmt: skip
     assert said == [], json.dumps(said, indent=1)
     visit.context.close()
+
+
+def test_each_cell_has_a_page_that_says_what_its_row_says(visit: Visit, made: Made) -> None:
+    page, cells = visit.open(made.path), made.tables["cells"]
+    links = page.evaluate("[...document.querySelectorAll('#cells-table a')].map((one) => one.href)")
+    assert len(links) == len(set(links)) == len(cells)
+    for verdict in ("OK", "INVALID", "MISSING"):
+        index = int(np.flatnonzero(cells["verdict"] == verdict)[0])
+        visit.asked.clear()
+        page.goto(links[index])
+        assert visit.asked == [links[index]]
+        row = cells.iloc[index]
+        said = dict(
+            page.evaluate("""[...document.querySelectorAll('#values tbody tr')].map((one) =>
+              [one.cells[0].textContent, one.cells[1].textContent])""")
+        )
+        assert list(said) == list(cells)
+        for name, value in row.items():
+            if pd.isna(value) or value == "":
+                assert said[name] == "–"
+            else:
+                assert said[name] == str(value) or float(said[name]) == value, name
+        assert page.locator("header .verdict").inner_text() == verdict
+        assert page.locator("#steps svg").count() == (verdict != "MISSING")
+        found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        assert [each["id"] for each in found] == []
+        page.set_viewport_size({"width": 390, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.locator("nav a").click()
+        page.wait_for_url("**/report.html#*")
+        assert page.evaluate("document.getElementById(location.hash.slice(1)) !== null")
+    assert visit.said == []
 
 
 def test_without_scripts_everything_is_there_and_no_control_is_dead(browser: Browser, made: Made) -> None:

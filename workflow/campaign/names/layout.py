@@ -57,6 +57,11 @@ class Layout:
         return self.root / "report.html"
 
     @property
+    def report_cells(self) -> Path:
+        """Folder of the report's pages of single cells; report.html leads there."""
+        return self.root / "report" / "cells"
+
+    @property
     def check(self) -> Path:
         """What `bnn check` wrote on this site: the file to send."""
         return self.root / "check.json"

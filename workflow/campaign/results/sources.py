@@ -19,7 +19,7 @@ from pathlib import Path
 from campaign.results.figures.catalogue import FIGURES
 
 CATALOGUE = "campaign.results.figures.catalogue"
-PAGE = ("report.html.j2", "report.css", "report/*")  # of the report, in templates/
+PAGE = ("report.html.j2", "cell.html.j2", "report.css", "report/*")  # of the report, in templates/
 
 
 def of_figure(name: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from campaign.names.cell import Cell
 from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH, mebibytes, number, percent
 from campaign.results.tables.schemas import IDENTITY_KEYS
@@ -17,7 +19,7 @@ Row = dict[str, Any]
 COLUMNS = (
     Column("verdict", "verdict", "verdict", "verdict"),
     Column("data set", "dataset", "dataset"),
-    Column("model", "model", "model"),
+    Column("model", "model", "model", href="page"),
     Column("implementation", "implementation", "implementation"),
     Column("N", "nodes", "nodes", "n", "Number of nodes."),
     Column("batch", "batch", "batch_size", "n", "Training examples per rank and step."),
@@ -56,8 +58,13 @@ def anchor(cell: Mapping[str, Any] | pd.Series) -> str:
     return "cell-" + "-".join(str(cell[key]) for key in IDENTITY_KEYS)
 
 
-def cell_rows(tables: Tables) -> list[Row]:
-    """Every cell of the plan, whatever became of it."""
+def page_of(cell: Mapping[str, Any] | pd.Series) -> str:
+    """The name of a cell's own page."""
+    return Cell(**{key: cell[key] for key in IDENTITY_KEYS}).name + ".html"
+
+
+def cell_rows(tables: Tables, with_pages: bool = False) -> list[Row]:
+    """Every cell of the plan, whatever became of it; `with_pages`: with a link to its page."""
     rows = []
     for _, cell in tables["cells"].iterrows():
         std = "" if number(cell["throughput_steady_std"]) == DASH else f" ± {number(cell['throughput_steady_std'], 2)}"
@@ -65,6 +72,7 @@ def cell_rows(tables: Tables) -> list[Row]:
         rows.append(
             {
                 "anchor": anchor(cell), "id": anchor(cell), "record": cell, "title": cell["folder"],
+                "page": quote(f"report/cells/{page_of(cell)}") if with_pages else "",
                 "verdict": cell["verdict"], "reasons": cell["reasons"], "dataset": cell["dataset"],
                 "model": cell["model"], "implementation": cell["implementation"],
                 "nodes": cell["nodes"], "batch": cell["batch_size"],

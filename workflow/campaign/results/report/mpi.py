@@ -61,8 +61,7 @@ def mpi_section(tables: Mapping[str, pd.DataFrame]) -> Row:
         key = tuple(cell[name] for name in keys)
         if key in profiled:
             checks.append(_check(cell, profiled[key]))
-            rows = _routines(called[key], len(profiled[key]))
-            table = grid("", f"MPI routines {len(checks)}", ROUTINE_COLUMNS, rows)
+            table = routine_table(called[key], len(profiled[key]), f"MPI routines {len(checks)}")
             routines.append(checks[-1] | {"table": table, "attributes": facets([cell])})
     states = tables["cells"]["mpi"].value_counts()
     return {
@@ -90,6 +89,11 @@ def _check(cell: pd.Series, ranks: pd.DataFrame) -> Row:
         "overhead": number(first["overhead_fraction"], 2),
         "timeline": _link(cell["mpi_timeline"]), "timeline_words": "timeline" if cell["mpi_timeline"] else "",
     }  # fmt: skip
+
+
+def routine_table(calls: pd.DataFrame, ranks: int, caption: str) -> Row:
+    """A cell's calls by routine, of so many profiled ranks."""
+    return grid("", caption, ROUTINE_COLUMNS, _routines(calls, ranks))
 
 
 def _link(timeline: str) -> str:

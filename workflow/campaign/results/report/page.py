@@ -20,6 +20,7 @@ from campaign.results.report import flops, headline, published
 from campaign.results.report.baselines import baselines_section
 from campaign.results.report.bench import bench_section
 from campaign.results.report.captions import FOLDER, caption_html
+from campaign.results.report.cell_pages import write_pages
 from campaign.results.report.cells import cell_rows, cell_table
 from campaign.results.report.claims import claims_section
 from campaign.results.report.efficiencies import limits
@@ -60,15 +61,18 @@ def write_report(
     others: Sequence[OtherSite] = (),
     captions: Path = FOLDER,
     templates: Path = TEMPLATES,
+    cells: Path | None = None,
 ) -> None:
-    """Write the page atomically.
+    """Write the page atomically, and before it one of each cell into the folder `cells`, if that is given.
 
     `tables` are all of campaign.results.tables.TABLES, and `claims` where a ledger was judged; `figures` maps names to
     SVG files. A figure that the plan provides for but that is not among them is named as not drawn; `others` are the
     sites beside this one. Raises UserError naming a caption or figure that cannot be used.
     """
-    text = render(plan, tables, figures, others=others, captions=captions, templates=templates)
+    text = render(plan, tables, figures, others=others, captions=captions, templates=templates, with_cells=bool(cells))
     out.parent.mkdir(parents=True, exist_ok=True)
+    if cells:
+        write_pages(tables, cells, environment_of(templates), embedded(templates / "report.css"))
     write_text(out, text)
 
 
@@ -80,19 +84,14 @@ def render(
     others: Sequence[OtherSite] = (),
     captions: Path = FOLDER,
     templates: Path = TEMPLATES,
+    with_cells: bool = False,
 ) -> str:
-    """The page's text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        autoescape=True,  # host names, settings and labels come from logs
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """The page's text; `with_cells`: with a link from each cell to its page."""
+    environment = environment_of(templates)
     cells = tables["cells"]
     points = Points(tables)
     shared, different = facts(tables["provenance"])
-    rows = cell_rows(tables)
+    rows = cell_rows(tables, with_cells)
     absent = dict.fromkeys(available(plan, others), "it could not be drawn in this run") | not_measured(plan, others)
     absent = {name: reason for name, reason in absent.items() if name not in figures}
     notices = {name: notice_words(path) for name, path in figures.items() if f'id="{NOT_DRAWN}"' in path.read_text()}
@@ -148,6 +147,17 @@ def render(
         site=plan["site"]["name"],
         published=published,
         published_pruning=UNCHANGED_PERCENT,
+    )
+
+
+def environment_of(templates: Path) -> jinja2.Environment:
+    """What the pages' templates are rendered in."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        autoescape=True,  # host names, settings and labels come from logs
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

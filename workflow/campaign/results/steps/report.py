@@ -13,10 +13,14 @@ from campaign.results.steps.common import read_tables
 
 
 def main(snakemake: Any) -> None:
-    """Parameter `plan`, inputs `tables` and `figures` (SVG files called after figures); output `html`."""
+    """Parameter `plan`, inputs `tables` and `figures` (SVG files called after figures); output `html`.
+
+    The pages of cells, to which it leads, are no output of the step: they are as old as it is.
+    """
     paths = snakemake.input.get("figures", [])
     figures = {Path(path).stem: Path(path) for path in ([paths] if isinstance(paths, str) else paths)}
     tables = read_tables(snakemake.input.tables)
     path = Path(snakemake.params.plan)
-    others = other_sites(Layout(path.parent.parent, path.parent.name))
-    write_report(read_plan(path), tables, figures, Path(snakemake.output.html), others=others)
+    here = Layout(path.parent.parent, path.parent.name)
+    others = other_sites(here)
+    write_report(read_plan(path), tables, figures, Path(snakemake.output.html), others=others, cells=here.report_cells)
