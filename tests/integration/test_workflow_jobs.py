@@ -7,6 +7,8 @@ import os
 import random
 import re
 import shutil
+import subprocess
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from bnn.records.bench import header_path
 from campaign.io.unreadable import aside
 from campaign.plan.campaign import load_campaign
+from campaign.results.report.series import rerun
 from campaign.site.site import load_site
 from tests.integration.test_workflow import ROOT, SITE, Project
 from tests.support.finished import finish, snapshot
@@ -120,6 +123,25 @@ def test_times_and_memories_of_others_are_no_reason(project):
         os.utime(path, (moment, moment))
     assert project.jobs("all_figures") == {}
     assert project.jobs("peer_comparison") == {}
+
+
+def test_the_reports_command_runs_the_cells_of_a_point_again_and_no_others(project):
+    """By a shell as a reader would, but for the campaign's file, which is config.yaml by default."""
+    cells = project.cells()
+    point = asdict(cells[0]) | {"implementation": "any"}
+    mine = [cell for cell in cells if replace(cell, repeat=1) == replace(cells[0], repeat=1)]
+    command = f"{rerun(point, [cell.repeat for cell in mine])} --config campaign=mini.yaml"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=project.folder,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (project.folder / "runs").read_text().split() == ["train"] * len(mine) == ["train"] * 2
+    assert all(project.layout.summary(cell).exists() for cell in cells)
 
 
 def test_what_snakemake_remembers_of_other_rules_is_no_reason(project):

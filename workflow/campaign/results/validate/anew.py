@@ -118,7 +118,7 @@ def report_of_tables(
     paths = {name: layout.figure(name, "svg") for name in available(plan, others)}
     figures = {name: path for name, path in paths.items() if path.exists()}
     try:
-        text = render(plan, tables, figures, others=others)
+        text = render(plan, tables, figures, others=others, with_cells=True)
     except UserError as error:
         yield f"{layout.report}: cannot be made anew: {error}"
         return
