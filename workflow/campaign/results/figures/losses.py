@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from bnn.records.parts import COMMUNICATION, COMPUTE, HIDDEN, PARTS, UNEXPLAINED
 from campaign.results.figures import select
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import marked
 from campaign.results.figures.select import Tables
 from campaign.results.figures.style import INK, KIND_NAMES, MUTED, RC, WIDTH, finish, new_figure
 from campaign.results.tables.loss_schemas import BAYESIAN, CONVENTIONAL, INFLATION, STEP, WORDS
@@ -83,24 +84,32 @@ def draw_stacks(ax: Axes, points: pd.DataFrame) -> list[str]:
         names.append(f"{KIND_NAMES[kind]}")
         if pd.isna(step["seconds"]):
             continue
-        bottom = 0.0
-        for name, height in segments(parts, str(kind)):
-            hatch = "////" if name == UNEXPLAINED else None
-            ax.bar(x, height, BAR, bottom, color=COLOURS[name], hatch=hatch, edgecolor=INK, linewidth=0.3)
-            bottom += height
-            drawn.append(name)
-        if not pd.isna(step["low"]):
-            error = [[step["seconds"] - step["low"]], [step["high"] - step["seconds"]]]
-            ax.errorbar(x, step["seconds"], yerr=error, color=INK, capsize=2.5, elinewidth=0.9, fmt="none", zorder=4)
-        hidden = parts.loc[HIDDEN, "seconds"]
-        if hidden > 0:
-            ax.bar(x, hidden, BAR + 0.05, color="none", edgecolor=MUTED, linestyle="--", linewidth=0.8, zorder=3)
-            drawn.append(HIDDEN)
+        with marked(ax, f"{KIND_NAMES[kind]}, N = {count}", rows.iloc[:1], "throughput"):
+            drawn += _stack(ax, parts, str(kind), x)
     ax.set_xticks(range(len(nodes)), [f"\n{count}" for count in nodes])
     ax.set_xticks(places, names, minor=True, fontsize=6.5)
     ax.tick_params(which="both", length=0)
     ax.set_xlim(-0.6, len(nodes) - 0.4)
     ax.set_ylim(bottom=0)
+    return drawn
+
+
+def _stack(ax: Axes, parts: pd.DataFrame, kind: str, x: float) -> list[str]:
+    """The stack of one point at x, from its rows by part; returns the parts that were drawn."""
+    step, bottom = parts.loc[STEP], 0.0
+    drawn = []
+    for name, height in segments(parts, kind):
+        hatch = "////" if name == UNEXPLAINED else None
+        ax.bar(x, height, BAR, bottom, color=COLOURS[name], hatch=hatch, edgecolor=INK, linewidth=0.3)
+        bottom += height
+        drawn.append(name)
+    if not pd.isna(step["low"]):
+        error = [[step["seconds"] - step["low"]], [step["high"] - step["seconds"]]]
+        ax.errorbar(x, step["seconds"], yerr=error, color=INK, capsize=2.5, elinewidth=0.9, fmt="none", zorder=4)
+    hidden = parts.loc[HIDDEN, "seconds"]
+    if hidden > 0:
+        ax.bar(x, hidden, BAR + 0.05, color="none", edgecolor=MUTED, linestyle="--", linewidth=0.8, zorder=3)
+        drawn.append(HIDDEN)
     return drawn
 
 

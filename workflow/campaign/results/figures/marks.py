@@ -67,8 +67,8 @@ def mark_points(artist: Artist, series: str, table: str, value: str, rows: pd.Da
 
 
 @contextmanager
-def marked(ax: Axes, series: str, rows: pd.DataFrame | None = None) -> Iterator[None]:
-    """Within the block all that is drawn on `ax` is of this series, and of `rows`: cells by their identity."""
+def marked(ax: Axes, series: str, rows: pd.DataFrame | None = None, table: str = "cells") -> Iterator[None]:
+    """Within the block all that is drawn on `ax` is of this series, and of `rows`, of `table` by their identity."""
     before = set(ax.get_children())
     yield
     for artist in ax.get_children():
@@ -77,7 +77,7 @@ def marked(ax: Axes, series: str, rows: pd.DataFrame | None = None) -> Iterator[
         if rows is None:
             mark(artist, series)
         else:
-            mark_points(artist, series, "cells", "", rows)
+            mark_points(artist, series, table, "", rows)
 
 
 def mark_bars(bars: Iterable[Artist], series: str, table: str, value: str, rows: pd.DataFrame) -> None:

@@ -35,16 +35,17 @@ class Points:
 
     def __init__(self, tables: Mapping[str, pd.DataFrame]) -> None:
         self.tables = tables
-        self._rows: dict[str, dict[tuple[Any, ...], Record]] = {}
+        self._rows: dict[tuple[str, int], dict[tuple[Any, ...], Record]] = {}
 
     def record(self, table: str, point: tuple[Any, ...]) -> Record | None:
         """The row of a point; None where the table has none, as when a figure is older than its table."""
-        if table not in self._rows:
+        place = (table, len(point))
+        if place not in self._rows:
             frame = self.tables.get(table)
             rows = [] if frame is None else frame.to_dict("records")
             keys = KEYS[: len(point)]
-            self._rows[table] = {tuple(row[key] for key in keys): row for row in rows if set(keys) <= row.keys()}
-        return self._rows[table].get(point)
+            self._rows[place] = {tuple(row[key] for key in keys): row for row in rows if set(keys) <= row.keys()}
+        return self._rows[place].get(point)
 
     @cached_property
     def repeats(self) -> dict[tuple[Any, ...], list[int]]:
