@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from campaign.results.figures.context import Context
 from campaign.results.figures.draw import draw_figure
-from campaign.results.figures.marks import COUNTER, KEYS, Mark, mark, mark_points, marked, number_marks
-from campaign.results.figures.style import save
+from campaign.results.figures.marks import COUNTER, KEYS, Mark, entry, mark, mark_points, marked, number_marks
+from campaign.results.figures.style import finish, save
 from campaign.results.report.facets import choices, facets, token
 from campaign.results.report.figure_rows import figure_rows
 from campaign.results.report.grid import exact
@@ -94,8 +94,21 @@ def test_points_say_what_their_rows_say_and_an_old_figures_points_say_nothing(tm
     gone = drawn(tmp_path, tables | {name: tables[name].iloc[:0] for name in ("throughput", "cells")})
     assert "data-point" not in gone
     assert "<title>" not in gone
-    assert 'role="img"' in gone
     assert gone.count("data-series") == text.count("data-series")
+
+
+def test_an_image_of_which_nothing_can_be_asked_is_an_image_and_others_are_groups(tmp_path: Path) -> None:
+    for entries, role in ((False, "img"), (True, "group")):
+        figure = Figure()
+        ax = figure.subplots()
+        (line,) = ax.plot([1, 2], label="a series")
+        mark(line, "a series")
+        finish(figure, "title", [entry(line)] if entries else [], [])
+        save(figure, tmp_path / "x.svg", tmp_path / "x.png")
+        text = str(inline_svg(tmp_path / "x.svg", "x", "label", Points({})))
+        assert f'role="{role}"' in text
+        assert text.count('data-entry="a series"') == (2 if entries else 0)  # its sample and its name
+        assert text.count('data-series="a series"') == 1
 
 
 @given(st.floats(-1e4, 1e4), st.floats(0, 1e4))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 SWEEP = ("semantics", "scope", "by")
 JOB = (
-    Column("verdict", "verdict", look="verdict", meaning="The worse of the job's and its cell's."),
+    Column("overall verdict", "verdict", look="verdict", meaning="The worse of the job's and its cell's."),
     Column("data set", "dataset", "dataset"), Column("model", "model", "model", href="anchor"),
     Column("width", "width", "width", "n"),
 )  # fmt: skip

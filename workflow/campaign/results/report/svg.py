@@ -27,6 +27,7 @@ ATTRIBUTES = frozenset({
     "text-rendering", "visibility", "word-spacing",
 })  # fmt: skip
 PIXELS_PER_POINT = 1.65
+ASKED = {"data-point", "data-entry"}
 TEXT, TSPAN = f"{{{SVG}}}text", f"{{{SVG}}}tspan"
 NO_TURN = re.compile(r"rotate\(-?0(\.0*)?[ ,)]")
 URL = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
@@ -62,7 +63,9 @@ def inline_svg(path: Path, name: str, label: str, points: Points | None = None) 
     width = float(root.attrib.get("viewBox", "0 0 520 0").split()[2])
     # one scale for all figures, so that their letters are of one size (the page's own style lets them shrink)
     shown = f"{width * PIXELS_PER_POINT:.0f}"
-    role = "group" if any("data-point" in element.attrib for element in root.iter()) else "img"
+    # an image has no parts to be reached; one with points or entries to be switched is a group of them
+    asked = any(ASKED & element.attrib.keys() for element in root.iter())
+    role = "group" if asked else "img"
     root.attrib |= {"role": role, "aria-label": label, "id": f"{name}-svg", "width": shown}
     ET.register_namespace("", SVG)
     ET.register_namespace("xlink", XLINK)
