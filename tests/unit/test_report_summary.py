@@ -20,7 +20,8 @@ from campaign.results.report.page import render
 from campaign.results.report.summary import QUESTIONS, Statement, summary
 from campaign.results.report.summary.statement import between, count, listed, with_interval
 from campaign.results.report.words import number, span
-from campaign.results.tables.schemas import TABLES
+from campaign.results.tables.build import frame
+from campaign.results.tables.schemas import OF_REPORT, TABLES
 from campaign.tell.cli import cli
 from tests.support.cells import SITE, built_campaign
 
@@ -134,6 +135,16 @@ def test_the_page_begins_with_the_summary_and_escapes_it() -> None:
     assert [name for name in sections if name in order] == order
     first = main[: main.index("</section>")]
     assert all(heading in first for heading in QUESTIONS.values())
+
+
+def test_a_campaign_of_nothing_has_a_page_of_sentences() -> None:
+    plan = {"campaign": "none", "site": SITE, "cells": []}
+    page = render(plan, {name: frame([], schema) for name, schema in OF_REPORT.items()}, {})
+    first = page[page.index('<section id="summary">') :].split("</section>")[0]
+    assert "asks for no cell" in first
+    assert "There is no cell to judge" in first
+    assert first.count("<li>") >= len(QUESTIONS)
+    assert "<select" not in page
 
 
 def write(folder: Path, tables: dict[str, pd.DataFrame]) -> Layout:
