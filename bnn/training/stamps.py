@@ -10,7 +10,7 @@ from time import perf_counter
 
 import numpy as np
 
-ROOM = 64 * 2**20  # bytes of a rank's stamps; the steps after those that fit are not stamped
+ROOM = 16 * 2**20  # bytes of a rank's stamps; the steps after those that fit are not stamped
 
 
 class ExchangeStamps:

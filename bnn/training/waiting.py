@@ -52,9 +52,9 @@ class Waiting:
         if self.stamps is None:
             return
         parts = [_part(folder, rank) for rank in range(engine.size)]
-        stamps = [RankStamps.of_table(np.load(part, allow_pickle=False)) for part in parts]
-        last, late_rank = last_full([each.full for each in stamps])
-        for frame, mine in zip(frames, stamps, strict=True):
+        last, late_rank = last_full(_stamps(part).full for part in parts)  # of many ranks one at a time is held
+        for frame, part in zip(frames, parts, strict=True):
+            mine = _stamps(part)
             place = (frame["step"] - first_step).to_numpy()
             rows = (frame["attempt"] == attempt).to_numpy() & (place < len(last))
             for reason, seconds in split_waits(mine, last, engine.name == NEGOTIATES).items():
@@ -63,6 +63,10 @@ class Waiting:
             frame.loc[known, "late_rank"] = late_rank[place[known]]
         for part in parts:
             part.unlink()
+
+
+def _stamps(part: Path) -> RankStamps:
+    return RankStamps.of_table(np.load(part, allow_pickle=False))
 
 
 def _part(folder: Path, rank: int) -> Path:

@@ -9,6 +9,7 @@ beside them, belongs to none of these.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,17 +72,23 @@ def with_calls(rows: np.ndarray, calls: np.ndarray | None) -> RankStamps:
     return RankStamps(waits, full, averaged, sent, hidden)
 
 
-def last_full(ranks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def last_full(ranks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """When the last rank had each block full, (n, blocks), and which rank had the last block full last, (n,).
 
-    `ranks` are all ranks' `full` in rank order, by one clock. NaN, and rank -1, where one of them is not known.
+    `ranks` are all ranks' `full` in rank order, by one clock; each is looked at once, and need not stay. NaN, and rank
+    -1, where one of them is not known. Raises ValueError without ranks.
     """
-    together = np.stack(ranks)
-    last = together.max(axis=0)
-    if not last.shape[1]:
-        return last, np.full(len(last), -1)
-    final = together[:, :, -1]
-    return last, np.where(np.isnan(final).any(axis=0), -1, np.nan_to_num(final).argmax(axis=0))
+    last, late_rank = None, np.zeros(0, dtype=int)
+    for rank, full in enumerate(ranks):
+        if last is None:
+            last, late_rank = full.copy(), np.zeros(len(full), dtype=int)
+        elif full.shape[1]:
+            late_rank = np.where(full[:, -1] > last[:, -1], rank, late_rank)
+            last = np.maximum(last, full)
+    if last is None:
+        raise ValueError("no rank has stamps")
+    known = ~np.isnan(last[:, -1]) if last.shape[1] else np.zeros(len(last), dtype=bool)
+    return last, np.where(known, late_rank, -1)
 
 
 def split_waits(mine: RankStamps, last: np.ndarray, negotiates: bool) -> dict[str, np.ndarray]:

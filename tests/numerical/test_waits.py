@@ -108,7 +108,11 @@ def test_a_rank_whose_clock_is_unknown_leaves_waiting_unknown() -> None:
     last, late_rank = last_full([full, full + math.nan])
     assert np.isnan(last).all()
     assert late_rank.tolist() == [-1]
-    assert last_full([full, full + 0.5])[1].tolist() == [1]
+    assert last_full([full + math.nan, full])[1].tolist() == [-1]
+    assert last_full([full, full + 0.5, full + 0.2])[1].tolist() == [1]
+    assert last_full([full, full])[1].tolist() == [0]
+    with pytest.raises(ValueError, match="no rank"):
+        last_full([])
 
 
 def test_stamps_are_kept_in_the_order_of_steps_as_far_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
