@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -61,6 +62,20 @@ def test_without_a_profile_both_are_one_part(tmp_path: Path) -> None:
     assert rows[["seconds_negotiation", "seconds_transfer", "seconds_hidden"]].isna().all(axis=None)
     assert set(rank_losses(rows)[0].parts) >= {"late", "reduction"}
     assert set(rank_losses(rows, clock_error=1.0)[0].parts) & {"late", "reduction", "exchange"} == {"exchange"}
+
+
+@pytest.mark.mpi
+def test_an_engine_that_goes_by_order_negotiates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_horovod()  # for its launcher
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    done = run_train(tmp_path / "cell", ranks=2, **FEW, engine="torch")
+    assert done.returncode == 0, done.stderr
+    rows, _ = read(tmp_path / "cell")
+    assert (rows["seconds_negotiation"] == 0).all()
+    assert (rows["seconds_transfer"] - rows["seconds_reduction"]).abs().max() < 1e-9
+    assert rows["seconds_hidden"].isna().all()
 
 
 @pytest.mark.mpi
