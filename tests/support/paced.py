@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FORWARD, BACKWARD = 0.020, 0.020  # seconds
+FORWARD, BACKWARD = 0.100, 0.100  # seconds
 WIDTH, LAYERS = 256, 6
 
 

@@ -22,7 +22,7 @@ from bnn.records.parts import PARTS
 from bnn.settings import SettingsError, TrainSettings, parse_settings
 from bnn.training import loop
 from tests.support.campaigns import CAMPAIGN, campaign, changed
-from tests.support.injections import FAULTS, LANDS, MARGIN, RANK, ROWS, judge
+from tests.support.injections import FAULTS, FINE, LANDS, LATE_BEYOND, MARGIN, NOISY, RANK, ROWS, WRONG, judge
 
 FEW = {
     "dataset": "synthetic", "dataset_options": {"shape": [1, 4, 4], "classes": 2, "size": 32}, "model": "fc",
@@ -118,21 +118,30 @@ def noise(draw: st.DrawFn) -> np.random.Generator:
     return np.random.default_rng(draw(st.integers(0, 2**32)))
 
 
-def made(random: np.random.Generator, fault: str | None, lost: float, extra: str = "") -> pd.DataFrame:
-    """Steps of two ranks, 40 ms each with noise of 50 us per part, of which every second one suffers the fault."""
+def made(random: np.random.Generator, fault: str | None, lost: float, extra: str = "", noise: float = 5e-5) -> Any:
+    """Steps of two ranks, 40 ms each with `noise` s per part, of which every second one suffers the fault.
+
+    The rank that is early waits for the other.
+    """
     rows = []
     for step in range(200):
         turn = fault is not None and step % 2 == 0
+        pair = []
         for rank in (0, RANK):
-            row = {PARTS[name].column: 0.005 + 5e-5 * random.standard_normal() for name in (*ROWS, "late")}
+            row = {PARTS[name].column: 0.005 + noise * random.standard_normal() for name in ROWS}
             row |= {"step": step, "rank": rank, "phase": STEADY, "seconds_injected": lost * turn * (rank == RANK)}
-            if turn and rank == RANK:
+            row["started_at"] = 1e9 + step + noise * random.standard_normal()
+            if fault is not None and turn and rank == RANK:
                 row[PARTS[LANDS[fault]].column] += lost
-            if turn and rank == 0:
-                row["seconds_late"] += lost
-                if extra:
-                    row[PARTS[extra].column] += 0.0005
-            rows.append(row)
+            if turn and extra and rank == 0:
+                row[PARTS[extra].column] += 0.0005
+            pair.append(row)
+        ready = [
+            sum(row[c] for c in ("started_at", "seconds_data", "seconds_forward", "seconds_backward")) for row in pair
+        ]
+        for row, at in zip(pair, ready, strict=True):
+            row["seconds_late"] = max(ready) - at
+        rows += pair
     return pd.DataFrame(rows)
 
 
@@ -142,11 +151,21 @@ def test_a_planted_fault_is_found_and_what_is_not_there_is_missed(random: np.ran
     found = judge(fault, made(random, fault, 0.005), control)
     assert found.injected == 0.005
     expected = [row for row in found.rows if row["expected"]]
-    assert {(row["part"], row["rank"]) for row in expected} == {(LANDS[fault], RANK), ("late", -1)}
-    assert all(row["fine"] for row in expected)
+    assert {(row["part"], row["rank"]) for row in expected} == {(LANDS[fault], RANK), ("late", -1), LATE_BEYOND}
+    assert {row["verdict"] for row in expected} == {FINE}
     moved = judge(fault, made(random, fault, 0.005, extra="optimizer"), control)
-    assert not next(row for row in moved.rows if (row["part"], row["rank"]) == ("optimizer", 0))["fine"]
+    assert next(row for row in moved.rows if (row["part"], row["rank"]) == ("optimizer", 0))["verdict"] == WRONG
     missing = made(random, fault, 0.005)
     missing.loc[missing["seconds_injected"] > 0, "seconds_injected"] *= 1 + 3 * MARGIN
-    assert not judge(fault, missing, control).fine
+    assert judge(fault, missing, control).verdict == WRONG
     assert FAULTS[fault] is not None
+
+
+@given(noise(), st.sampled_from(sorted(LANDS)))
+def test_where_passes_vary_too_much_only_what_they_say_nothing_of_is_told(
+    random: np.random.Generator, fault: str
+) -> None:
+    loud = judge(fault, made(random, fault, 0.005, noise=0.005), made(random, None, 0.0, noise=0.005))
+    rows = {(row["part"], row["rank"]): row["verdict"] for row in loud.rows if row["expected"]}
+    assert rows["late", -1] in (NOISY, WRONG)  # its interval, as any, may miss the truth
+    assert rows[LATE_BEYOND] == FINE
