@@ -20,7 +20,7 @@ from bnn.layers.biased import BiasedLayer, with_bias
 from bnn.layers.chosen import Where, chosen_layers, mark_left_out
 from bnn.layers.maps import standard_map
 from bnn.layers.parameter import make_sampled
-from bnn.layers.references import replace_references
+from bnn.layers.references import replace_layers, replace_references
 
 
 def convert(
@@ -88,14 +88,7 @@ def convert(
     }
     for layer in sampled.values():
         sample_weights(layer, estimator, init, mean_from, biases)
-    for parent in list(twin.modules()):
-        for name, child in parent._modules.items():  # (named_children would list a child with two names only once)
-            if child is not None and id(child) in replaced:
-                parent._modules[name] = replaced[id(child)]
-        if isinstance(parent, nn.TransformerEncoderLayer):
-            parent.activation_relu_or_gelu = 0  # torch's fast path would read weights where the layer is to be called
-        elif isinstance(parent, nn.TransformerEncoder):
-            parent.enable_nested_tensor = parent.use_nested_tensor = False  # those are for that path alone
+    replace_layers(twin, replaced)
     twin = replaced.get(id(twin), twin)
     kept = {id(parameter) for parameter in twin.parameters()}
     gone = {id(parameter): name for name, parameter in before.items() if id(parameter) not in kept}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.layers.noise import NoisyLayer
+from bnn.layers.references import replace_layers
 
 # Of torch's layers of dropout: whether whole channels are dropped.
 KNOWN: dict[type[nn.Module], bool] = {nn.Dropout: False, nn.Dropout1d: True, nn.Dropout2d: True, nn.Dropout3d: True}
@@ -87,14 +88,7 @@ def key_dropout(model: nn.Module) -> list[str]:
             f"{type(model).__name__}: no layer of dropout with p > 0 in it, and so nothing that mc-dropout could draw"
         )
     keyed = {id(layer): KeyedDropout(layer.p, KNOWN[type(layer)]).train(layer.training) for layer in names}
-    for parent in model.modules():
-        for name, child in parent._modules.items():
-            if child is not None and id(child) in keyed:
-                parent._modules[name] = keyed[id(child)]
-        if isinstance(parent, nn.TransformerEncoderLayer):
-            parent.activation_relu_or_gelu = 0  # torch's fast path would pass the layers of dropout by
-        elif isinstance(parent, nn.TransformerEncoder):
-            parent.enable_nested_tensor = parent.use_nested_tensor = False  # those are for that path alone
+    replace_layers(model, keyed)
     return list(names.values())
 
 

@@ -22,6 +22,18 @@ REGISTERED = ("_modules", "_parameters", "_buffers")  # where torch itself looks
 LEAVES = (type(None), str, bytes, int, float, complex, type, ModuleType, torch.dtype, torch.device)
 
 
+def replace_layers(model: nn.Module, replaced: Mapping[int, nn.Module]) -> None:
+    """Put layers in the place of those of `model` with these `id`s, under all their names; the new ones are called."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():  # (named_children would list a child with two names only once)
+            if child is not None and id(child) in replaced:
+                parent._modules[name] = replaced[id(child)]
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            parent.activation_relu_or_gelu = 0  # torch's fast path would read weights, and pass dropout by
+        elif isinstance(parent, nn.TransformerEncoder):
+            parent.enable_nested_tensor = parent.use_nested_tensor = False  # those are for that path alone
+
+
 def replace_references(
     twin: nn.Module, original: nn.Module, replaced: Mapping[int, nn.Module], gone: Mapping[int, str]
 ) -> None:

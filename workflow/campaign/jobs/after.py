@@ -175,11 +175,9 @@ class AfterJob(Job):
         made: AfterSummary | None = read_record(self.record(layout), self.SUMMARY)
         if made is None or not tells_of(made, self.fingerprint):
             return None
-        summaries = [read_summary(layout.summary(cell)) for cell in self.after]
-        if any(summary is None for summary in summaries):
-            return None
-        known = [summary for summary in summaries if summary is not None]
-        as_planned = all(trained(each) == member.trained for each, member in zip(known, self.members, strict=True))
+        read = [read_summary(layout.summary(cell)) for cell in self.after]
+        known = [summary for summary in read if summary]
+        as_planned = [trained(summary) for summary in known] == [member.trained for member in self.members]
         return made if as_planned and is_of(made, known) else None
 
 

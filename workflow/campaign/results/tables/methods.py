@@ -69,7 +69,9 @@ def _row(group: pd.DataFrame, cells: pd.DataFrame) -> Row:
     good = group[group["status"].isin(COUNTED) & group["verdict"].isin(COUNTED)]
     first = (good if len(good) else group).iloc[0]
     same = ("method", "shift", "implementation", "width", "images", "draws")
-    row: Row = {key: first[key] for key in (*POINT_KEYS, *same)} | {"threads": _threads(first, cells)}
+    mine = cells[(cells[POINT_KEYS] == first[POINT_KEYS]).all(axis=1)]
+    row: Row = {key: first[key] for key in (*POINT_KEYS, *same)}
+    row["threads"] = None if mine.empty else int(mine["threads"].iloc[0])
     verdicts = [*good["status"], *good["verdict"]]
     row |= {
         "repeats": len(good),
@@ -78,7 +80,7 @@ def _row(group: pd.DataFrame, cells: pd.DataFrame) -> Row:
         "ood": next((name for name in good["ood"].dropna() if name), ""),
     }
     reasons = [] if len(good) else sorted(set(group["reasons"].dropna())) or ["no repeat of its training counts"]
-    cost, why = _cost(first, cells)
+    cost, why = _cost(mine, cells, max(int(first["members"]), 1))
     measures, lacking, method = _measures(good)
     return row | cost | measures | {"interval_method": method, "reason": "; ".join([*reasons, *why, *lacking])}
 
@@ -107,16 +109,12 @@ def _interval(values: Sequence[float]) -> tuple[Interval, str]:
     return Interval(sum(values) / len(values), math.nan, math.nan, ""), "no interval, a repeat's value is 0"
 
 
-def _threads(first: pd.Series, cells: pd.DataFrame) -> int | None:
-    """Threads per rank of its training, None of cells that are not in the table."""
-    found = cells.loc[(cells[POINT_KEYS] == first[POINT_KEYS]).all(axis=1), "threads"]
-    return None if found.empty else int(found.iloc[0])
+def _cost(mine: pd.DataFrame, cells: pd.DataFrame, members: int) -> tuple[Row, list[str]]:
+    """Time of a step relative to the baseline's, by repeat, and why there is none.
 
-
-def _cost(first: pd.Series, cells: pd.DataFrame) -> tuple[Row, list[str]]:
-    """Time of a step relative to the baseline's, by repeat (of a mixture: of all members), and why there is none."""
+    Each of a mixture's members was trained with as many steps as the baseline.
+    """
     row: Row = {"baseline": "", "cost_repeats": 0, "cost": math.nan, "cost_low": math.nan, "cost_high": math.nan}
-    mine = cells[(cells[POINT_KEYS] == first[POINT_KEYS]).all(axis=1)]
     seconds = step_seconds(mine)
     if not seconds:
         return row, ["no repeat of its training was timed: no relative cost"]
@@ -127,7 +125,6 @@ def _cost(first: pd.Series, cells: pd.DataFrame) -> tuple[Row, list[str]]:
     row["baseline"] = name
     common = set(seconds) & set(others)
     ratio = paired(seconds, others) if common else NO_INTERVAL
-    members = max(int(first["members"]), 1)  # each was trained with as many steps as the baseline
     ends = {"cost": ratio.value, "cost_low": ratio.low, "cost_high": ratio.high}
     row |= {"cost_repeats": len(common)} | {name: members * value for name, value in ends.items()}
     return row, [] if common else ["no repeat was timed on both sides: no relative cost"]
