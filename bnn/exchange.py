@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,17 +34,8 @@ class Companions:
 NO_COMPANIONS = Companions()
 
 
-class Stamps(Protocol):
-    """What is told, step by step, when something happens to blocks, which it knows by their places."""
-
-    def full(self, block: int) -> None: ...
-    def waits(self) -> None: ...
-    def averaged(self, block: int) -> None: ...
-    def next_step(self) -> None: ...
-
-
-class NoStamps:
-    """Keeps nothing of what it is told."""
+class Stamps:
+    """What is told, step by step, when something happens to blocks, known by their places. It keeps nothing."""
 
     def full(self, block: int) -> None: ...
     def waits(self) -> None: ...
@@ -130,7 +121,7 @@ class GradientExchange:
     def __init__(
         self, engine: Engine, parameters: Iterable[Named], block_mb: float, companions: Companions = NO_COMPANIONS
     ) -> None:
-        self.stamps: Stamps = NoStamps()
+        self.stamps = Stamps()
         self._engine = engine
         self._handles: list[Any] = []
         groups = assign(parameters, block_mb * 2**20, companions) if engine.size > 1 else []

@@ -131,8 +131,6 @@ def setting_type(field: FieldInfo, known: Values = ()) -> SettingType:
     if get_origin(kind) in (tuple, list):
         return SettingType("N,N,...")
     plain = get_origin(kind) or kind
-    if isinstance(plain, type) and issubclass(plain, BaseModel):
-        plain = dict
     return SettingType(WORDS.get(plain, "TEXT"), known, path=plain is Path)
 
 
@@ -142,10 +140,11 @@ def one_of(values: list[str]) -> SettingType:
 
 
 def plain_type(field: FieldInfo) -> Any:
-    """What a field holds, `int | None` as `int`: an option that is not given is None."""
-    if get_origin(field.annotation) in (Union, types.UnionType):
-        return next(part for part in get_args(field.annotation) if part is not type(None))
-    return field.annotation
+    """What a field holds, `int | None` as `int`: an option that is not given is None; a model of its own as `dict`."""
+    kind = field.annotation
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    return dict if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
 
 
 def option_name(field: str) -> str:

@@ -31,11 +31,8 @@ def given(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
 def read(field: FieldInfo, text: Any, origin: str) -> Any:
     """What was given for a field: a mapping or a list is read here, all else by the model."""
     kind = plain_type(field)
-    plain = get_origin(kind) or kind
-    match plain:
+    match get_origin(kind) or kind:
         case builtins.dict:
-            return json_object(text, origin)
-        case type() if issubclass(plain, BaseModel):
             return json_object(text, origin)
         case builtins.tuple | builtins.list:
             return numbers(text, origin)

@@ -10,10 +10,12 @@ from time import perf_counter
 
 import numpy as np
 
+from bnn.exchange import Stamps
+
 ROOM = 16 * 2**20  # bytes of a rank's stamps; the steps after those that fit are not stamped
 
 
-class ExchangeStamps:
+class ExchangeStamps(Stamps):
     """One row per step: when waiting began, and of each block when it was full and when its average was there.
 
     A row is made in the order `full`, `waits`, `averaged`, `next_step`; of all these a step calls only what it comes

@@ -21,14 +21,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bnn.data import Dataset, load_dataset
 from bnn.data.pipeline import Schedule
 from bnn.engine import SingleEngine
+from bnn.inference.measures import PredictiveStatistics
 from bnn.layers import NoiseKey, set_noise
+from bnn.metrics import mean_interval
 from bnn.settings import TrainSettings
 from bnn.training.build import make_model, make_trainer
 from bnn.training.descent import rate_schedule
@@ -37,16 +38,6 @@ from bnn.training.trainer import form_of
 DRAWS = 20
 AT_ONCE = 250
 MEASURES = ("accuracy", "nll", "brier")
-
-
-def measured(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    """Of mean probabilities (N, classes) and labels (N,): accuracy, NLL in nats, Brier score."""
-    one_hot = functional.one_hot(labels, probabilities.shape[1])
-    return {
-        "accuracy": float((probabilities.argmax(1) == labels).float().mean()),
-        "nll": float(functional.nll_loss(probabilities.log(), labels)),
-        "brier": float((probabilities - one_hot).square().sum(1).mean()),
-    }
 
 
 def batches(settings: TrainSettings, data: Dataset, images: int) -> list[tuple[Tensor, Tensor]]:
@@ -105,7 +96,10 @@ def by_theirs(
 
 
 def told(total: list[Any], test: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    return measured(torch.cat(total), torch.cat([labels for _, labels in test]))
+    probabilities, labels = torch.cat(total), torch.cat([labels for _, labels in test])
+    statistics = PredictiveStatistics(*probabilities.shape, labels.numpy())
+    statistics.add(0, probabilities.clamp_max(1).numpy()[None])
+    return {name: value for name, value in statistics.summary().items() if name in MEASURES}
 
 
 def main() -> int:
@@ -141,9 +135,9 @@ def main() -> int:
     for measure in (*MEASURES, "seconds"):
         pair = table.pivot(index="seed", columns="who", values=measure)
         apart = pair["ours"] - pair["theirs"]
-        half = stats.t.ppf(0.975, len(apart) - 1) * apart.std() / len(apart) ** 0.5
+        found = mean_interval(list(apart))
         print(f"{measure}: ours {pair['ours'].mean():.4f}, theirs {pair['theirs'].mean():.4f}, difference "
-              f"{apart.mean():+.4f} [{apart.mean() - half:+.4f}, {apart.mean() + half:+.4f}]; over seeds "
+              f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]; over seeds "
               f"{pair['ours'].std():.4f} and {pair['theirs'].std():.4f}")  # fmt: skip
     return 0
 

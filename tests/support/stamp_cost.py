@@ -15,7 +15,7 @@ import torch
 from bnn.data import load_dataset
 from bnn.data.pipeline import Schedule
 from bnn.engine import SingleEngine
-from bnn.exchange import NoStamps
+from bnn.exchange import Stamps
 from bnn.metrics import ratio_interval
 from bnn.settings import TrainSettings
 from bnn.training.build import make_trainer
@@ -50,7 +50,7 @@ def main(block_mb: float, pairs: int = 300) -> None:
     seconds: dict[bool, list[float]] = {True: [], False: []}
     for pair in range(-5, pairs):
         for stamped in random.Random(pair).sample([True, False], 2):
-            made.exchange.stamps = kept if stamped else NoStamps()
+            made.exchange.stamps = kept if stamped else Stamps()
             start = time.process_time()
             made.step(0, images, targets, lambda: None)
             if pair >= 0:
