@@ -67,7 +67,7 @@ def rank_counts(hosts: Sequence[str], wanted: Sequence[int], groups: bool) -> li
     """
     size = len(hosts)
     if size < 2:
-        raise UserError("bnn bench allreduce: one rank has nobody to reduce with; start it with mpiexec -n 2 or more")
+        raise UserError("one rank has nobody to reduce with; start the command with mpiexec -n 2 or more")
     for count in wanted:
         if not 2 <= count <= size:
             raise UserError(f"--ranks {count}: this job has {size} ranks; give 2 to {size}")

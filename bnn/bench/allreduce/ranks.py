@@ -71,7 +71,8 @@ class MpiRanks(Ranks):
         room = self._calls.bnn_allreduce_host_room()
         text, hosts = ctypes.create_string_buffer(8192), ctypes.create_string_buffer(room * size.value)
         self._try("facts", text, len(text), hosts, room)
-        self.version = next(iter(text.value.decode(errors="replace").splitlines()), "")
+        first = next(iter(text.value.decode(errors="replace").splitlines()), "")
+        self.version = " ".join(first.split())
         names = [hosts.raw[at : at + room] for at in range(0, room * size.value, room)]
         self.hosts = [name.split(b"\0")[0].decode(errors="replace") for name in names]
         if algorithm:
