@@ -21,7 +21,9 @@ from tests.support.cells import built_campaign, entry, plan
 # Those of inference and pruning are tested in test_figures_inference.py, of methods in test_methods_shown.py, of
 # several sites in test_figures_gpu.py: this campaign has no such jobs and no GPUs.
 OF_CELLS = [
-    name for name, spec in FIGURES.items() if not (spec.inferred or spec.sweeps or spec.compared or spec.devices)
+    name
+    for name, spec in FIGURES.items()
+    if not (spec.inferred or spec.sweeps or spec.compared or spec.tuned or spec.devices)
 ]
 
 
