@@ -10,7 +10,7 @@ import numpy as np
 
 from campaign.results.projection.curves import Floats
 from campaign.results.projection.families import Family, Scale
-from campaign.results.projection.heldout import FEWEST, doublings, growth
+from campaign.results.projection.heldout import FEWEST, doublings
 from campaign.results.projection.messages import RefusedError
 from campaign.results.projection.mixture import FREEDOM, Evidence, Prediction, predict, weights
 from campaign.results.projection.step import Model, Network
@@ -77,7 +77,7 @@ def _errors(family: Family, network: Network) -> list[list[float]]:
             offsets = _offsets(model, known)
             for held in scales[count:]:
                 modelled = math.log(model.step(held.nodes).parts.total)
-                distance = growth(doublings(held.nodes, known[-1].nodes))
+                distance = doublings(held.nodes, known[-1].nodes)
                 nodes = [scale.nodes for scale in known]
                 missed = modelled - math.log(held.seconds)
                 off = [missed + way(nodes, offsets, held.nodes) for way in CANDIDATES.values()]
@@ -92,13 +92,14 @@ def _offsets(model: Model, scales: Sequence[Scale]) -> Offsets:
 
 
 def noise(family: Family) -> float:
-    """Standard deviation of the logarithm of a step's seconds from repeat to repeat; at least QUIETEST."""
-    squares, degrees = 0.0, 0
+    """Standard deviation of the logarithm of a scale's mean over its repeats, of all scales; at least QUIETEST."""
+    squares, degrees, repeats = 0.0, 0, []
     for scale in family.scales:
         logs = np.log(scale.step)
         squares += float(((logs - logs.mean()) ** 2).sum())
         degrees += len(logs) - 1
-    return max(QUIETEST, math.sqrt(squares / degrees)) if degrees else QUIETEST
+        repeats.append(len(logs))
+    return max(QUIETEST, math.sqrt(squares / degrees / min(repeats))) if degrees else QUIETEST
 
 
 def interval(family: Family, model: Model, nodes: int, found: Errors) -> Prediction | None:
@@ -115,7 +116,8 @@ def interval(family: Family, model: Model, nodes: int, found: Errors) -> Predict
     modelled = math.log(model.step(nodes).parts.total)
     logarithms = np.array([modelled + way(known, offsets, nodes) for way in CANDIDATES.values()])
     squares = found.squares.mean(axis=1) + noise(family) ** 2
-    widths = np.sqrt(squares) * growth(doublings(nodes, scales[-1].nodes))
+    # with each doubling as much again, as what a model is off by has one sign
+    widths = np.sqrt(squares) * doublings(nodes, scales[-1].nodes)
     # held-out scales are the only degrees of freedom that the errors have
     freedom = min(FREEDOM, found.tests)
     said = predict(weights([Evidence(squares, found.tests)]), logarithms, widths, freedom)
