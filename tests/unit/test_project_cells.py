@@ -156,6 +156,14 @@ def test_a_single_rank_of_ivon_does_not_say_what_it_would_send(tmp_path: Path) -
     assert "beside gradients" in said[0]
 
 
+def test_a_fault_on_purpose_is_projected_to_nothing(tmp_path: Path) -> None:
+    cell = entry(nodes=2, max_steps=STEPS_DONE, fault={"rank": 1, "slow": 0.1})
+    write_cell(tmp_path, cell, profiled=False)
+    found, said = families([LoadedCell(cell, tmp_path)])
+    assert not found
+    assert "a rank suffers a fault on purpose" in said[0]
+
+
 def test_recorded_blocks_are_hidden_as_they_were_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = entry(nodes=2, max_steps=STEPS_DONE)
     write_cell(tmp_path, cell, seconds=0.1, jitter=0, profiled=False)

@@ -131,6 +131,8 @@ class _UnusableError(Exception):
 def _family(key: Key, members: list[LoadedCell]) -> Family:
     if not members:
         raise _UnusableError("no cell of it counts")
+    if any(each.settings.fault is not None for each in members):
+        raise _UnusableError("a rank suffers a fault on purpose")
     by_nodes: dict[int, list[LoadedCell]] = defaultdict(list)
     said = []
     for each in members:

@@ -49,11 +49,11 @@ class Spread:
         """Of the slowest of so many ranks; nothing for one."""
         if ranks <= 1:
             return Excess(0.0, 0.0, 0.0)
-        body = self._body[0] + float(np.diff(self._body) @ (1 - self._below**ranks))
+        body = float(self._body[0] + np.diff(self._body) @ (1 - self._below**ranks))
         tail = self._mean_excess * _peaks(ranks, self._share)
         # 2 k estimate / truth of an exponential's mean is chi-squared with 2 k degrees of freedom
         count = 2 * self._beyond
-        low, high = (float(tail * count / special.chdtri(count, side)) for side in (0.025, 0.975))
+        low, high = (tail * count / float(special.chdtri(count, side)) for side in (0.025, 0.975))
         return Excess(max(0.0, body + tail), max(0.0, body + low) if self.apart else 0.0, max(0.0, body + high))
 
 
