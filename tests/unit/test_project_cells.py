@@ -105,6 +105,16 @@ def test_three_scales_have_one_beyond_them(tmp_path: Path) -> None:
     assert np.allclose(beyond["efficiency_low"], table["model_seconds"].iloc[0] / beyond["high"])
 
 
+def test_cells_of_another_network_do_not_judge_this_one(tmp_path: Path) -> None:
+    layout = laid_out(tmp_path / "r", 1, 2, 4)
+    own, other = (asked(layout, tmp_path / "p.parquet", elsewhere=elsewhere).rows for elsewhere in (False, True))
+    assert list(other["verdict"]) == [MEASURED_HERE, *[verdicts.NOT_ESTIMABLE] * 3]
+    assert np.allclose(other["step_seconds"], other["model_seconds"])
+    assert np.allclose(other["model_seconds"], own["model_seconds"])
+    assert not np.allclose(own["step_seconds"], own["model_seconds"])
+    assert "another network" in other["assumed"].iloc[0]
+
+
 def test_scales_that_shared_a_host_say_nothing_of_a_network(tmp_path: Path) -> None:
     family = of(laid_out(tmp_path, 1, 2, 4, host="one"))
     assert not errors([family], ARIES).tests

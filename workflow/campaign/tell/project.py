@@ -53,6 +53,10 @@ def project(context: click.Context, allreduce: Path | None, ranks: str | None, o
 )  # fmt: skip
 @click.option("--node", help="Kind of node in that file.")
 @click.option("--library", help="Library in that file.")
+@click.option(
+    "--elsewhere", is_flag=True,
+    help="The cells ran on another network than this one: their larger scales do not tell how far off it is.",
+)  # fmt: skip
 @click.option("--nodes", help="Numbers of nodes, as in 16,64,256.  [default: powers of two to 16384]")
 @click.option("--target-efficiency", type=float, metavar="E", help="Say up to how many nodes efficiency is E or more.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Parquet table to write.")
@@ -65,6 +69,7 @@ def cells(
     allreduce: Path | None,
     node: str | None,
     library: str | None,
+    elsewhere: bool,
     nodes: str | None,
     target_efficiency: float | None,
     out: Path,
@@ -88,6 +93,7 @@ def cells(
         node=node,
         library=library,
         target=target_efficiency,
+        elsewhere=elsewhere,
     )
     told = project_cells.project_cells(Layout(results, site), question, out)
     if as_json:

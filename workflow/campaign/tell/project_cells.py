@@ -44,6 +44,7 @@ class Question:
     node: str | None = None
     library: str | None = None
     target: float | None = None
+    elsewhere: bool = False  # whether the cells ran on another network than this one
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def project_cells(layout: Layout, question: Question, out: Path) -> Told:
     if not found:
         raise UserError(f"{layout.plan}: no cell of it is there to project from" + (f" ({said[0]})" if said else ""))
     asked = network or _curve(question, found)
-    off = errors(found, asked)
+    off = None if question.elsewhere else errors(found, asked)
     models = {family.key: Model.of(family, asked) for family in found}
     source = asked.fabric.source if isinstance(asked, OfFabric) else asked.source
     assumed = _assumed(asked)
@@ -163,7 +164,9 @@ def answer_lines(family: Family, found: Answer | str, target: float) -> list[str
     if isinstance(found, str):
         return [f"{family.key}: {found}"]
     first = f"{family.key}: efficiency {target:g} up to {found.limit.words()} nodes"
-    if not found.limit.why:
+    if found.limit.why:
+        first = f"{family.key}: efficiency {target:g}: {found.limit.why}"
+    else:
         first += f" ({found.efficiency:.3f} there; {found.worst.words()} to {found.best.words()} by what is assumed)"
     if found.largest:
         first += f"; limit: {LOSSES[found.largest]}"

@@ -9,6 +9,7 @@ from typing import Any
 from bnn.records.columns import Column, TableSchema
 from campaign.results.projection import verdicts
 from campaign.results.projection.families import Family
+from campaign.results.projection.heldout import FEWEST
 from campaign.results.projection.messages import RefusedError
 from campaign.results.projection.scales import Errors, interval, measured
 from campaign.results.projection.step import LOSSES, Model, Parts
@@ -51,12 +52,15 @@ EFFICIENCY_PROJECTION = TableSchema(
 
 
 def efficiency_rows(
-    family: Family, model: Model, nodes: Sequence[int], found: Errors, source: str, assumed: Sequence[str] = ()
+    family: Family, model: Model, nodes: Sequence[int], found: Errors | None, source: str, assumed: Sequence[str] = ()
 ) -> list[Row]:
-    """Rows of EFFICIENCY_PROJECTION of a family, one for each of `nodes`."""
+    """Rows of EFFICIENCY_PROJECTION of a family, one for each of `nodes`.
+
+    `found`: errors at held-out scales; None where the cells ran on another network than the model's.
+    """
     row: Row = dict.fromkeys(EFFICIENCY_PROJECTION.names)
     row |= {"site": family.site, **family.key._asdict(), "implementation": family.implementation, "source": source}
-    row["assumed"] = "; ".join((*_assumed(model), *family.said, *assumed))
+    row["assumed"] = "; ".join((*_assumed(family, model, found), *family.said, *assumed))
     rows = []
     for count in nodes:
         ranks = count * family.per_node
@@ -68,12 +72,12 @@ def efficiency_rows(
     return rows
 
 
-def _projected(family: Family, model: Model, nodes: int, found: Errors) -> Row:
+def _projected(family: Family, model: Model, nodes: int, found: Errors | None) -> Row:
     projected, base = model.step(nodes), model.step(model.base.nodes).parts.total
-    prediction = interval(family, model, nodes, found)
+    prediction = interval(family, model, nodes, found) if found else None
     total = projected.parts.total
     seconds = prediction.microseconds if prediction else total
-    if nodes <= measured(family)[-1].nodes:
+    if nodes <= (measured(family)[-1].nodes if found else model.base.nodes):
         verdict = MEASURED_HERE
     elif prediction is None:
         verdict = verdicts.NOT_ESTIMABLE
@@ -104,7 +108,12 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _assumed(model: Model) -> list[str]:
+def _assumed(family: Family, model: Model, found: Errors | None) -> list[str]:
+    said = []
+    if found is None:
+        said.append("the cells ran on another network")
+    elif len(measured(family)) >= FEWEST:
+        said.append("the cells ran on this network")
     if model.spread is not None and not model.spread.apart:
-        return ["late ranks: all of the spread over one rank's steps is its own (from none of it, in the range)"]
-    return []
+        said.append("late ranks: all of the spread over one rank's steps is its own (from none of it, in the range)")
+    return said

@@ -140,18 +140,21 @@ def _family(key: Key, members: list[LoadedCell]) -> Family:
             said.append("scales of many GPUs are left out: their laps are the host's")
         else:
             by_nodes[each.cell.nodes].append(each)
-    scales = tuple(filter(None, (_scale(nodes, cells) for nodes, cells in sorted(by_nodes.items()))))
-    if not scales:
+    recorded = [*filter(None, (_scale(nodes, cells) for nodes, cells in sorted(by_nodes.items())))]
+    if not recorded:
         raise _UnusableError("no steady steps with all parts were recorded")
+    first = recorded[0]
+    if first.ranks % first.nodes or not first.networked:
+        raise _UnusableError(f"its smallest scale, {first.ranks} ranks on {first.nodes} nodes, is none of full nodes")
+    scales = tuple(scale for scale in recorded if scale.ranks * first.nodes == scale.nodes * first.ranks)
+    if len(scales) < len(recorded):
+        said.append("scales with another number of ranks per node are left out")
     shared = [scale.nodes for scale in scales if not scale.networked]
     if shared:
         said.append(f"{_joined(shared)} nodes shared hosts: only blocks and the spread between ranks are used")
     usable = [each for cells in by_nodes.values() for each in cells]
     last = max(usable, key=lambda each: (each.ranks, -each.cell.repeat))
     gradients, assumed = _gradients(last, scales)
-    first = scales[0]
-    if first.ranks % first.nodes or not first.networked:
-        raise _UnusableError(f"its smallest scale, {first.ranks} ranks on {first.nodes} nodes, is none of full nodes")
     return Family(
         site=members[0].cell.site,
         key=key,
