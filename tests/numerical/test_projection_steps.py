@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from campaign.results.projection.fabrics import Constants, load_fabric
 from campaign.results.projection.networks import OfFabric
+from campaign.results.projection.read import read_curves
 from campaign.results.projection.scales import errors, interval
 from campaign.results.projection.step import Model
 from tests.support.clusters import KEY, Cluster
@@ -83,3 +85,18 @@ def test_without_noise_a_known_cluster_comes_back() -> None:
     for nodes in (2, 16, 256):
         truth = cluster.scale(nodes, generator).seconds
         assert model.step(nodes).parts.total == pytest.approx(truth, rel=0.01)
+
+
+def test_published_constants_are_too_fast_for_real_allreduces_by_what_the_page_says(reference_data: Path) -> None:
+    path = reference_data / "allreduce" / "abci_to_16.csv"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    fabric = load_fabric("nvlink-infiniband")
+    (curve,) = [each for each in read_curves(path) if (each.node, each.library) == ("node-a", "nccl")]
+    for nodes, times in zip(curve.nodes, curve.microseconds, strict=True):
+        ways = fabric.messages(nodes, curve.per_node)
+        ratios = [time * 1e-6 / sum(ways.middle.cost(size)) for size, time in zip(curve.sizes, times, strict=True)]
+        if nodes > 1:
+            assert 2.1 < np.median(ratios) < 2.4
+            assert min(ratios) > 1.7
+            assert max(ratios) < 3.1
