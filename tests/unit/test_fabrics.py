@@ -78,10 +78,20 @@ def test_a_link_of_twice_the_bandwidth_halves_what_bytes_take() -> None:
     assert near.latency == pytest.approx(plain.latency / 2)
 
 
-def test_what_a_fabric_does_not_say_of_nodes_is_refused() -> None:
+def test_what_a_fabric_does_not_say_of_nodes_is_refused(tmp_path: Path) -> None:
+    mine = OfFabric(load_fabric("mine", written(tmp_path)))
+    assert mine(2, 1)
     with pytest.raises(RefusedError, match="says nothing of ranks of one node, and there are 8"):
-        OfFabric(load_fabric("aries"))(2, 8)
-    assert OfFabric(load_fabric("nvlink-infiniband"))(2, 8)
+        mine(2, 8)
+    within = {"within_latency_us": RANGE, "within_gigabytes_per_second": RANGE}
+    assert OfFabric(load_fabric("mine", written(tmp_path, **within)))(2, 8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_ranks_of_a_node_take_longer_than_one(name: str) -> None:
+    network = OfFabric(load_fabric(name))
+    for size in (8, 2**26):
+        assert sum(network(64, 8).middle.cost(size)) > sum(network(64, 1).middle.cost(size))
 
 
 def test_an_unknown_name_is_told_with_the_file_and_the_nearest() -> None:

@@ -140,6 +140,8 @@ def _family(key: Key, members: list[LoadedCell]) -> Family:
             said.append("scales of many GPUs are left out: their laps are the host's")
         else:
             by_nodes[each.cell.nodes].append(each)
+    if not by_nodes:
+        raise _UnusableError("its ranks are GPUs, several of them: their laps are the host's")
     recorded = [*filter(None, (_scale(nodes, cells) for nodes, cells in sorted(by_nodes.items())))]
     if not recorded:
         raise _UnusableError("no steady steps with all parts were recorded")
