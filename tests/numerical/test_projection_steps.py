@@ -87,16 +87,29 @@ def test_without_noise_a_known_cluster_comes_back() -> None:
         assert model.step(nodes).parts.total == pytest.approx(truth, rel=0.01)
 
 
-def test_published_constants_are_too_fast_for_real_allreduces_by_what_the_page_says(reference_data: Path) -> None:
+# Median of measured / modelled times on 2 and 4 nodes, as docs/projection.md has it.
+REAL = [
+    ("node-a", "nccl", "nvlink-infiniband", (2.3, 2.2)),
+    ("node-a", "mpi-cpu", "infiniband-hdr", (1.4, 1.3)),
+    ("node-v", "mpi-cpu", "infiniband-edr", (1.8, 1.8)),
+]
+
+
+@pytest.mark.parametrize(("node", "library", "name", "said"), REAL)
+def test_published_constants_are_too_fast_for_real_allreduces_by_what_the_page_says(
+    reference_data: Path, node: str, library: str, name: str, said: tuple[float, float]
+) -> None:
     path = reference_data / "allreduce" / "abci_to_16.csv"
     if not path.exists():
         pytest.skip(f"{path} is not there")
-    fabric = load_fabric("nvlink-infiniband")
-    (curve,) = [each for each in read_curves(path) if (each.node, each.library) == ("node-a", "nccl")]
+    fabric = load_fabric(name)
+    (curve,) = [each for each in read_curves(path) if (each.node, each.library) == (node, library)]
+    found = []
     for nodes, times in zip(curve.nodes, curve.microseconds, strict=True):
-        ways = fabric.messages(nodes, curve.per_node)
-        ratios = [time * 1e-6 / sum(ways.middle.cost(size)) for size, time in zip(curve.sizes, times, strict=True)]
+        middle = fabric.messages(nodes, curve.per_node).middle
+        ratios = [time * 1e-6 / sum(middle.cost(size)) for size, time in zip(curve.sizes, times, strict=True)]
         if nodes > 1:
-            assert 2.1 < np.median(ratios) < 2.4
-            assert min(ratios) > 1.7
+            assert min(ratios) > 0.85
             assert max(ratios) < 3.1
+            found.append(float(np.median(ratios)))
+    assert found == pytest.approx(said, abs=0.06)
