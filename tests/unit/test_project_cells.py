@@ -283,8 +283,14 @@ def test_options_that_cannot_be_used_are_told(tmp_path: Path, changes: dict[str,
 
 def test_nothing_that_is_projected_is_written_among_tables(tmp_path: Path) -> None:
     layout = laid_out(tmp_path / "r", 1)
-    with pytest.raises(UserError, match="--out: tables are of what was measured"):
-        asked(layout, layout.table("projected"))
+    for place in (layout.table("projected"), layout.root / "p.parquet"):
+        with pytest.raises(UserError, match=r"--out: what is in .* was measured; what is projected lies elsewhere"):
+            asked(layout, place)
+    times = tmp_path / "t.csv"
+    times.write_text("x")
+    with pytest.raises(UserError, match="--out is the file of measurements itself"):
+        asked(layout, times, fabric=None, allreduce=times)
+    assert times.read_text() == "x"
 
 
 @pytest.mark.parametrize("text", ["", "0", "2,2", "16385", "1.5", "a"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -77,10 +78,11 @@ def cells(
 ) -> None:
     """Seconds of a step, throughput and efficiency of the cells of SITE at numbers of nodes that were not run.
 
-    SITE is a site's folder below the results folder. What is written is projected, and never enters its tables.
-    docs/projection.md says what is assumed, and what was not validated yet.
+    SITE is a site's folder below the results folder, or its profile's path. What is written is projected, and never
+    enters its tables. docs/projection.md says what is assumed, and what was not validated yet.
     """
     from campaign.results.projection.fabrics import BUILT_IN
+    from campaign.run.driver import site_here
     from campaign.tell import project_cells
     from campaign.tell.project_table import family_tables
     from campaign.tell.terminal import console
@@ -95,7 +97,8 @@ def cells(
         target=target_efficiency,
         elsewhere=elsewhere,
     )
-    told = project_cells.project_cells(Layout(results, site), question, out)
+    name = site_here(Path(site), results)[0].name if os.sep in site else site
+    told = project_cells.project_cells(Layout(results, name), question, out)
     if as_json:
         click.echo(project_cells.as_json(told, target_efficiency))
     else:

@@ -49,7 +49,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Told:
-    """Rows of EFFICIENCY_PROJECTION, answers by family (None: no target was asked for), and what there is to say."""
+    """Rows of EFFICIENCY_PROJECTION, answers by family (none without a target), and what there is to say."""
 
     rows: pd.DataFrame
     answers: list[tuple[Family, Answer | str]]
@@ -58,8 +58,10 @@ class Told:
 
 def project_cells(layout: Layout, question: Question, out: Path) -> Told:
     """Write EFFICIENCY_PROJECTION to `out`. Raises UserError where an option or a record cannot be used."""
-    if layout.table("cells").parent.resolve() in out.resolve().parents:
-        raise UserError(f"{out}: --out: tables are of what was measured; what is projected lies elsewhere")
+    if layout.root.resolve() in out.resolve().parents:
+        raise UserError(f"{out}: --out: what is in {layout.root} was measured; what is projected lies elsewhere")
+    if question.allreduce is not None and out.resolve() == question.allreduce.resolve():
+        raise UserError(f"{out}: --out is the file of measurements itself")
     if question.target is not None and not 0 < question.target < 1:
         raise UserError(f"--target-efficiency: {question.target:g} is not between 0 and 1")
     if (question.fabric is None) == (question.allreduce is None):

@@ -231,7 +231,7 @@ def _gradients(loaded: LoadedCell, scales: Sequence[Scale]) -> tuple[Gradients, 
         sizes = (done.gradient_bytes_per_step / count,) * count
     else:
         if done.implementation == f"bnn-{ESTIMATOR_OF_COMPANIONS}":
-            raise _UnusableError("what it sends beside gradients was not measured: it ran on one rank")
+            raise _UnusableError("what it sends beside gradients was not measured")
         total = float(done.parameters_trainable * BYTES[settings.precision])
         count = max(1, int(total // (settings.gradient_block_mb * 2**20))) if settings.gradient_block_mb else 1
         sizes = (total / count,) * count
