@@ -12,6 +12,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/jobs.smk"
 include: "workflow/rules/inference.smk"
 include: "workflow/rules/methods.smk"
+include: "workflow/rules/tuning.smk"
 include: "workflow/rules/pruning.smk"
 include: "workflow/rules/bench.smk"
 include: "workflow/rules/tables.smk"
@@ -66,6 +67,13 @@ rule pruning_full:
 rule methods:
     input:
         methods_compared,
+    localrule: True
+
+
+# Every combination of the settings that the campaign tries; goes on where it was stopped.
+rule tuning:
+    input:
+        tuned,
     localrule: True
 
 

@@ -111,11 +111,17 @@ class Block:
         return late
 
 
+def block_bytes(members: Iterable[Named], companions: Companions = NO_COMPANIONS) -> int:
+    """Bytes of a block's message: its gradients' and companions', to the byte."""
+    return sum(p.numel() * p.element_size() * (2 if p in companions.of else 1) for _, p in members)
+
+
 class GradientExchange:
     """Averages the gradients of a model over the ranks of `engine`, block by block, from its creation on.
 
     Call `wait` after every backward pass: gradients and `companions` are then the ranks' means. Every rank must give
-    the same parameters in the same order. `stamps` is told when each block leaves and comes back.
+    the same parameters in the same order. `stamps` is told when each block leaves and comes back. `planned` are the
+    parameters of each block, and `planned_bytes` its message, also where one rank sends nothing.
     """
 
     def __init__(
@@ -124,7 +130,9 @@ class GradientExchange:
         self.stamps = Stamps()
         self._engine = engine
         self._handles: list[Any] = []
-        groups = assign(parameters, block_mb * 2**20, companions) if engine.size > 1 else []
+        self.planned = assign(parameters, block_mb * 2**20, companions)
+        self.planned_bytes = [block_bytes(members, companions) for members in self.planned]
+        groups = self.planned if engine.size > 1 else []
         self.blocks = [Block(f"gradients.{index}", members, companions) for index, members in enumerate(groups)]
         self.companions: Mapping[nn.Parameter, Tensor] = {
             parameter: view for block in self.blocks for parameter, view in block.companions.items()

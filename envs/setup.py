@@ -84,8 +84,9 @@ def wanted_stamp(dev: bool, mpicc: str, gpus: cuda.Request | None = None, engine
         facts |= {"cuda": gpus.listed, "cuda_home": gpus.home}
     common = [*(ENVS / "bootstrap").glob("*.py"), ENVS / "setup.py", ENVS / "build.txt", ROOT / "pyproject.toml"]
     common.append(EXECUTOR / "pyproject.toml")
-    trace = ROOT / "bnn" / "mpi_trace"
-    common += [*sorted(trace.glob("*.[ch]")), *trace.glob("build.py")]
+    for called in ("mpi_trace", "bench/allreduce"):
+        folder = ROOT / "bnn" / called
+        common += [*sorted(folder.glob("*.[ch]")), *folder.glob("build.py")]
     kernels = ROOT / "bnn" / "kernels"
     common += [*kernels.glob("src/*.h"), *kernels.glob("src/*.cpp"), *kernels.glob("build.py")]
     common += (ROOT / "bnn").glob("compiled.py")
@@ -160,7 +161,7 @@ def install(dev: bool, mpicc: str, lock: int, gpus: cuda.Request | None = None, 
     editable: list[str | Path] = ["-e", ROOT, "-e", EXECUTOR]
     pip("installing bnn, campaign and the executor", "install", "--no-deps", "--no-build-isolation", *editable)
     if compiled:
-        build_interposer(python, env | ({"BNN_MPICC": mpicc} if mpicc else {}))
+        build_mpi_tools(python, env | ({"BNN_MPICC": mpicc} if mpicc else {}))
         build_kernels(python, env)
     else:
         say("engine torch: no Horovod, no CPU kernels (Flipout on CPUs is slower, in plain torch), no MPI profiles")
@@ -205,12 +206,16 @@ def try_nccl(python: Path, env: Mapping[str, str], engine: str) -> None:
     say("on a machine with GPUs, first of all: .venv/bin/bnn check --device cuda")
 
 
-def build_interposer(python: Path, env: Mapping[str, str]) -> None:
-    """Build what counts MPI calls. Runs need it for their MPI profiles only, so that a failure is said and no more."""
+def build_mpi_tools(python: Path, env: Mapping[str, str]) -> None:
+    """Build what counts MPI calls and what times allreduces. No run needs them: a failure is said and no more."""
     try:
         run("building the MPI interposer", [python, "-m", "bnn.mpi_trace.build"], LOG, env)
     except SetupError as error:
         say(f"MPI calls will not be profiled: {error}")
+    try:
+        run("building what times allreduces", [python, "-m", "bnn.bench.allreduce.build"], LOG, env)
+    except SetupError as error:
+        say(f"`bnn bench allreduce` will not time MPI by itself: {error}")
 
 
 def build_kernels(python: Path, env: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bnn import compiled
@@ -56,40 +57,48 @@ def _say(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _key(mpicc: str) -> str:
+def key_with_mpi(mpicc: str, source: str) -> str:
     """Source, wrapper, compiler and MPI release: a change in any of them asks for a new build."""
     # MPICH and Cray answer -show, Open MPI --showme; the release is in MPI's header
     asked = "#include <mpi.h>\nMPI_VERSION MPI_SUBVERSION MPICH_VERSION OMPI_MAJOR_VERSION OMPI_MINOR_VERSION"
     header = subprocess.run([mpicc, "-E", "-P", "-x", "c", "-"], input=asked, capture_output=True, text=True).stdout
     release = header.strip().split("\n")[-1]
     wrapper = str(Path(mpicc).resolve())
-    return compiled.key_of(_source_hash(), wrapper, _say([mpicc, "-show"]), _say([mpicc, "--version"]), release)
+    return compiled.key_of(source, wrapper, _say([mpicc, "-show"]), _say([mpicc, "--version"]), release)
 
 
-def compile_c(mpicc: str, sources: tuple[str, ...], flags: tuple[str, ...], target: Path) -> None:
+def compile_c(mpicc: str, sources: Sequence[Path], flags: tuple[str, ...], target: Path) -> None:
     """Compile with an MPI wrapper; `target` appears whole or not at all. Raises UserError with the first error."""
     with compiled.scratch_beside(target) as scratch:
-        files = [str(SOURCE / name) for name in sources]
+        files = [str(source) for source in sources]
         compiled.compile_with([mpicc, *flags, *files, "-o", str(scratch / target.name)], target.name)
 
 
-def build() -> Path:
-    """Build the interposer unless it is up to date; returns its path. Raises UserError."""
-    path = library_path()
-    check_preloadable(path)
+def build_library(path: Path, sources: Sequence[Path], flags: tuple[str, ...], source: str) -> Path:
+    """Build a library with the environment's MPI compiler unless it is up to date with the hash `source` of its source.
+
+    Returns its path. Raises UserError.
+    """
     mpicc = mpi_compiler()
-    key = _key(mpicc)
+    key = key_with_mpi(mpicc, source)
     if compiled.is_current(path, key):
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with compiled.one_at_a_time(path):
             path.with_suffix(".key").unlink(missing_ok=True)
-            compile_c(mpicc, FILES, FLAGS, path)
+            compile_c(mpicc, sources, flags, path)
             compiled.write_key(path, key)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     return path
+
+
+def build() -> Path:
+    """Build the interposer unless it is up to date; returns its path. Raises UserError."""
+    path = library_path()
+    check_preloadable(path)
+    return build_library(path, [SOURCE / name for name in FILES], FLAGS, _source_hash())
 
 
 if __name__ == "__main__":

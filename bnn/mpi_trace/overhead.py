@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from bnn.errors import UserError
-from bnn.mpi_trace.build import compile_c, mpi_compiler
+from bnn.mpi_trace.build import SOURCE, compile_c, mpi_compiler
 from bnn.mpi_trace.preload import environment
 
 ROUTINES = ("MPI_Comm_rank", "MPI_Allreduce")
@@ -21,7 +21,7 @@ def measure(calls: int = 1_000_000) -> dict[str, dict[str, float]]:
     """
     with tempfile.TemporaryDirectory(prefix="bnn-overhead-") as scratch:
         program = Path(scratch) / "overhead"
-        compile_c(mpi_compiler(), ("overhead.c",), ("-std=gnu11", "-O2"), program)
+        compile_c(mpi_compiler(), [SOURCE / "overhead.c"], ("-std=gnu11", "-O2"), program)
         plain = _run(program, calls, {})
         traced = _run(program, calls, environment(Path(scratch)))
     return {

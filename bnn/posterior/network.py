@@ -16,6 +16,8 @@ from bnn.posterior.operations import OPERATIONS, Operation, Role
 from bnn.posterior.schema import Graph, GraphNode, node_references
 
 Observer = Callable[[GraphNode, Any], None]
+OWN = ("graph", "_steps")  # what a network keeps beside its layers
+FLAG = "training"  # torch sets it on every module, so that no module can be called so
 # Layers that may give their input itself.
 PASSING = ("Identity", "Dropout", "KeyedDropout", "Flatten", "Select")
 
@@ -82,7 +84,7 @@ class GraphNetwork(nn.Module):
         return last_use, readers
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "graph":  # also where a layer has that name
+        if name in OWN:  # also where a layer has that name
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -186,7 +188,7 @@ def holder(root: nn.Module, path: str) -> tuple[nn.Module, str]:
     Modules are reached by their names alone: one may be called as an attribute of torch's.
     """
     *parents, name = path.split(".")
-    if not all(path.split(".")):
+    if not all(path.split(".")) or FLAG in path.split("."):
         raise UserError(f"name {path!r}: impossible")
     for parent in parents:
         if parent in root._parameters or parent in root._buffers:

@@ -62,6 +62,18 @@ class FileEntry(BaseModel):
     bytes: int
 
 
+class GradientBlock(BaseModel):
+    """One message of gradients. `full_seconds`: from the start of the backward pass until it can leave, s, median.
+
+    None where that was not measured: on a GPU, and of one rank that is compiled or has no warm-up.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    bytes: int
+    full_seconds: float | None
+
+
 class ParameterRow(BaseModel):
     """One parameter of a converted model. `how`: the class that samples it, or why it stays conventional."""
 
@@ -117,6 +129,11 @@ class Summary(BaseModel):
     parameters_trainable: int
     gradient_messages_per_step: int | None = None
     gradient_bytes_per_step: int | None = None
+    gradient_blocks: list[GradientBlock] | None = Field(
+        None,
+        description="messages of gradients in their order, of rank 0; of one rank those that it would send to others; "
+        "None in records that do not say",
+    )
     fault: str | None = Field(None, description="what one rank suffered on purpose, in words; None: nothing")
     clock_error_seconds: float | None = Field(
         None,

@@ -36,6 +36,7 @@ from bnn.records import (
 from bnn.records.files import write_text
 from bnn.records.neighbours import NEIGHBOURS, NEIGHBOURS_FILE
 from bnn.records.summary import ParameterRow
+from bnn.training.blocks import gradient_blocks
 from bnn.training.implementation import conventional
 from bnn.training.run import Run
 from bnn.training.start import example_input
@@ -159,6 +160,7 @@ def summarise(
         parameters_trainable=trainable,
         gradient_messages_per_step=trainer.exchange.messages_per_step,
         gradient_bytes_per_step=trainer.exchange.bytes_per_step,
+        gradient_blocks=gradient_blocks(run, rows[rows["rank"] == 0]),
         fault=settings.fault.words if settings.fault else None,
         clock_error_seconds=run.waiting.error,
         macs_forward_per_image=macs_forward(run),

@@ -6,9 +6,11 @@ Stamps are readings of `time.perf_counter`, which on Linux is the clock that the
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import numpy as np
+from torch import Tensor, nn
 
 from bnn.exchange import Stamps
 
@@ -48,3 +50,38 @@ class ExchangeStamps(Stamps):
     def rows(self) -> np.ndarray:
         """The rows of all steps that were stamped, (steps, 1 + 2 blocks): waiting, full by block, averaged by block."""
         return np.array(self._values[: self._row], dtype=np.float64).reshape(-1, self._width)
+
+
+class BlockWatch(ExchangeStamps):
+    """When blocks would be full on a rank that has nobody to send them to: stamps of its first `steps` steps.
+
+    Hooks on the parameters of each block tell it. They are removed after those steps, so that the later ones, which
+    are measured, are as if nobody had watched.
+    """
+
+    def __init__(self, blocks: Sequence[Sequence[nn.Parameter]], steps: int) -> None:
+        super().__init__(len(blocks), steps)
+        self._sizes = [len(members) for members in blocks]
+        self._missing = list(self._sizes)
+        self._hooks = [
+            parameter.register_post_accumulate_grad_hook(self._arrival(index))
+            for index, members in enumerate(blocks)
+            for parameter in members
+        ]
+
+    def _arrival(self, block: int) -> Callable[[Tensor], None]:
+        def arrive(parameter: Tensor) -> None:
+            self._missing[block] -= 1
+            if not self._missing[block]:
+                self.full(block)
+
+        return arrive
+
+    def next_step(self) -> None:
+        """The backward pass is over; after the last step that is watched, nothing is any more."""
+        super().next_step()
+        self._missing = list(self._sizes)
+        if self._row == self._last:
+            for hook in self._hooks:
+                hook.remove()
+            self._hooks.clear()

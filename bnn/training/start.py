@@ -33,7 +33,7 @@ from bnn.training.resume import find_checkpoint
 from bnn.training.run import Run
 from bnn.training.trainer import Trainer
 from bnn.training.trial import trial_seconds
-from bnn.training.waiting import Waiting
+from bnn.training.waiting import stamp_exchange
 
 
 def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Heartbeat | None = None) -> Run:
@@ -71,7 +71,7 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
     earlier = load_checkpoint(out, first_step, trainer.model, trainer.optimizer, engine.rank) if first_step else None
     share_state(trainer, heartbeat, buffers=first_step == 0)
     heartbeat.move("exchange")
-    waiting = Waiting(trainer, steps - first_step)
+    waiting = stamp_exchange(trainer, steps - first_step)
     heartbeat.move("start")
     facts = RunFacts(
         attempt=folder.attempt,

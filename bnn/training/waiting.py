@@ -12,7 +12,7 @@ import pandas as pd
 from bnn.clocks import ClockReading, ClockRelation, read_clock
 from bnn.engine import Engine
 from bnn.mpi_trace import data_calls
-from bnn.training.stamps import ExchangeStamps
+from bnn.training.stamps import BlockWatch, ExchangeStamps
 from bnn.training.trainer import Trainer
 from bnn.training.waits import RankStamps, last_full, split_waits, with_calls
 
@@ -21,18 +21,15 @@ REASONS = ("late", "reduction", "negotiation", "transfer", "hidden")
 
 
 class Waiting:
-    """Stamps the exchange of one attempt's steps, from its making on. `error` is that of the hosts' clocks, s.
+    """The stamps of one attempt's steps; every rank makes it before them. `error` is that of the hosts' clocks, s.
 
-    One rank waits for nobody. On a GPU, where averages are waited for by the device, the host can stamp nothing.
+    `stamps` is None where there are none. `watched` are those of one rank, which waits for nobody.
     """
 
-    def __init__(self, trainer: Trainer, steps: int) -> None:
-        self.stamps: ExchangeStamps | None = None
+    def __init__(self, engine: Engine, stamps: ExchangeStamps | None = None, watched: BlockWatch | None = None) -> None:
+        self.stamps, self.watched = stamps, watched
         self.error: float | None = None
-        self._start = ClockReading(0.0, 0.0, 0.0)
-        if trainer.engine.size > 1 and trainer.settings.device == "cpu":
-            self._start = read_clock(trainer.engine, "clock.start")
-            self.stamps = trainer.exchange.stamps = ExchangeStamps(len(trainer.exchange.blocks), steps)
+        self._start = read_clock(engine, "clock.start") if stamps else ClockReading(0.0, 0.0, 0.0)
 
     def stage(self, engine: Engine, folder: Path) -> None:
         """Leave this rank's stamps, by rank 0's clock, for rank 0. Every rank must call it, after its last step."""
@@ -63,6 +60,24 @@ class Waiting:
             frame.loc[known, "late_rank"] = late_rank[place[known]]
         for part in parts:
             part.unlink()
+
+
+def stamp_exchange(trainer: Trainer, steps: int) -> Waiting:
+    """Stamp the exchange of `steps` steps from now on. Every rank must call it.
+
+    One rank waits for nobody: it is watched in its warm-up only, to tell when blocks would leave (not where it is
+    compiled, which hooks would disturb). On a GPU, where averages are waited for by the device, the host can stamp
+    nothing.
+    """
+    engine, exchange, settings = trainer.engine, trainer.exchange, trainer.settings
+    if settings.device == "cpu" and engine.size > 1:
+        exchange.stamps = stamps = ExchangeStamps(len(exchange.blocks), steps)
+        return Waiting(engine, stamps)
+    if settings.device == "cpu" and settings.warmup_steps and not trainer.compiled:
+        blocks = [[parameter for _, parameter in members] for members in exchange.planned]
+        exchange.stamps = watched = BlockWatch(blocks, min(settings.warmup_steps, steps))
+        return Waiting(engine, watched=watched)
+    return Waiting(engine)
 
 
 def _stamps(part: Path) -> RankStamps:

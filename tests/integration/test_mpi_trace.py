@@ -37,7 +37,7 @@ def program(tmp_path_factory) -> Path:
     if not (BIN / "mpicc").exists():
         pytest.skip("no mpicc")
     path = tmp_path_factory.mktemp("program") / "mpi_calls"
-    compile_c(mpi_compiler(), (str(CALLS_C),), ("-std=gnu11", "-O1", "-pthread", "-Wall", "-Werror"), path)
+    compile_c(mpi_compiler(), [CALLS_C], ("-std=gnu11", "-O1", "-pthread", "-Wall", "-Werror"), path)
     return path
 
 

@@ -17,8 +17,9 @@ import pytest
 
 from bnn.records import PROVENANCE, SUMMARY, Summary
 from snakemake_executor_plugin_batch_script.schedulers.slurm import Slurm
+from tests.support.hosts import claim, run
 from tests.support.ranks import BIN, SMALL, need_horovod
-from tests.support.slurm import Cluster, claim, run
+from tests.support.slurm import Cluster
 
 ROOT = Path(__file__).parents[2]
 pytest_plugins = ["tests.support.slurm"]
@@ -58,7 +59,8 @@ LAUNCHERS = {"mpiexec": "mpiexec -n {ranks} -ppn 1", "srun": "srun --mpi=pmi2 -n
 SECOND = """
 import sys, time
 from pathlib import Path
-from tests.support.slurm import Cluster, claim
+from tests.support.hosts import claim
+from tests.support.slurm import Cluster
 slot, lock = claim()
 cluster = Cluster(slot, Path(sys.argv[1]), hosts=1)
 cluster.start()

@@ -15,6 +15,7 @@ from bnn.errors import UserError
 from bnn.inference.predictor import Predictor
 from bnn.layers import bayesian_layers
 from bnn.posterior import GraphNetwork, load_posterior, save_posterior
+from bnn.posterior.network import attach, attach_tensor
 from tests.support import own_models
 from tests.support.networks import SHARP, at_means, off, saved, survives
 
@@ -120,13 +121,21 @@ def test_dropout_that_is_never_off_is_refused_by_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["finished", "graph", "tensors", "dtype", "steps", "forward_", "a-b", "0"])
+@pytest.mark.parametrize("name", ["finished", "graph", "tensors", "dtype", "steps", "_steps", "forward_", "a-b", "0"])
 def test_layers_may_be_called_anything(name: str, tmp_path: Path) -> None:
     model = nn.Sequential()
     model.add_module("flat", nn.Flatten())
     model.add_module(name, nn.Linear(12, 2))
     loaded = survives(model, tmp_path / "p", (3, 2, 2))
     assert name in dict(loaded.named_children())
+
+
+@pytest.mark.parametrize("path", ["training", "a.training", "training.weight", "a..b", ""])
+def test_names_that_no_module_can_have(path: str) -> None:
+    with pytest.raises(UserError, match="impossible"):
+        attach(nn.Module(), path, nn.Identity())
+    with pytest.raises(UserError, match="impossible"):
+        attach_tensor(nn.Module(), path, torch.zeros(1))
 
 
 def test_arguments_that_nobody_gives(tmp_path: Path) -> None:

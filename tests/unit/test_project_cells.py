@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bnn.errors import UserError
 from bnn.records import STEPS, STEPS_FILE, read_table, write_table
+from bnn.records.summary import GradientBlock
 from campaign.names.layout import Layout
 from campaign.results.projection import verdicts
 from campaign.results.projection.efficiency import EFFICIENCY_PROJECTION, MEASURED_HERE, efficiency_rows
@@ -174,24 +175,20 @@ def test_a_fault_on_purpose_is_projected_to_nothing(tmp_path: Path) -> None:
     assert "a rank suffers a fault on purpose" in said[0]
 
 
-def test_recorded_blocks_are_hidden_as_they_were_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = entry(nodes=2, max_steps=STEPS_DONE)
-    write_cell(tmp_path, cell, seconds=0.1, jitter=0, profiled=False)
-    loaded = LoadedCell(cell, tmp_path)
-    base = entry(max_steps=STEPS_DONE)
-    write_cell(tmp_path, base, seconds=0.1, jitter=0, profiled=False)
-    assert loaded.summary is not None
-    recorded = json.loads(loaded.summary.model_dump_json())
-    recorded["blocks"] = [{"bytes": 1000, "full_seconds": 0.02}, {"bytes": 500, "full_seconds": 0.05}]
-    monkeypatch.setattr(type(loaded.summary), "model_dump_json", lambda self: json.dumps(recorded))
-    (family,) = families([LoadedCell(base, tmp_path), loaded])[0]
+@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("known", [True, False])
+def test_recorded_blocks_are_hidden_as_they_were_full(tmp_path: Path, nodes: int, known: bool) -> None:
+    cell = entry(nodes=nodes, max_steps=STEPS_DONE)
+    blocks = [
+        GradientBlock(bytes=1000, full_seconds=0.02 if known else None),
+        GradientBlock(bytes=500, full_seconds=0.05),
+    ]
+    write_cell(tmp_path, cell, seconds=0.1, jitter=0, profiled=False, gradient_blocks=blocks)
+    (family,) = families([LoadedCell(cell, tmp_path)])[0]
     assert family.gradients.sizes == (1000, 500)
-    assert family.gradients.shares == pytest.approx((0.4, 1.0))  # of 0.05 s of backward pass
-    assert not any("nothing hidden" in line for line in family.said)
-    recorded["blocks"][0]["full_seconds"] = None
-    (family,) = families([LoadedCell(base, tmp_path), loaded])[0]
-    assert family.gradients.shares == ()
-    assert any("nothing hidden" in line for line in family.said)
+    shares = (0.4, 1.0) if known else ()  # of 0.05 s of backward pass
+    assert family.gradients.shares == pytest.approx(shares)
+    assert any("nothing hidden" in line for line in family.said) != known
 
 
 @given(st.floats(0.5, 128))

@@ -135,7 +135,7 @@ def test_an_interposer_that_cannot_be_built_is_one_line_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(setup, "LOG", tmp_path / "log")
-    setup.build_interposer(Path(sys.executable), {**os.environ, "BNN_MPICC": "/nowhere/mpicc", "PYTHONPATH": str(ROOT)})
+    setup.build_mpi_tools(Path(sys.executable), {**os.environ, "BNN_MPICC": "/nowhere/mpicc", "PYTHONPATH": str(ROOT)})
     said = [line for line in capsys.readouterr().out.splitlines() if "will not be profiled" in line]
     assert len(said) == 1
     assert "/nowhere/mpicc: not an MPI compiler wrapper" in said[0]

@@ -17,6 +17,7 @@ from campaign.results.statistics import paired, pooled_std, ratio_sigma, worse
 from campaign.results.tables.build import build_tables
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.results.tables.schemas import METHOD_TABLES, TABLES
+from campaign.results.tables.tuning_schemas import TUNING_TABLES
 from tests.support.cells import built_campaign, entry, plan, write_cell
 
 POSITIVE = st.floats(0.01, 100)
@@ -200,7 +201,8 @@ def test_every_table_is_written_and_read_back(tmp_path):
         write_table(frame, tmp_path / f"{name}.parquet", TABLES[name])
         back = read_table(tmp_path / f"{name}.parquet", TABLES[name])
         assert len(back) == len(frame)
-        made_elsewhere = INFERENCE_TABLES | PRUNING_TABLES | METHOD_TABLES  # test_after_tables.py, test_methods.py
+        # test_after_tables.py, test_methods.py, test_tuning.py
+        made_elsewhere = INFERENCE_TABLES | PRUNING_TABLES | METHOD_TABLES | TUNING_TABLES
         assert len(back) > 0 or name in made_elsewhere
         assert list(back.columns) == TABLES[name].names
 

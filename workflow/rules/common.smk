@@ -15,9 +15,10 @@ from campaign.results.figures import catalogue
 from campaign.results.figures.sites import other_sites
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, METHOD_TABLES, OF_REPORT
+from campaign.results.tables.tuning_schemas import TUNING_TABLES
 from campaign.run.entry import open_campaign
 from campaign.run.readiness import executor_refusal, unusual
-from campaign.names.targets import METHODS, PRUNING
+from campaign.names.targets import METHODS, PRUNING, TUNING
 from campaign.run.targets import Wanted
 
 
@@ -157,6 +158,13 @@ def methods_compared(wildcards):
     wanted = [job.record(LAYOUT) for job in DRIVER.campaign.after if job.target == METHODS]
     print(*DRIVER.campaign.replaced, sep="\n", end="\n" if DRIVER.campaign.replaced else "", file=sys.stderr)
     drawn = [name for name in AVAILABLE if catalogue.FIGURES[name].compared]
+    return served([*wanted, *figure_files(drawn), LAYOUT.report])
+
+
+def tuned(wildcards):
+    """What target tuning runs, and draws of it."""
+    wanted = [job.record(LAYOUT) for job in DRIVER.campaign.cells if job.target == TUNING]
+    drawn = [name for name in AVAILABLE if catalogue.FIGURES[name].tuned]
     return served([*wanted, *figure_files(drawn), LAYOUT.report])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ from campaign.ask.counts import resolve
 from campaign.ask.datasets import called
 from campaign.ask.instead import choose
 from campaign.ask.studies import Study, Variant, parse_studies, parse_variants
+from campaign.ask.tuning import Tuning, expand
 from campaign.ask.validate import check_point, check_room, resolve_settings
 from campaign.io.schema import check, merge, near
 from campaign.io.yamlfile import read_yaml
@@ -33,8 +34,9 @@ from campaign.site.site import Site
 class Campaign:
     """What is to be run on a site; `cells` in the order in which they should run (see `load_campaign`).
 
-    `cut` says by study what a machine with many cores leaves out to keep to its time (see `campaign.ask.counts`),
-    `replaced` which take another data set than theirs (see `campaign.ask.instead`).
+    `tuning` has what studies of that section vary. `cut` says by study what a machine with many cores leaves out to
+    keep to its time (see `campaign.ask.counts`), `replaced` which take another data set than theirs (see
+    `campaign.ask.instead`).
     """
 
     name: str
@@ -48,6 +50,7 @@ class Campaign:
     after: tuple[AfterJob, ...] = ()
     cut: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
+    tuning: dict[str, Tuning] = field(default_factory=dict)
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
@@ -61,7 +64,7 @@ class Campaign:
 
 
 # What a campaign file has at its top, and a site's grid one level deeper, below the campaign's name.
-SECTIONS = {"accuracy_targets", "bench", "nodes", "seed", "settings", "studies", "variants"}
+SECTIONS = {"accuracy_targets", "bench", "nodes", "seed", "settings", "studies", "tuning", "variants"}
 
 
 class _Point(NamedTuple):
@@ -102,11 +105,15 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site, data_dir: Pa
         source = f"{site.origin}: site.grid.{name}"
         values = merge(values, overrides, source)
         check(values, "campaign", source)
+    values, tuning = expand(values, f"{origin}: ")
     values, replaced = choose(values, f"{origin}: ", data_dir)
     values, shortened = resolve(values, site, f"{site.origin}: site.grid.{name}." if overrides else f"{origin}: ")
 
     def locate(section: str, key: str) -> str:
         """The file and key path that a study or variant comes from."""
+        for tuned, each in tuning.items():
+            if key == tuned or key in each.choices:
+                section, key = "tuning", tuned
         if key in overrides.get(section, {}):
             return f"{site.origin}: site.grid.{name}.{section}.{key}"
         return f"{origin}: {section}.{key}"
@@ -129,7 +136,7 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site, data_dir: Pa
     bench = parse_bench(values.get("bench"), where, site)
     cells = tuple(planned.values())
     after = plan_after(studies.values(), cells, site)
-    return Campaign(name, origin, site, targets, studies, variants, cells, bench, after, shortened, replaced)
+    return Campaign(name, origin, site, targets, studies, variants, cells, bench, after, shortened, replaced, tuning)
 
 
 def _points(studies: dict[str, Study]) -> Iterator[_Point]:

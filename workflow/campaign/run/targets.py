@@ -13,12 +13,12 @@ from bnn.errors import UserError
 from campaign.jobs.bench import BENCH_TARGET
 from campaign.jobs.job import Job
 from campaign.jobs.kinds import KINDS
-from campaign.names.targets import METHODS, PRUNING
+from campaign.names.targets import METHODS, PRUNING, TUNING
 from campaign.run.driver import Driver
 
 GPU_SCALING = "gpu_scaling"
 REPORTING = frozenset(
-    {"report", BENCH_TARGET, PRUNING, METHODS}
+    {"report", BENCH_TARGET, PRUNING, METHODS, TUNING}
 )  # report of what there is; all others run what is missing
 SCALING = frozenset({"cpu_scaling", GPU_SCALING})  # need the cells only that feed scaling figures
 NO_RECORD = "(?!)"  # matches nothing
@@ -82,6 +82,8 @@ class Wanted:
         for target in (PRUNING, METHODS):
             if not any(job.target == target for job in campaign.after):
                 said[target] = f"campaign {campaign.name} has no study with target {target}"
+        if not campaign.tuning:
+            said[TUNING] = f"campaign {campaign.name} has no section tuning in {campaign.origin}"
         if not campaign.site.has_gpus:
             what = "use the profile of a site whose hardware lists gpus_per_node"
             said[GPU_SCALING] = f"site {layout.site} has no GPUs; {what}"

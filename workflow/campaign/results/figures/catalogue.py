@@ -36,6 +36,7 @@ class FigureSpec:
     inferred: bool = False  # whether it needs Monte-Carlo predictions, of `model` if that is given
     spread: bool = False  # of models trained on more than one node count
     sweeps: bool = False  # whether it needs pruning sweeps, of `model` if that is given
+    tuned: bool = False  # whether it needs settings that the campaign tries
     compared: bool = False  # whether it needs predictions of conventional networks beside those of others
     devices: tuple[str, ...] = ()  # drawn with the sites beside this one; devices that they need to have together
     draw: str = field(kw_only=True)  # MODULE:FUNCTION, of this folder; takes tables, context and `arguments`
@@ -58,8 +59,8 @@ class FigureSpec:
 
     @property
     def rule(self) -> str:
-        """Name of the rule that draws it; the target `peer_comparison` asks for more than its figure."""
-        return f"draw_{self.name}" if self.benchmarked else self.name
+        """Name of the rule that draws it; targets `peer_comparison` and `tuning` ask for more than their figures."""
+        return f"draw_{self.name}" if self.benchmarked or self.tuned else self.name
 
 
 RATES = ("cells", "throughput")
@@ -72,6 +73,7 @@ NO_BENCHMARK = "this campaign asks for no benchmark (section bench of its file)"
 INFERENCE = "it needs Monte-Carlo predictions of trained models, which this campaign does not make (section infer)"
 ONE_KIND = "it sets methods beside a conventional network, and none predicts in this campaign (kinds of section infer)"
 ONE_NODE_COUNT = "it needs a model trained on several nodes, and this campaign predicts with models of one node count"
+NOT_TUNED = "this campaign tries no settings (section tuning of its file)"
 NO_GPUS = "it needs the tables of a site with GPUs: neither this site nor one beside it in the results folder has them"
 NO_CPUS = (
     "it compares GPUs with CPUs: no site beside this one in the results folder has tables of CPU runs at large batches"
@@ -148,6 +150,7 @@ _ALL = (
                draw="snr:snr_figure"),
     FigureSpec("pruning_speed", "Speed of pruned inference", PRUNING, SWEPT, sweeps=True,
                draw="pruning_speed:pruning_speed_figure"),
+    FigureSpec("tuning", "Settings tried", PERFORMANCE, ("tuning",), tuned=True, draw="tuning:tuning_figure"),
     FigureSpec(PEER_COMPARISON, "Training steps of several implementations", PERFORMANCE, BENCHMARKS, benchmarked=True,
                draw="peers:peers_figure"),
 )
@@ -170,6 +173,8 @@ def _missing(spec: FigureSpec, plan: dict[str, Any], others: Sequence[OtherSite]
     """Why the plan cannot have the figure; empty when it can."""
     if spec.benchmarked and not plan.get("bench"):
         return NO_BENCHMARK
+    if spec.tuned:
+        return "" if plan.get("tuning") else NOT_TUNED
     if spec.compared:
         return "" if any(job["kind"] == "cnn" for job in plan.get("infer", [])) else ONE_KIND
     if spec.inferred or spec.sweeps:

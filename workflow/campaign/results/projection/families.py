@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -156,7 +155,7 @@ def _family(key: Key, members: list[LoadedCell]) -> Family:
         said.append(f"{_joined(shared)} nodes shared hosts: only blocks and the spread between ranks are used")
     usable = [each for cells in by_nodes.values() for each in cells]
     last = max(usable, key=lambda each: (each.ranks, -each.cell.repeat))
-    gradients, assumed = _gradients(last, scales)
+    gradients, assumed = _gradients(last)
     return Family(
         site=members[0].cell.site,
         key=key,
@@ -211,20 +210,18 @@ def _work(loaded: LoadedCell, rows: pd.DataFrame) -> Floats:
     return wide.to_numpy(dtype=float)
 
 
-def _gradients(loaded: LoadedCell, scales: Sequence[Scale]) -> tuple[Gradients, list[str]]:
+def _gradients(loaded: LoadedCell) -> tuple[Gradients, list[str]]:
     """What a rank of the cell with the most ranks sends, and what that assumes."""
     done, settings = loaded.summary, loaded.settings
     assert done is not None
     horovod = done.engine != "torch"
     rules = Rules(settings.cycle_time_ms * 1e-3 if horovod else None, settings.fusion_buffer_mb * 2**20)
     said = [] if done.engine != "single" else ["reduced as engine horovod would"]
-    recorded: list[dict[str, Any]] = json.loads(done.model_dump_json()).get("blocks") or []
-    if recorded:
-        sizes = tuple(float(block["bytes"]) for block in recorded)
-        times = [block["full_seconds"] for block in recorded]
-        scale = next((scale for scale in scales if scale.nodes == loaded.cell.nodes), None)
-        if scale is not None and all(time is not None for time in times) and scale.parts["backward"] > 0:
-            shares = np.maximum.accumulate(np.clip(np.array(times, float) / scale.parts["backward"], 0, 1))
+    if done.gradient_blocks:
+        sizes = tuple(float(block.bytes) for block in done.gradient_blocks)
+        times = [block.full_seconds for block in done.gradient_blocks if block.full_seconds is not None]
+        if len(times) == len(sizes):
+            shares = np.maximum.accumulate(np.clip(np.array(times) / _backward(loaded), 0, 1))
             return Gradients(sizes, tuple(map(float, shares)), rules), said
     elif done.ranks > 1 and done.gradient_bytes_per_step and done.gradient_messages_per_step:
         count = done.gradient_messages_per_step
@@ -238,6 +235,14 @@ def _gradients(loaded: LoadedCell, scales: Sequence[Scale]) -> tuple[Gradients, 
         said.append("gradients: bytes of all trainable parameters")
     said.append("when blocks are full was not measured: all at the end of the backward pass, nothing hidden")
     return Gradients(sizes, (), rules), said
+
+
+def _backward(loaded: LoadedCell) -> float:
+    """Median seconds of rank 0's backward pass, which its blocks were stamped in."""
+    assert loaded.steps is not None
+    chosen = steady(loaded.steps)
+    rows = loaded.steps.merge(chosen[["attempt", "step"]], on=["attempt", "step"])
+    return float(rows.loc[rows["rank"] == 0, "seconds_backward"].median())
 
 
 def _joined(numbers: Sequence[int]) -> str:

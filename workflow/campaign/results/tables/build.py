@@ -18,6 +18,8 @@ from campaign.results.tables.mpi import mpi_rank_rows, mpi_rows
 from campaign.results.tables.points import throughput_rows
 from campaign.results.tables.scaling import scaling_rows
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, METHOD_TABLES, TABLES
+from campaign.results.tables.tuning import tuning_rows
+from campaign.results.tables.tuning_schemas import TUNING, TUNING_TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,11 +37,15 @@ def build_tables(plan: dict[str, Any], results: Path, names: Iterable[str] = TAB
     wanted = set(names)
     if wanted & set(METHOD_TABLES):
         wanted |= {"cells", "inference"}
+    if wanted & set(TUNING_TABLES):
+        wanted |= {"cells"}
     built = _of_cells(plan, results) if wanted & set(CELL_TABLES) else {}
     built |= _of_benchmarks(plan, results) if wanted & set(BENCH_TABLES) else {}
     for command, made in ROWS.items():
         if wanted & {SUMMARY[command].name, *made}:
             built |= {name: frame(rows, TABLES[name]) for name, rows in after_rows(command, plan, results).items()}
+    if wanted & set(TUNING_TABLES):
+        built[TUNING.name] = frame(tuning_rows(built["cells"], plan.get("tuning", {})), TUNING)
     return built | (_of_methods(built) if wanted & set(METHOD_TABLES) else {})
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# slurm_host.sh NAME FOLDER COMMAND...   runs a command on a "host": the network namespace NAME.
+# host.sh NAME FOLDER COMMAND...   runs a command on a "host": the network namespace NAME.
 # The host has its own name, FOLDER/hosts as /etc/hosts (the machine's file stays as it is) and, through FOLDER/sys, a
 # /sys that shows its own network devices: MPI looks there for them. `ip netns exec` would do the last as well, but
 # hide /sys/fs/cgroup, without which slurmd does not start.

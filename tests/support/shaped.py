@@ -1,0 +1,106 @@
+"""Allreduces and replayed cells over links that are slow on purpose.
+
+    python -m tests.support.shaped --out FOLDER CELL...
+
+Virtual hosts of one rank each send to one another at a given rate (needs root; Debian: iproute2). At every rate MPI's
+allreduce is timed on 2, 4, ... hosts, and every cell is replayed on each number of hosts. FOLDER gets
+`<rate>/allreduce.csv` and `<rate>/<cell>-<hosts>.parquet` with their headers; what is there already is kept.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from tests.support.hosts import HOST_SCRIPT, THROUGH_LINKS, claim, net_of, no_hosts, shape, sweep, wire
+from tests.support.ranks import BIN, environment
+
+# Hydra starts a proxy on each host by this in place of ssh: options, host, command.
+LAUNCH = """\
+#!/bin/sh
+while [ "${{1#-}}" != "$1" ]; do shift; done
+host=$1
+shift
+exec bash {script} "$host" {home} sh -c "$*"
+"""
+
+
+class Hosts:
+    """Virtual hosts on which commands are started as one MPI job, one rank each."""
+
+    def __init__(self, home: Path, slot: int, count: int) -> None:
+        self.name, self.home = f"bnn{slot}", home
+        self.names = [f"{self.name}n{index}" for index in range(1, count + 1)]
+        net = net_of(slot)
+        addresses = {name: f"{net}.{index}" for index, name in enumerate(self.names, 1)}
+        wire(self.name, net, addresses, home)
+        with (home / "hosts").open("a") as file:  # by which the proxies find mpiexec
+            file.write(f"{net}.254 {socket.gethostname()}\n")
+        self._launcher = home / "launch"
+        self._launcher.write_text(LAUNCH.format(script=shlex.quote(str(HOST_SCRIPT)), home=shlex.quote(str(home))))
+        self._launcher.chmod(0o755)
+        self._bridge = f"{self.name}br"
+
+    def mpiexec(self, ranks: int, *command: str | Path) -> None:
+        """Raises CalledProcessError; its output is this one's."""
+        words = ["mpiexec", "-launcher", "ssh", "-launcher-exec", str(self._launcher), "-iface", self._bridge,
+                 "-hosts", ",".join(self.names[:ranks]), "-n", str(ranks), *map(str, command)]  # fmt: skip
+        subprocess.run(words, env=environment() | THROUGH_LINKS, check=True, stdin=subprocess.DEVNULL)
+
+
+def cell_name(cell: Path) -> str:
+    """`vgg16-bnn-batch=32` of a cell's folder."""
+    parts = [part for part in cell.resolve().parts if not part.startswith(("repeat=", "nodes=", "variant="))]
+    return "-".join(parts[-3:])
+
+
+@click.command()
+@click.argument("cells", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--rates", default="1gbit,200mbit", show_default=True, help="of every host's link, as tc reads them")
+@click.option("--hosts", "counts", default="1,2,4,8", show_default=True, help="numbers of hosts")
+@click.option("--steps", default=12, show_default=True, help="replayed steps after warm-up")
+@click.option("--rounds", default=5, show_default=True, help="of the allreduces")
+@click.option("--most", default=2**27, show_default=True, help="largest allreduce, bytes")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+def main(cells: tuple[Path, ...], rates: str, counts: str, steps: int, rounds: int, most: int, out: Path) -> None:
+    """Measure what is not there yet."""
+    if reason := no_hosts():
+        sys.exit(reason)
+    numbers = sorted(int(count) for count in counts.split(","))
+    slot, lock = claim()
+    out = out.resolve()
+    with lock:
+        home = out / ".hosts"
+        home.mkdir(parents=True, exist_ok=True)
+        for left in ("sys",):
+            if (home / left).is_dir():
+                (home / left).rmdir()
+        try:
+            hosts = Hosts(home, slot, numbers[-1])
+            for rate in rates.split(","):
+                shape(hosts.names, rate)
+                folder = out / rate
+                if not (folder / "allreduce.csv").is_file():
+                    hosts.mpiexec(
+                        numbers[-1], BIN / "bnn", "bench", "allreduce", "--least", "1024", "--most", str(most),
+                        "--rounds", str(rounds), "--node", f"virtual host, {rate}", "--out", folder / "allreduce.csv",
+                    )  # fmt: skip
+                for cell in cells:
+                    for count in numbers:
+                        record = folder / f"{cell_name(cell)}-{count}.parquet"
+                        if not record.is_file():
+                            hosts.mpiexec(
+                                count, BIN / "bnn", "bench", "replay", cell.resolve(), "--steps", str(steps),
+                                "--warmup", "3", "--out", record,
+                            )  # fmt: skip
+        finally:
+            sweep(f"bnn{slot}")
+
+
+if __name__ == "__main__":
+    main()
