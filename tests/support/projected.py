@@ -3,8 +3,8 @@
     python -m tests.support.projected FOLDER
 
 FOLDER is what `tests.support.shaped` left: at every rate of the links an allreduce.csv, and replays of cells on some
-numbers of hosts. A step is projected from the cell's own records and that curve; and, as "unseen", from the curve without
-its largest scale to the replay that has as many hosts. Of a replay only the engine's settings enter its projection.
+numbers of hosts. A step is projected from the cell's own records and that curve; and, as "unseen", from the curve
+without its largest scale to the replay that has as many hosts. Of a replay only the engine's settings are taken.
 """
 
 from __future__ import annotations
