@@ -14,6 +14,7 @@ from campaign.names.layout import RESULTS
 from campaign.run.driver import Driver, look, site_here
 from campaign.tell.compare import compare
 from campaign.tell.export import export
+from campaign.tell.project import project
 from campaign.tell.terminal import console as _console
 from campaign.tell.validate import validate
 
@@ -217,22 +218,7 @@ def mpi_profile(files: tuple[Path, ...], as_json: bool) -> None:
     show(parse_all(files), _console())
 
 
-@cli.command()
-@click.option(
-    "--allreduce", required=True, type=click.Path(path_type=Path), metavar="FILE",
-    help="Measured times: CSV with columns node,library,nodes,ranks,bytes,microseconds, in order of ranks and bytes.",
-)  # fmt: skip
-@click.option("--ranks", required=True, help="Rank counts to project to, as in 32,64,128: beyond those measured.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Parquet table to write.")
-def project(allreduce: Path, ranks: str, out: Path) -> None:
-    """Times at rank counts that were not measured, with 95% prediction intervals, and where there can be none.
-
-    docs/projection.md says what the model is and how far off it was where measurements were held out.
-    """
-    from campaign.tell.projection import project_allreduce
-
-    for line in project_allreduce(allreduce, ranks, out):
-        click.echo(line, err=True)
+cli.add_command(project)
 
 
 @cli.group(invoke_without_command=True)

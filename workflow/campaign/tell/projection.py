@@ -43,14 +43,19 @@ def project_allreduce(measured: Path, ranks: str, out: Path) -> list[str]:
 
 def rank_counts(text: str) -> list[int]:
     """Rank counts of an option, ascending. Raises UserError for what is no list of different whole numbers."""
+    return whole_numbers(text, "--ranks", "rank count")
+
+
+def whole_numbers(text: str, option: str, what: str) -> list[int]:
+    """Numbers of an option, ascending. Raises UserError for what is no list of different whole numbers."""
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
         if not (part.isascii() and part.isdigit() and len(part) <= 10 and 0 < int(part) <= MOST_RANKS):
-            raise UserError(f"--ranks: {part!r} is no rank count (whole numbers from 1 on, with commas between them)")
+            raise UserError(f"{option}: {part!r} is no {what} (whole numbers from 1 on, with commas between them)")
     found = sorted(map(int, parts))
     for count, following in pairwise(found):
         if count == following:
-            raise UserError(f"--ranks: {count} is there twice")
+            raise UserError(f"{option}: {count} is there twice")
     return found
 
 

@@ -42,13 +42,13 @@ def weights(evidence: list[Evidence]) -> Floats:
     return found / found.sum()
 
 
-def predict(weight: Floats, logarithms: Floats, scales: Floats) -> Prediction:
+def predict(weight: Floats, logarithms: Floats, scales: Floats, freedom: int = FREEDOM) -> Prediction:
     """Quantiles of the mixture of t distributions around candidates' logarithms, (candidates,) each, by bisection."""
     low = np.full(len(PROBABILITIES), np.min(logarithms - 100 * scales))
     high = np.full(len(PROBABILITIES), np.max(logarithms + 100 * scales))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        below = weight @ stats.t.cdf((middle - logarithms[:, None]) / scales[:, None], FREEDOM) < PROBABILITIES
+        below = weight @ stats.t.cdf((middle - logarithms[:, None]) / scales[:, None], freedom) < PROBABILITIES
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     at = np.exp((low + high) / 2)
     return Prediction(microseconds=float(at[1]), low=float(at[0]), high=float(at[2]))

@@ -1,0 +1,115 @@
+"""Projected steps beside replayed ones: how far off is the model of a step where it can be told?
+
+    python -m tests.support.projected FOLDER
+
+FOLDER is what `tests.support.shaped` left: at every rate of the links an allreduce.csv, and replays of cells on some
+numbers of hosts. A step is projected from the cell's own records and that curve; and, as "unseen", from the curve
+without its largest scale to the replay that has as many hosts. Of a replay only the engine's settings are taken.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bnn.records.bench import header_path
+from bnn.records.cell import CellRecord
+from bnn.records.files import CELL, SUMMARY
+from bnn.records.reading import read_record
+from bnn.records.replay import ReplayHeader
+from bnn.records.summary import Summary
+from campaign.names.cell import IDENTITY, Cell
+from campaign.results.projection.curves import Curve
+from campaign.results.projection.families import Family, families
+from campaign.results.projection.messages import RefusedError
+from campaign.results.projection.networks import OfCurve
+from campaign.results.projection.overlap import Rules
+from campaign.results.projection.read import read_curves
+from campaign.results.projection.step import Model, Parts
+from campaign.results.tables.cells import LoadedCell
+
+BELOW_SITE = 9  # folders of a cell's path, from the site's on
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One replay and its projections: seconds of a step; `why` in place of one that is refused."""
+
+    rate: str
+    cell: str
+    hosts: int
+    replayed: float
+    low: float
+    high: float
+    parts: Parts | None
+    why: str = ""
+    unseen: bool = False
+
+    def words(self) -> str:
+        """A line: both times in ms, their ratio, and what the projection consists of."""
+        name = f"{self.rate} {self.cell} {self.hosts} hosts{', unseen' if self.unseen else ''}"
+        replayed = f"replayed {1000 * self.replayed:.2f} ({1000 * self.low:.2f} to {1000 * self.high:.2f})"
+        if self.parts is None:
+            return f"{name}: {replayed}, {self.why}"
+        told = ", ".join(f"{part} {1000 * value:.2f}" for part, value in self.parts._asdict().items())
+        total = self.parts.total
+        return f"{name}: {replayed}, projected {1000 * total:.2f}: {total / self.replayed:.3f} of it ({told})"
+
+
+def family_of(folder: Path) -> Family:
+    """Of one recorded cell by itself, whatever its verdict in a plan."""
+    record, summary = read_record(folder / CELL, CellRecord), read_record(folder / SUMMARY, Summary)
+    assert record is not None
+    assert summary is not None
+    cell = Cell.from_folder(folder)
+    identity = {key: getattr(cell, key) for key in IDENTITY}
+    entry = identity | {"ranks": summary.ranks, "settings": record.settings.model_dump(mode="json")}
+    loaded = LoadedCell(entry, folder.parents[BELOW_SITE - 1])
+    found, said = families([loaded])
+    if not found:
+        sys.exit(f"{folder}: {said[0]}; {'; '.join(loaded.reasons)}")
+    return found[0]
+
+
+def besides(folder: Path) -> Iterator[Beside]:
+    """Of all replays of a folder, by rate, cell and hosts."""
+    for times in sorted(folder.glob("*/allreduce.csv")):
+        (curve,) = read_curves(times)
+        for table in sorted(times.parent.glob("*.parquet")):
+            header = read_record(header_path(table), ReplayHeader)
+            if header is None:
+                sys.exit(f"{header_path(table)}: not the header of a replay")
+            yield _beside(times.parent.name, header, curve, unseen=False)
+            if header.ranks == curve.ranks[-1] and len(curve.ranks) > 2:
+                yield _beside(times.parent.name, header, without_largest(curve), unseen=True)
+
+
+def without_largest(curve: Curve) -> Curve:
+    """The curve as if its largest scale had not been measured."""
+    return replace(
+        curve, ranks=curve.ranks[:-1], nodes=curve.nodes[:-1], microseconds=curve.microseconds[:-1]
+    )  # fmt: skip
+
+
+def _beside(rate: str, header: ReplayHeader, curve: Curve, unseen: bool) -> Beside:
+    recorded = family_of(Path(header.cell).resolve())
+    cycle = header.cycle_time_ms * 1e-3 if header.engine == "horovod" else None
+    gradients = replace(recorded.gradients, rules=Rules(cycle, header.fusion_buffer_mb * 2**20))
+    family = replace(recorded, gradients=gradients)
+    value, low, high = header.step_seconds
+    found = Beside(rate, str(family.key), header.ranks, value, low, high, None, unseen=unseen)
+    try:
+        return replace(found, parts=Model.of(family, OfCurve(curve, [], [header.ranks])).step(header.ranks).parts)
+    except RefusedError as why:
+        return replace(found, why=str(why))
+
+
+def main() -> None:
+    for each in besides(Path(sys.argv[1])):
+        print(each.words())
+
+
+if __name__ == "__main__":
+    main()
