@@ -94,9 +94,8 @@ def by_schema(operation: Operation, arguments: dict[str, Any]) -> tuple[list[Any
         given = argument.name in arguments
         if not given and not argument.has_default_value():
             raise UserError(f"operation {operation.name}: argument {argument.name} is missing")
-        if given and is_list(argument.type) and isinstance(arguments[argument.name], dict):
-            # torch would take a tensor apart, row by row, to make one of it
-            raise UserError(f"operation {operation.name}: argument {argument.name} must be a list")
+        if given and (needed := needs(argument, arguments[argument.name])):
+            raise UserError(f"operation {operation.name}: argument {argument.name} must be {needed}")
         if argument.kwarg_only:
             if given:
                 named[argument.name] = arguments[argument.name]
@@ -105,8 +104,22 @@ def by_schema(operation: Operation, arguments: dict[str, Any]) -> tuple[list[Any
     return positional, named
 
 
-def is_list(kind: Any) -> bool:
-    """Whether an argument of this type is a list, or a list or nothing."""
-    if isinstance(kind, torch.OptionalType):
+def needs(argument: Any, value: Any) -> str:
+    """What an argument of ATen's must be and this value of a graph is not; empty where torch itself will tell.
+
+    Torch takes a tensor apart, row by row, where it wants a list; it reads a type of numbers from any whole number, and
+    takes None for a tensor that is not there, and dies of both.
+    """
+    kind, optional = argument.real_type, isinstance(argument.real_type, torch.OptionalType)
+    if optional:
+        if value is None:
+            return ""
         kind = kind.getElementType()
-    return isinstance(kind, torch.ListType)
+    if str(kind) == "ScalarType":
+        return "" if isinstance(value, dict) and value.keys() == {"dtype"} else "a type of numbers"
+    if isinstance(kind, torch.ListType):
+        if isinstance(value, dict):
+            return "a list"
+        tensors = isinstance(kind.getElementType(), torch.TensorType)
+        return "a list of tensors" if tensors and isinstance(value, list) and None in value else ""
+    return "a tensor" if isinstance(kind, torch.TensorType) and value is None else ""

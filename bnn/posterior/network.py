@@ -129,6 +129,8 @@ class GraphNetwork(nn.Module):
                 value = tensor_of(step)
             else:
                 value = values[node.inputs[0]] if node.inputs else x
+            if value is None:  # an operation's output that is not there: torch would die of it as an input
+                raise ValueError(f"node {node.name} gives nothing")
             if observe is not None:
                 observe(node, value)
             values[node.name] = value

@@ -24,7 +24,7 @@ WORDS = ["", "x", "self", "os.system", "__import__", "eval", "exec", "../../etc/
          "output", "tensor", "function", "item", "__class__", "__dict__", "weight", "mu"]  # fmt: skip
 KEYS = ["node", "dtype", "float", "op", "type", "layer", "tensor", "arguments", "inputs", "output_shape", "size", "dim",
         "x", "y", "self", "other", "input", "device", "generator", "out", "dtype", "__proto__"]  # fmt: skip
-NO_PLACE = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError)
+NO_PLACE = (RecursionError, KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError)
 LARGE = [[10**12], [2**31, 2**31], [1 << 40, 1, 1], [10**6, 10**6]]
 
 

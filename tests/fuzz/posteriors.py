@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,7 @@ from tests.fuzz.mutate import Files, mutated
 from tests.fuzz.watch import CONSTANT, SECONDS, TIMES, Watch, forget_peak, limit_memory, memory
 
 Report = tuple[Counter[str], list[str]]
+Make = Callable[[int, list[Files]], Files]  # what the mutation of a number is
 MOST_ELEMENTS = 1 << 22  # of a value, per example, in a posterior that is run
 MEMORY = "/dev/shm"  # files that are written a million times need no disk
 
@@ -76,7 +78,7 @@ def run(network: GraphNetwork) -> str:
     return "loaded"
 
 
-def work(pipe: Connection, seeds: list[Files], first: int, last: int, step: int) -> None:
+def work(pipe: Connection, seeds: list[Files], first: int, last: int, step: int, make: Make) -> None:
     """Every `step`-th mutation from `first` on; says each number before it is tried."""
     torch.set_num_threads(1)
     watch = Watch()
@@ -89,11 +91,11 @@ def work(pipe: Connection, seeds: list[Files], first: int, last: int, step: int)
         limit_memory(1 << 30)
         for number in range(first, last, step):
             pipe.send(("trying", number, None))
-            pipe.send(("done", number, load(folder, mutated(number, seeds), watch)))
+            pipe.send(("done", number, load(folder, make(number, seeds), watch)))
     pipe.send(("end", last, None))
 
 
-def fuzz(seeds: list[Files], first: int, mutations: int, jobs: int, say: bool = False) -> Report:
+def fuzz(seeds: list[Files], first: int, mutations: int, jobs: int, say: bool = False, make: Make = mutated) -> Report:
     """How often each result came, and the faults. A process that dies is a fault; another one goes on behind it."""
     counts: Counter[str] = Counter()
     faults: list[str] = []
@@ -102,7 +104,7 @@ def fuzz(seeds: list[Files], first: int, mutations: int, jobs: int, say: bool = 
 
     def start(place: int) -> None:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(theirs, seeds, place, last, jobs), daemon=True)
+        process = context.Process(target=work, args=(theirs, seeds, place, last, jobs, make), daemon=True)
         process.start()
         theirs.close()
         workers[ours] = (process, place)

@@ -11,6 +11,7 @@ from bnn.errors import UserError
 from bnn.posterior import load_posterior
 from bnn.posterior.schema import GRAPH_FILE
 from tests.fuzz.mutate import Files
+from tests.fuzz.poison import CASES, poisoned
 from tests.fuzz.posteriors import fuzz, load
 from tests.fuzz.seeds import posteriors
 from tests.fuzz.watch import Watch
@@ -26,6 +27,13 @@ def test_mutated_posteriors_are_loaded_or_refused(seeds: list[Files]) -> None:
     assert faults == []
     assert counts["loaded"] + counts["ran"] > 30  # else the mutations are too coarse to get far
     assert counts["refused"] > 1000
+
+
+def test_every_argument_of_every_operation_may_be_anything(seeds: list[Files]) -> None:
+    counts, faults = fuzz(seeds, 0, len(CASES), jobs=2, make=poisoned)
+    assert faults == []
+    assert counts["refused"] > len(CASES) / 2
+    assert counts["ran"] > 100
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from torch.nn import functional
 import bnn
 from bnn.errors import UserError
 from bnn.posterior import load_posterior, save_posterior
-from bnn.posterior.arguments import is_list, places
+from bnn.posterior.arguments import needs, places
 from bnn.posterior.operations import OPERATIONS
 from bnn.posterior.schema import GRAPH_FILE, references
 from bnn.posterior.sizes import BATCHES
+from tests.fuzz.poison import fitting
 
 SHAPE = (3, 4, 4)
 X = {"node": "input"}
@@ -231,7 +232,7 @@ LISTS = [
     for name, operation in OPERATIONS.items()
     if operation.schema is not None
     for argument in operation.schema.arguments
-    if is_list(argument.type)
+    if needs(argument, X) == "a list"
 ]
 
 
@@ -242,6 +243,32 @@ def test_a_tensor_is_not_taken_apart_to_make_a_list(kind: str, name: str) -> Non
     arguments = dict.fromkeys(needed, X) | {each: False for each in ("dropout", "train") if each in needed}
     with pytest.raises(UserError, match=rf"^operation {kind}: argument \w+ must be a list$"):
         places(kind, arguments | {name: X})
+
+
+NOT_THERE = [
+    (name, argument.name)
+    for name, operation in OPERATIONS.items()
+    if operation.schema is not None
+    for argument in operation.schema.arguments
+    if needs(argument, None) == "a tensor"
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), NOT_THERE, ids=str)
+def test_none_is_no_tensor(kind: str, name: str) -> None:
+    """Torch takes None for a tensor that is not there, and some operations read it all the same: the process ends."""
+    needed = {a.name: fitting(a.real_type, "x") for a in OPERATIONS[kind].schema.arguments if not a.has_default_value()}
+    with pytest.raises(UserError, match=rf"^operation {kind}: argument {name} must be a tensor$"):
+        places(kind, needed | {name: None})
+
+
+@pytest.mark.parametrize("value", [-1, 3, 2**63 - 1, "float32", {"node": "x"}, True])
+def test_a_type_of_numbers_is_none_but_by_name(value: Any) -> None:
+    """Torch reads one from any whole number, and looks beyond its table."""
+    with pytest.raises(UserError, match="argument dtype must be a type of numbers"):
+        places("aten._to_copy.default", {"self": X, "dtype": value})
+    assert places("aten._to_copy.default", {"self": X, "dtype": None})
+    assert places("aten._to_copy.default", {"self": X, "dtype": {"dtype": "float32"}})
 
 
 def test_an_index_that_is_no_list_is_refused_before_anything_runs(folder: Path) -> None:
