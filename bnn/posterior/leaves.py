@@ -92,6 +92,11 @@ def standing_in(layer: nn.Module, number: int) -> Callable[..., Tensor]:
 
     def forward(*args: Any, **kwargs: Any) -> Tensor:
         if not _leaves.inside and len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+            if torch.is_autocast_enabled(args[0].device.type):
+                raise UserError(
+                    f"layer {_leaves.paths[number]}: the model runs it within torch.autocast; a posterior computes "
+                    "in the precision of its weights"
+                )
             y: Tensor = OPS.layer(args[0], number)
             return y
         if not _leaves.inside and not args and not kwargs and isinstance(layer, BayesianLayer):  # a Bayesian parameter
