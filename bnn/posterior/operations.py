@@ -73,7 +73,7 @@ ATEN: dict[Role, str] = {
         clamp_max""",
     Role.PARTIAL: """
         acos acosh asin atanh log log10 log1p log2 reciprocal rsqrt sqrt pow.Tensor_Tensor pow.Scalar remainder.Tensor
-        fmod.Tensor""",
+        fmod.Tensor erfinv lgamma digamma""",
     Role.BINARY: """
         add.Tensor add.Scalar sub.Tensor sub.Scalar mul.Tensor mul.Scalar div.Tensor div.Scalar div.Tensor_mode
         div.Scalar_mode rsub.Scalar maximum minimum remainder.Scalar fmod.Scalar atan2 eq.Tensor eq.Scalar ne.Tensor
@@ -102,7 +102,8 @@ ATEN: dict[Role, str] = {
         layer_norm group_norm rms_norm _fused_rms_norm""",
     Role.SOFTMAX: "_softmax _log_softmax softmax.int log_softmax.int _safe_softmax",
     Role.SIZE: "sym_size.int sym_numel",
-    Role.FACTORY: "full arange arange.start arange.start_step zeros ones scalar_tensor eye linspace",
+    Role.FACTORY: """
+        full arange arange.start arange.start_step zeros ones scalar_tensor eye linspace tril_indices triu_indices""",
     Role.OTHER: """
         addcmul addcdiv where.self where.ScalarSelf where.ScalarOther where.Scalar masked_fill.Scalar
         masked_fill.Tensor lerp.Scalar lerp.Tensor clamp.Tensor expand repeat flip roll pad constant_pad_nd

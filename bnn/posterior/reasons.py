@@ -68,8 +68,11 @@ def reason(error: Exception, line: str = "") -> str:
     if is_of_batch(error):
         if "specialized it to be a constant" in str(error):
             return f"it works for one number of examples only{where}; what it computes may not depend on it"
-        guard = " ".join(lines[:2]).rpartition("the generated guard ")[2].replace("L['x'].size()[0]", "N").rstrip(".")
+        guard = " ".join(lines).partition("the generated guard ")[2].replace("L['x'].size()[0]", "N")
+        guard = guard.partition("Specializations")[0].partition(" Suggested")[0].partition(". ")[0].rstrip(" .")
         return f"it computes so only where the number N of examples satisfies {guard}{where}"
+    if "found a fake tensor in the exported program" in lines[0]:
+        return "it takes a tensor's values past torch's exporter, as `x.data` does; `x.detach()` is recorded"
     if kind == "UnsupportedOperatorException":
         return f"operation {lines[0]}{where}: torch cannot export it"
     return " ".join(lines[0].split()) + where
@@ -94,7 +97,7 @@ def is_own(filename: str) -> bool:
 
 
 def place(node: fx.Node) -> str:
-    """The line of the model that an operation comes from, as far as torch knows it; not one of torch's own lines."""
+    """The line of the model, not of torch, that an operation comes from; else the layer, as far as torch knows it."""
     lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
     own = [
         index
@@ -102,7 +105,16 @@ def place(node: fx.Node) -> str:
         if line.startswith("File ") and is_own(line.removeprefix("File ").strip('"').partition('", line')[0])
     ]
     if not own:
-        return ""
+        return layer_of(node)
     where = lines[own[-1]].removeprefix("File ").replace('"', "").replace(", line ", ":").partition(", in ")[0]
     code = lines[own[-1] + 1] if own[-1] + 1 < len(lines) else ""
     return f" ({where}: {code})"
+
+
+def layer_of(node: fx.Node) -> str:
+    """The layer of torch's that an operation is of: " (layer 1: FractionalMaxPool2d)"; nothing for the model itself."""
+    for path, kind in reversed((node.meta.get("nn_module_stack") or {}).values()):
+        name = str(path).removeprefix("model").removeprefix(".")
+        if name:
+            return f" (layer {name}: {str(kind).rpartition('.')[2]})"
+    return ""

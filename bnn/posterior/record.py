@@ -35,6 +35,7 @@ from bnn.posterior.schema import GraphNode, needed, references
 from bnn.posterior.sizes import BATCHES
 
 STRIDED = "aten.as_strided.default"
+EFFECT = "with_effects"  # what torch calls an operation that does something besides its output
 SQUEEZES = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
 COPIES = ("aten.clone.default", "aten.alias.default", "aten.detach.default", "aten.lift_fresh_copy.default")
 
@@ -126,13 +127,10 @@ class Recording:
 
     def run(self) -> Recorded:
         signature = self.program.graph_signature
-        if changed := [spec for spec in signature.output_specs if spec.kind is not OutputKind.USER_OUTPUT]:
-            what = str(changed[0].target).removeprefix("model.")
-            raise UserError(f"{self.name}: changes {what} in its forward pass; a posterior cannot hold that")
+        self.check_effects()
         inputs = {spec.arg.name: spec for spec in signature.input_specs}
         users = [spec for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
-        graph = self.program.graph
-        for node in graph.nodes:
+        for node in read_by_output(self.program.graph):
             if node.op == "placeholder":
                 spec = inputs[node.name]
                 if spec is users[0]:
@@ -154,6 +152,16 @@ class Recording:
             elif node.op == "get_attr" and node.users:
                 raise UserError(f"{self.name}: {node.target}: a posterior cannot hold a graph within its graph")
         return self.pruned()
+
+    def check_effects(self) -> None:
+        """Raise UserError for a forward pass that does something besides its output."""
+        signature = self.program.graph_signature
+        if any(spec.kind is OutputKind.TOKEN for spec in signature.output_specs):
+            effect = next(node for node in self.program.graph.nodes if getattr(node.target, "__name__", "") == EFFECT)
+            raise UserError(f"operation {effect.args[1]}{place(effect)}: a posterior cannot hold it")
+        if changed := [spec for spec in signature.output_specs if spec.kind is not OutputKind.USER_OUTPUT]:
+            what = str(changed[0].target).removeprefix("model.")
+            raise UserError(f"{self.name}: changes {what} in its forward pass; a posterior cannot hold that")
 
     def add_tensor(self, node: fx.Node, spec: Any) -> None:
         """A parameter, buffer or constant that is read outside of a layer."""
@@ -219,6 +227,8 @@ class Recording:
             raise UserError(f"operation {kind}{place(node)}: its statistics are those of the other examples beside one")
         if free_unbacked_symbols(node.meta.get("val")):
             raise UserError(f"operation {kind}{place(node)}: how large its output is depends on values")
+        if kind == "aten.index.Tensor" and any(is_mask(index) for index in arguments["indices"]):  # type: ignore[union-attr]
+            raise UserError(f"operation {kind}{place(node)}: indexed by a mask; index by its places (`mask.nonzero()`)")
         if kind not in OPERATIONS:
             raise UserError(f"operation {kind}{place(node)}: a posterior cannot hold it")
         try:
@@ -296,6 +306,21 @@ def moves_nothing(node: fx.Node) -> bool:
         return False
     sides = zip(made.shape, source.stride(), made.stride(), strict=True)
     return all((type(size) is int and size == 1) or str(before) == str(after) for size, before, after in sides)
+
+
+def read_by_output(graph: fx.Graph) -> list[fx.Node]:
+    """The inputs, and the nodes that the output depends on, in order: not torch's checks of sizes."""
+    read, waiting = set[fx.Node](), [node for node in graph.nodes if node.op == "output"]
+    while waiting:
+        node = waiting.pop()
+        if node not in read:
+            read.add(node)
+            waiting += node.all_input_nodes
+    return [node for node in graph.nodes if node.op == "placeholder" or node in read]
+
+
+def is_mask(index: Any) -> bool:
+    return isinstance(index, fx.Node) and index.meta["val"].dtype in (torch.bool, torch.uint8)
 
 
 def axes_of_one(node: fx.Node, asked: Any) -> list[int]:

@@ -46,6 +46,7 @@ def turned(s: Behind, x: Tensor) -> Tensor:
 
 
 NO_LINE = {
+    "a tensor's data": (lambda s, x: x + s.first(x).data.cpu(), "takes a tensor's values past torch's exporter"),
     "a layer in low precision": (low, "layer first: the model runs it within torch.autocast"),
     "a complex constant": (turned, "Behind: function.*turns: a posterior cannot hold|turns: a posterior cannot hold"),
 }
@@ -60,6 +61,8 @@ BY_LINE = {
     "a Fourier transform": (lambda s, x: torch.fft.fft(x).real, "operation aten._fft_r2c.default"),
     "a complex number": (lambda s, x: x.to(torch.complex64).real, "a posterior cannot hold numbers of complex64"),
     "some of the examples": (lambda s, x: x[x[:, 0] > 0], "operation aten.index.Tensor .*how large its output"),
+    "a mask": (lambda s, x: x[:, torch.tensor([True] * 4)], "operation aten.index.Tensor .*indexed by a mask"),
+    "an inverse": (lambda s, x: torch.linalg.inv(torch.diag_embed(x + 1))[:, 0], "operation aten._linalg"),
     "some by their places": (lambda s, x: x[torch.where(x[:, 0] > 0)[0]], "how large its output is depends"),
 }  # fmt: skip
 
@@ -85,8 +88,31 @@ def test_what_has_no_line_is_named(name: str) -> None:
         trace(bnn.convert(Behind(function)), torch.rand(2, 4), 0, {})
 
 
+def test_the_layer_of_an_operation_is_named_where_no_line_is_the_models() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.FractionalMaxPool2d(2, output_size=2), nn.Flatten(), nn.Linear(8, 3))
+    with pytest.raises(UserError, match=r"operation aten.rand.default \(layer 1: FractionalMaxPool2d\)"):
+        trace(bnn.convert(model), torch.rand(2, 1, 8, 8), 0, {})
+
+
+@pytest.mark.parametrize(
+    "estimator", ["flipout", "flipout-reference", "reparameterization", "local-reparameterization"]
+)
+@pytest.mark.parametrize("biases", [False, True])
+def test_a_dense_layer_takes_one_row_as_torchs_does(estimator: str, biases: bool) -> None:
+    layer, row = nn.Linear(4, 3), torch.rand(4)
+    twin = bnn.convert(nn.Sequential(layer), estimator, init=WIDE, biases=biases)
+    assert torch.allclose(at_means(twin, row), layer(row))
+    outputs = []
+    for x in (row, row[None]):
+        bnn.set_noise(twin, bnn.NoiseKey(1, 2))
+        outputs.append(twin(x).reshape(3))
+    assert torch.equal(*outputs)
+    outputs[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in twin.parameters())
+
+
 def test_what_a_layer_does_not_take_is_named_by_the_models_line() -> None:
-    model = bnn.convert(Behind(lambda s, x: s.first(x[0]) + x))
+    model = bnn.convert(Behind(lambda s, x: s.first(x.sum()) + x))
     with pytest.raises(UserError, match=rf"do not go through it: expected an input of shape .*{HERE}:\d+: "):
         trace(model, torch.rand(2, 4), 0, {})
 
