@@ -96,8 +96,9 @@ class BayesianConv2d(BayesianLayer):
 class BayesianLinear(BayesianLayer):
     """Dense layer. Input (N, *, in_features), output (N, *, out_features); arguments as in `torch.nn.Linear`.
 
-    The kernel is (out_features, in_features), the bias (out_features,). How weights are sampled is left to subclasses.
-    Raises ValueError for sizes below 1, and in the forward pass for an input of one dimension.
+    An input (in_features,) is that of one example, and so is its output. The kernel is (out_features, in_features),
+    the bias (out_features,). How weights are sampled is left to subclasses. Raises ValueError for sizes below 1, and in
+    the forward pass for a number.
     """
 
     channel_dim = -1
@@ -117,6 +118,9 @@ class BayesianLinear(BayesianLayer):
         sizes(in_features=in_features, out_features=out_features)
         super().__init__((out_features, in_features), bias, init, layer_index, device, dtype)
         self.in_features, self.out_features = in_features, out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.unsqueeze(0)).squeeze(0) if x.dim() == 1 else super().forward(x)
 
     def affine(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         return functional.linear(x, kernel, bias)

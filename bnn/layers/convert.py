@@ -107,7 +107,9 @@ def copied(module: nn.Module) -> nn.Module:
 
 
 def check_initialized(name: str, layer: nn.Module) -> None:
-    """Raise UserError for a layer that torch has not given its tensors yet."""
+    """Raise UserError for a layer that has no tensors yet, or has them where none can be put."""
+    if isinstance(layer, torch.jit.ScriptModule) and next(layer.parameters(), None) is not None:
+        raise UserError(f"layer {name}: made by torch.jit.script, its weights cannot be copied; take the module itself")
     if any(is_lazy(t) for t in (*layer.parameters(recurse=False), *layer.buffers(recurse=False))):
         raise UserError(f"layer {name}: a {type(layer).__name__} has no weight yet; run the model once before")
 

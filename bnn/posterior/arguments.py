@@ -35,6 +35,8 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, torch.dtype) and value in DTYPE_NAMES:
         return {"dtype": DTYPE_NAMES[value]}
+    if isinstance(value, torch.dtype):
+        raise UserError(f"a posterior cannot hold numbers of {str(value).removeprefix('torch.')}")
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     raise UserError(f"argument {value!r} of an operation: a posterior cannot hold a {type(value).__name__}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.layers import BayesianLayer
+from bnn.layers import BayesianLayer, BayesianLinear
 from bnn.posterior.layer_types import is_leaf, replaced_method
 
 LIBRARY = torch.library.Library("bnn_record", "DEF")
@@ -92,7 +92,15 @@ def standing_in(layer: nn.Module, number: int) -> Callable[..., Tensor]:
 
     def forward(*args: Any, **kwargs: Any) -> Tensor:
         if not _leaves.inside and len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
-            y: Tensor = OPS.layer(args[0], number)
+            if torch.is_autocast_enabled(args[0].device.type):
+                raise UserError(
+                    f"layer {_leaves.paths[number]}: the model runs it within torch.autocast; a posterior computes "
+                    "in the precision of its weights"
+                )
+            if args[0].dim() == 1 and isinstance(layer, BayesianLinear):  # (a graph holds what has a batch's axis)
+                y: Tensor = OPS.layer(args[0].unsqueeze(0), number).squeeze(0)
+                return y
+            y = OPS.layer(args[0], number)
             return y
         if not _leaves.inside and not args and not kwargs and isinstance(layer, BayesianLayer):  # a Bayesian parameter
             weight: Tensor = OPS.weight(number)

@@ -67,17 +67,19 @@ VIEWS = (Role.RESHAPE, Role.PERMUTE, Role.SELECT, Role.SIZE, Role.NUMBER, Role.I
 
 ATEN: dict[Role, str] = {
     Role.POINTWISE: """
-        abs asinh atan bitwise_not ceil clamp clone cos cosh elu erf exp expm1 floor gelu hardsigmoid hardswish hardtanh
-        isinf isnan leaky_relu log_sigmoid logical_not mish neg pow.Tensor_Scalar relu round sigmoid sign silu sin sinh
-        softplus square tan tanh trunc celu selu relu6 threshold _to_copy erfc frac deg2rad clamp_min clamp_max""",
+        abs asinh atan bitwise_not ceil clamp clone cos cosh elu erf exp exp2 expm1 floor gelu hardsigmoid hardswish
+        hardtanh isinf isnan leaky_relu log_sigmoid logical_not mish neg pow.Tensor_Scalar relu round sigmoid sign silu
+        sin sinh softplus square tan tanh trunc celu selu relu6 threshold _to_copy erfc frac deg2rad clamp_min
+        clamp_max""",
     Role.PARTIAL: """
         acos acosh asin atanh log log10 log1p log2 reciprocal rsqrt sqrt pow.Tensor_Tensor pow.Scalar remainder.Tensor
-        fmod.Tensor""",
+        fmod.Tensor erfinv lgamma digamma""",
     Role.BINARY: """
         add.Tensor add.Scalar sub.Tensor sub.Scalar mul.Tensor mul.Scalar div.Tensor div.Scalar div.Tensor_mode
         div.Scalar_mode rsub.Scalar maximum minimum remainder.Scalar fmod.Scalar atan2 eq.Tensor eq.Scalar ne.Tensor
         ne.Scalar lt.Tensor lt.Scalar le.Tensor le.Scalar gt.Tensor gt.Scalar ge.Tensor ge.Scalar logical_and
-        logical_or logical_xor bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor floor_divide hypot""",
+        logical_or logical_xor bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor floor_divide hypot fmax fmin
+        copysign.Tensor""",
     Role.POOL: """
         max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d
         adaptive_max_pool2d adaptive_max_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d
@@ -87,7 +89,7 @@ ATEN: dict[Role, str] = {
     Role.REDUCE: """
         sum sum.dim_IntList amax amin var.correction std.correction prod prod.dim_int any any.dim all.dim argmax argmin
         max.dim min.dim linalg_vector_norm logsumexp cumsum cumprod var_mean.correction norm.ScalarOpt_dim sort topk
-        aminmax""",
+        aminmax any.dims all.dims median.dim kthvalue cummax cummin logcumsumexp""",
     Role.RESHAPE: "view reshape _unsafe_view flatten.using_ints unsqueeze squeeze squeeze.dim squeeze.dims",
     Role.PERMUTE: "permute transpose.int t",
     Role.SELECT: """
@@ -100,18 +102,20 @@ ATEN: dict[Role, str] = {
         layer_norm group_norm rms_norm _fused_rms_norm""",
     Role.SOFTMAX: "_softmax _log_softmax softmax.int log_softmax.int _safe_softmax",
     Role.SIZE: "sym_size.int sym_numel",
-    Role.FACTORY: "full arange arange.start arange.start_step zeros ones scalar_tensor eye linspace",
+    Role.FACTORY: """
+        full arange arange.start arange.start_step zeros ones scalar_tensor eye linspace tril_indices triu_indices""",
     Role.OTHER: """
         addcmul addcdiv where.self where.ScalarSelf where.ScalarOther where.Scalar masked_fill.Scalar
         masked_fill.Tensor lerp.Scalar lerp.Tensor clamp.Tensor expand repeat flip roll pad constant_pad_nd
         reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
         pixel_shuffle pixel_unshuffle channel_shuffle upsample_nearest1d.vec upsample_nearest2d.vec
         upsample_nearest3d.vec upsample_linear1d.vec upsample_bilinear2d.vec upsample_bicubic2d.vec
-        upsample_trilinear3d.vec _upsample_nearest_exact2d.vec _upsample_bilinear2d_aa.vec upsample_nearest2d
-        upsample_bilinear2d grid_sampler_2d im2col col2im embedding full_like zeros_like ones_like new_zeros new_ones
-        new_full scatter.src scatter.value index_put copy select_scatter slice_scatter lift_fresh_copy alias detach
-        glu scaled_dot_product_attention lstm.input gru.input rnn_tanh.input
-        rnn_relu.input repeat_interleave.self_int meshgrid _pdist_forward _cdist_forward""",
+        upsample_trilinear3d.vec _upsample_nearest_exact2d.vec _upsample_bilinear2d_aa.vec _upsample_bilinear2d_aa
+        _upsample_bicubic2d_aa upsample_nearest2d upsample_bilinear2d grid_sampler_2d grid_sampler_3d im2col col2im
+        embedding full_like zeros_like ones_like new_zeros new_ones new_full scatter.src scatter.value scatter_add
+        scatter_reduce.two index_put copy select_scatter slice_scatter lift_fresh_copy alias detach glu
+        scaled_dot_product_attention lstm.input gru.input rnn_tanh.input rnn_relu.input repeat_interleave.self_int
+        unfold searchsorted.Tensor bucketize.Tensor meshgrid _pdist_forward _cdist_forward""",
 }
 # Arithmetic of sizes: what Python, or torch, calls it, and its name here.
 SYM: dict[Callable[..., Any], str] = {
@@ -161,6 +165,17 @@ def group_norm(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
         input if in_order else input.contiguous(), *rest
     )
     return made
+
+
+def grid_sampler(function: Callable[..., Any]) -> Callable[..., Any]:
+    """ATen's grid_sampler, which would leave its output as memory was for a mode that it does not know."""
+
+    def checked(input: Tensor, grid: Tensor, interpolation: int, padding: int, align_corners: bool) -> Any:
+        if interpolation not in ((0, 1, 2) if input.dim() == 4 else (0, 1)) or padding not in (0, 1, 2):
+            raise ValueError(f"samples by interpolation {interpolation!r} and padding {padding!r}")
+        return function(input, grid, interpolation, padding, align_corners)
+
+    return checked
 
 
 def by_channel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -223,6 +238,8 @@ INSTEAD = {
     **{f"aten.{name}": by_channel(getattr(getattr(torch.ops.aten, packet), overload))
        for name in ("_native_batch_norm_legit_no_training.default", "_native_batch_norm_legit.no_stats")
        for packet, overload in [name.split(".")]},
+    **{f"aten.grid_sampler_{axes}d.default": grid_sampler(getattr(torch.ops.aten, f"grid_sampler_{axes}d").default)
+       for axes in (2, 3)},
     **{f"aten.{kind}.input": recurrent(getattr(torch.ops.aten, kind).input)
        for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
 }  # fmt: skip

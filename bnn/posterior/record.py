@@ -13,34 +13,31 @@ import logging
 import operator
 import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from bnn.errors import UserError
 from bnn.posterior import norms
 from bnn.posterior.alone import ALONE
-from bnn.posterior.arguments import PLACES, drops, plain
+from bnn.posterior.arguments import DTYPE_NAMES, PLACES, drops, plain
+from bnn.posterior.decompose import decompositions
 from bnn.posterior.layer_types import layer_arguments
 from bnn.posterior.leaves import OPS, leaf, leaves_of
+from bnn.posterior.lengths import open_lengths
 from bnn.posterior.operations import OPERATIONS, SYM
+from bnn.posterior.reasons import Guards, is_of_batch, place, reason
 from bnn.posterior.schema import GraphNode, needed, references
 from bnn.posterior.sizes import BATCHES
 
 STRIDED = "aten.as_strided.default"
+EFFECT = "with_effects"  # what torch calls an operation that does something besides its output
+SQUEEZES = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
 COPIES = ("aten.clone.default", "aten.alias.default", "aten.detach.default", "aten.lift_fresh_copy.default")
-# Operations that are one call of a library, and would be dozens of core ATen ones.
-WHOLE = [
-    "pad.default", "scaled_dot_product_attention.default", "rms_norm.default", "lstm.input", "gru.input",
-    "rnn_tanh.input", "rnn_relu.input", "upsample_linear1d.vec", "upsample_bilinear2d.vec", "upsample_trilinear3d.vec",
-    "upsample_bicubic2d.vec", "upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec",
-    "pixel_shuffle.default", "hardswish.default", "hardsigmoid.default", "silu.default", "mish.default",
-]  # fmt: skip
-NOT_THE_MODELS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))  # lines of torch and of ours
 
 
 @dataclass
@@ -83,6 +80,7 @@ def exported(model: nn.Module, example: Tensor) -> ExportedProgram:
     if len(example) < 2:  # torch takes a batch of one for one that is always one
         example = example.expand(2, *example.shape[1:]).clone()
     fast_attention = torch.backends.mha.get_fastpath_enabled()  # one operation that no other network knows
+    guards = Guards()
     levels = {logger: logging.getLogger(logger).level for logger in ("torch.export", "torch._export", "torch.fx")}
     try:
         torch.backends.mha.set_fastpath_enabled(False)
@@ -90,37 +88,27 @@ def exported(model: nn.Module, example: Tensor) -> ExportedProgram:
             logging.getLogger(logger).setLevel(logging.CRITICAL)
         with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            batch = Dim("batch", min=1, max=BATCHES[-1])
-            program = torch.export.export(Whole(model), (example,), dynamic_shapes=({0: batch},), strict=False)
+            try:
+                program = run_by_torch(model, example)
+            except torch._dynamo.exc.UserError as error:
+                if not is_of_batch(error):
+                    raise
+                with guards, open_lengths():
+                    program = run_by_torch(model, example)
             return program.run_decompositions(decompositions())
     except UserError:
         raise
     except Exception as error:  # whatever the model's code, or torch's exporter, makes of tensors without data
-        raise UserError(f"{name} cannot be recorded: {reason(error)}") from error
+        raise UserError(f"{name} cannot be recorded: {reason(error, guards.line)}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
         for logger, level in levels.items():
             logging.getLogger(logger).setLevel(level)
 
 
-def decompositions() -> Any:
-    """Torch's decompositions into core ATen, but for operations that run better, or only, as a whole."""
-    table = torch.export.default_decompositions()
-    for name in WHOLE:
-        packet, _, overload = name.partition(".")
-        table.pop(getattr(getattr(torch.ops.aten, packet), overload), None)
-    return table
-
-
-def reason(error: Exception) -> str:
-    """What stands in the way, in one line."""
-    kind = type(error).__name__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [kind]
-    if "data-dependent" in str(error) or kind.startswith("GuardOnDataDependent"):
-        return f"it decides by values of its tensors what to compute ({lines[0]})"
-    if "Constraints violated" in lines[0] or kind == "ConstraintViolationError":
-        return "it works for one number of examples only: " + " ".join(lines[1:3])
-    return " ".join(lines[0].split())
+def run_by_torch(model: nn.Module, example: Tensor) -> ExportedProgram:
+    batch = Dim("batch", min=1, max=BATCHES[-1])
+    return torch.export.export(Whole(model), (example,), dynamic_shapes=({0: batch},), strict=False)
 
 
 class Recording:
@@ -139,13 +127,10 @@ class Recording:
 
     def run(self) -> Recorded:
         signature = self.program.graph_signature
-        if changed := [spec for spec in signature.output_specs if spec.kind is not OutputKind.USER_OUTPUT]:
-            what = str(changed[0].target).removeprefix("model.")
-            raise UserError(f"{self.name}: changes {what} in its forward pass; a posterior cannot hold that")
+        self.check_effects()
         inputs = {spec.arg.name: spec for spec in signature.input_specs}
         users = [spec for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
-        graph = self.program.graph
-        for node in graph.nodes:
+        for node in read_by_output(self.program.graph):
             if node.op == "placeholder":
                 spec = inputs[node.name]
                 if spec is users[0]:
@@ -168,12 +153,25 @@ class Recording:
                 raise UserError(f"{self.name}: {node.target}: a posterior cannot hold a graph within its graph")
         return self.pruned()
 
+    def check_effects(self) -> None:
+        """Raise UserError for a forward pass that does something besides its output."""
+        signature = self.program.graph_signature
+        if any(spec.kind is OutputKind.TOKEN for spec in signature.output_specs):
+            effect = next(node for node in self.program.graph.nodes if getattr(node.target, "__name__", "") == EFFECT)
+            raise UserError(f"operation {effect.args[1]}{place(effect)}: a posterior cannot hold it")
+        if changed := [spec for spec in signature.output_specs if spec.kind is not OutputKind.USER_OUTPUT]:
+            what = str(changed[0].target).removeprefix("model.")
+            raise UserError(f"{self.name}: changes {what} in its forward pass; a posterior cannot hold that")
+
     def add_tensor(self, node: fx.Node, spec: Any) -> None:
         """A parameter, buffer or constant that is read outside of a layer."""
         tensor = self.tensor(str(spec.target))
         target = str(spec.target).removeprefix("model.")
         if not isinstance(tensor, Tensor):
             raise UserError(f"{self.name}: {target}: a posterior cannot hold a {type(tensor).__name__}")
+        if tensor.layout is not torch.strided or tensor.dtype not in DTYPE_NAMES:
+            kind = str(tensor.dtype if tensor.layout is torch.strided else tensor.layout).removeprefix("torch.")
+            raise UserError(f"{self.name}: {target}: a posterior cannot hold a tensor of {kind}")
         name = self.known.setdefault(id(tensor), target)
         self.result.tensors[name] = tensor
         self.tensor_nodes[node.name] = name
@@ -221,10 +219,16 @@ class Recording:
         elif isinstance(target, torch._ops.OpOverload) and target.namespace == "aten":
             kind = str(target)
             arguments = {name: value for name, value in given(node).items() if kept(target, name, value)}
+            if kind in SQUEEZES:  # which would take the axis of a batch of one for an axis of one
+                kind, arguments["dim"] = "aten.squeeze.dims", axes_of_one(node, arguments.get("dim"))
         else:
             kind, arguments = str(getattr(target, "__name__", target)), {}
         if kind == "aten._native_batch_norm_legit.no_stats" and node.args[0].meta["val"].shape[0] != 1:  # type: ignore[union-attr]
             raise UserError(f"operation {kind}{place(node)}: its statistics are those of the other examples beside one")
+        if free_unbacked_symbols(node.meta.get("val")):
+            raise UserError(f"operation {kind}{place(node)}: how large its output is depends on values")
+        if kind == "aten.index.Tensor" and any(is_mask(index) for index in arguments["indices"]):  # type: ignore[union-attr]
+            raise UserError(f"operation {kind}{place(node)}: indexed by a mask; index by its places (`mask.nonzero()`)")
         if kind not in OPERATIONS:
             raise UserError(f"operation {kind}{place(node)}: a posterior cannot hold it")
         try:
@@ -304,6 +308,29 @@ def moves_nothing(node: fx.Node) -> bool:
     return all((type(size) is int and size == 1) or str(before) == str(after) for size, before, after in sides)
 
 
+def read_by_output(graph: fx.Graph) -> list[fx.Node]:
+    """The inputs, and the nodes that the output depends on, in order: not torch's checks of sizes."""
+    read, waiting = set[fx.Node](), [node for node in graph.nodes if node.op == "output"]
+    while waiting:
+        node = waiting.pop()
+        if node not in read:
+            read.add(node)
+            waiting += node.all_input_nodes
+    return [node for node in graph.nodes if node.op == "placeholder" or node in read]
+
+
+def is_mask(index: Any) -> bool:
+    return isinstance(index, fx.Node) and index.meta["val"].dtype in (torch.bool, torch.uint8)
+
+
+def axes_of_one(node: fx.Node, asked: Any) -> list[int]:
+    """The axes that a squeeze of these axes (None: of all) removes, whatever the number of examples."""
+    shape = node.all_input_nodes[0].meta["val"].shape
+    among = range(len(shape)) if asked is None else [asked] if isinstance(asked, int) else asked
+    axes = sorted(axis % len(shape) for axis in among) if shape else []
+    return [axis for axis in axes if type(shape[axis]) is int and shape[axis] == 1]
+
+
 def given(node: fx.Node) -> dict[str, Any]:
     """The arguments of a call of an ATen operation, by the names of its schema."""
     operation: Any = node.target
@@ -318,18 +345,3 @@ def kept(target: Any, name: str, value: Any) -> bool:
     argument = next(argument for argument in target._schema.arguments if argument.name == name)
     same = argument.has_default_value() and type(value) is type(argument.default_value)
     return not (same and value == argument.default_value)
-
-
-def place(node: fx.Node) -> str:
-    """The line of the model that an operation comes from, as far as torch knows it; not one of torch's own lines."""
-    lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
-    own = [
-        index
-        for index, line in enumerate(lines)
-        if line.startswith("File ") and not any(path in line for path in NOT_THE_MODELS)
-    ]
-    if not own:
-        return ""
-    where = lines[own[-1]].removeprefix("File ").replace('"', "").replace(", line ", ":").partition(", in ")[0]
-    code = lines[own[-1] + 1] if own[-1] + 1 < len(lines) else ""
-    return f" ({where}: {code})"

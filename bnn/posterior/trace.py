@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from bnn.layers.noise import NoisyLayer, noisy_layers
 from bnn.posterior.arguments import UNFITTING
 from bnn.posterior.layer_types import is_leaf
 from bnn.posterior.network import GraphNetwork, owner_of
+from bnn.posterior.reasons import own_line
 from bnn.posterior.record import record
 from bnn.posterior.schema import Graph
 from bnn.posterior.sizes import with_sizes
@@ -46,7 +48,10 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
         except Exception as error:
             text = " ".join(str(error).split())
             shape = ["N", *example_input.shape[1:]]
-            raise UserError(f"{type(model).__name__}: inputs of shape {shape} do not go through it: {text}") from error
+            where = own_line(traceback.extract_tb(error.__traceback__)[1:])
+            raise UserError(
+                f"{type(model).__name__}: inputs of shape {shape} do not go through it: {text}{where}"
+            ) from error
         with mean_only(model):
             recorded = record(model, example_input)
         graph = Graph(step=step, input_shape=list(example_input.shape[1:]), nodes=recorded.nodes, extra=extra)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.layers import NoiseKey, mean_only, set_noise
+from bnn.posterior.arguments import UNFITTING
 from bnn.posterior.network import GraphNetwork
 from bnn.posterior.schema import GraphNode
 
@@ -64,6 +65,24 @@ def compare(model: nn.Module, network: GraphNetwork, example: Tensor) -> None:
                     f"{name}: its recorded graph computes something else than the model itself ({what}, {len(x)} "
                     f"examples): {first_difference(network, x, key, seen)}"
                 )
+    check_one(model, network, x[:1])
+
+
+def check_one(model: nn.Module, network: GraphNetwork, x: Tensor) -> None:
+    """Raise UserError for a model that gives a single example other logits than the graph does.
+
+    Torch's exporter takes every batch for one of several. Of a model that loses the batch's axis then (`x.squeeze()`)
+    the values are compared; one that a single example does not go through gives none.
+    """
+    try:
+        theirs, ours = run(model, x, None), run(network, x, None)
+    except UNFITTING:
+        return
+    if not isinstance(theirs, Tensor) or theirs.numel() != ours.numel() or differs(ours, theirs.reshape(ours.shape)):
+        raise UserError(
+            f"{type(model).__name__}: what it gives for a single example is not what it gives for the same one among "
+            "others; a posterior computes alike for any number of examples"
+        )
 
 
 def differs(ours: Tensor, theirs: Tensor) -> bool:
@@ -93,7 +112,9 @@ def watched(model: nn.Module, seen: dict[int, list[Tensor]]) -> Iterator[None]:
         if isinstance(output, Tensor):
             seen[id(module)].append(output.clone())
 
-    hooks = [module.register_forward_hook(keep, prepend=True) for module in model.modules()]
+    # (what torch.jit.script made takes no hooks)
+    modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    hooks = [module.register_forward_hook(keep, prepend=True) for module in modules]
     try:
         yield
     finally:

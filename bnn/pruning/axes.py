@@ -14,6 +14,7 @@ CHANNELWISE = (
     "aten.upsample_nearest1d.vec", "aten.upsample_nearest2d.vec", "aten.upsample_nearest3d.vec",
     "aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec", "aten.upsample_bicubic2d.vec",
     "aten.upsample_trilinear3d.vec", "aten._upsample_nearest_exact2d.vec", "aten._upsample_bilinear2d_aa.vec",
+    "aten._upsample_bilinear2d_aa.default", "aten._upsample_bicubic2d_aa.default",
     "aten.upsample_nearest2d.default", "aten.upsample_bilinear2d.default",
     "aten.reflection_pad1d.default", "aten.reflection_pad2d.default", "aten.reflection_pad3d.default",
     "aten.replication_pad1d.default", "aten.replication_pad2d.default", "aten.replication_pad3d.default",

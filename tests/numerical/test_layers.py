@@ -239,6 +239,6 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(N, C, H, W\)"):
         FlipoutConv2d(1, 1, 3)(torch.zeros(1, 3, 3))
     with pytest.raises(ValueError, match="features"):
-        FlipoutLinear(3, 3)(torch.zeros(3))
+        FlipoutLinear(3, 3)(torch.zeros(()))
     assert FlipoutConv2d(1, 1, 5, padding="same", dilation=2).padding == (4, 4)
     assert FlipoutConv2d(1, 1, 5, padding="valid").padding == (0, 0)

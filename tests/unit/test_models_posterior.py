@@ -210,7 +210,7 @@ class Calling(nn.Module):
     [
         (Branching(), "Branching cannot be recorded: it decides by values of its tensors"),
         (Calling(float), "Calling: inputs of shape .* do not go through it"),
-        (Calling(lambda x: x.sum((1, 2, 3)).unsqueeze(1) if len(x) == 1 else x), "one number of examples|else than"),
+        (Calling(lambda x: x.sum((1, 2, 3)).unsqueeze(1) if len(x) == 1 else x), "for a single example"),
         (Calling(torch.fft.fft), r"operation aten._fft_r2c.default \(.*test_models_posterior.py:\d+: "),
         (Calling(torch.rand_like), "operation aten.rand"),
         (Calling(lambda x: functional.dropout(x, 0.5)), "operation aten.*dropout|operation aten.*rand|bernoulli"),
