@@ -59,7 +59,7 @@ def rank_losses(steps: pd.DataFrame, clock_error: float | None = 0.0) -> list[Ra
         return []
     rows = steps.merge(chosen[["attempt", "step"]], on=["attempt", "step"])
     trusted = clock_error is not None and clock_error <= BEYOND_CLOCKS * float(rows["seconds"].mean())
-    split = rows.groupby("step")["seconds_late"].transform(lambda late: late.notna().all()).astype(bool)
+    split = rows["seconds_late"].notna().groupby(rows["step"]).transform("all")
     if trusted and split.any():
         rows = rows[split]
     names = next(names for names in SPLITS if names == SPLITS[-1] or (trusted and _measured(rows, names)))

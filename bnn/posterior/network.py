@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.posterior.arguments import filled, places
-from bnn.posterior.operations import OPERATIONS, Operation, Role
+from bnn.posterior.operations import OPERATIONS, Operation, Role, in_order
 from bnn.posterior.schema import Graph, GraphNode, node_references
 
 Observer = Callable[[GraphNode, Any], None]
@@ -122,7 +122,7 @@ class GraphNetwork(nn.Module):
             node = step.node
             if step.layer is not None:
                 # (not as a call: hooks of a layer of the recorded model are operations of the graph)
-                value: Any = step.layer.forward(values[node.inputs[0]]) if node.inputs else step.layer.weight
+                value: Any = applied(step.layer, values[node.inputs[0]]) if node.inputs else step.layer.weight
             elif step.operation is not None:
                 value = evaluated(step, values, x.device, reuse)
             elif step.owner is not None:
@@ -137,6 +137,10 @@ class GraphNetwork(nn.Module):
             for name in step.finished:
                 del values[name]
         return value
+
+
+def applied(layer: nn.Module, x: Any) -> Any:
+    return in_order(layer.forward, x) if isinstance(layer, nn.GroupNorm) else layer.forward(x)
 
 
 def evaluated(step: Step, values: dict[str, Any], device: torch.device, reuse: bool) -> Any:

@@ -160,11 +160,22 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> Any:
 
 def group_norm(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     """ATen's native_group_norm, for inputs of any layout in memory, as sparse convolutions leave them."""
-    in_order = input.is_contiguous() or (input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last))
-    made: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_group_norm.default(
-        input if in_order else input.contiguous(), *rest
-    )
-    return made
+    made, *statistics = torch.ops.aten.native_group_norm.default(input.contiguous(), *rest)
+    return (laid_as(input, made), *statistics)
+
+
+def in_order(norm: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A group norm of `x` as it would lie channels first; the output lies as `x` does.
+
+    On CPUs ATen's kernel for channels last takes a variance for the difference of two means of squares: where a group's
+    mean is 200 of its standard deviations it keeps two digits of float32, and five otherwise.
+    """
+    return laid_as(x, norm(x.contiguous()))
+
+
+def laid_as(like: Tensor, x: Tensor) -> Tensor:
+    last = like.dim() == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=torch.channels_last) if last else x
 
 
 def grid_sampler(function: Callable[..., Any]) -> Callable[..., Any]:

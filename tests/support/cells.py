@@ -229,29 +229,34 @@ def _steps(
     seed: int,
 ) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
-    rows = []
+    step = np.arange(count)
+    warmup = step < settings.warmup_steps
+    reached = np.array([accuracy(each) for each in range(count)], dtype=float)
+    shares = {
+        "data": 0.02, "forward": 0.30, "backward": 0.50, "exchange": 0.08, "late": 0.03, "reduction": 0.045,
+        "negotiation": 0.015, "transfer": 0.03, "hidden": 0.02, "optimizer": 0.09, "between": 0.01,
+    }  # fmt: skip
+    frames = []
     for rank in range(ranks):
-        clock, total = START, 0.0
-        for step in range(count):
-            warmup = step < settings.warmup_steps
-            took = seconds * (4.0 if warmup else 1.0 + jitter * generator.standard_normal())
-            total += accuracy(step)
-            rows.append(
+        took = np.full(count, 4.0 * seconds)
+        took[~warmup] = seconds * (1.0 + jitter * generator.standard_normal(int((~warmup).sum())))
+        ended = START + np.cumsum(took)
+        frames.append(
+            pd.DataFrame(
                 {
-                    "attempt": 1, "step": step, "epoch": step // per_epoch, "phase": "warmup" if warmup else "steady",
+                    "attempt": 1, "step": step, "epoch": step // per_epoch,
+                    "phase": np.where(warmup, "warmup", "steady").astype(object),
                     "engine": settings.engine, "implementation": settings.implementation, "rank": rank, "ranks": ranks,
-                    "started_at": clock, "ended_at": clock + took,
-                    "samples": settings.batch_size, "seconds": took, "seconds_data": 0.02 * took,
-                    "seconds_forward": 0.30 * took, "seconds_backward": 0.50 * took, "seconds_exchange": 0.08 * took,
-                    "seconds_late": 0.03 * took, "seconds_reduction": 0.045 * took, "seconds_negotiation": 0.015 * took,
-                    "seconds_transfer": 0.03 * took, "seconds_hidden": 0.02 * took, "late_rank": ranks - 1,
-                    "seconds_optimizer": 0.09 * took, "seconds_between": 0.01 * took, "seconds_injected": 0.0,
+                    "started_at": np.concatenate([[START], ended[:-1]]), "ended_at": ended,
+                    "samples": settings.batch_size, "seconds": took,
+                    **{f"seconds_{part}": share * took for part, share in shares.items()},
+                    "late_rank": ranks - 1, "seconds_injected": 0.0,
                     "loss": 2.3, "nll": 2.2, "kl": 1.0, "beta": settings.beta,
-                    "accuracy": accuracy(step), "accuracy_running": total / (step + 1),
+                    "accuracy": reached, "accuracy_running": np.cumsum(reached) / (step + 1),
                 }
-            )  # fmt: skip
-            clock += took
-    return pd.DataFrame(rows)
+            )
+        )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
 
 
 def _evaluation(step: int) -> Evaluation:

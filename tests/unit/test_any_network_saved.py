@@ -138,6 +138,29 @@ def test_names_that_no_module_can_have(path: str) -> None:
         attach_tensor(nn.Module(), path, torch.zeros(1))
 
 
+@pytest.mark.parametrize("by_layer", [True, False])
+def test_a_group_norm_keeps_its_digits_where_channels_lie_last(by_layer: bool, tmp_path: Path) -> None:
+    """ATen's kernel for that layout loses three digits where a mean is 200 of its standard deviations."""
+
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.head = nn.GroupNorm(4, 4), nn.Linear(4 * 36, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = 21 + 0.1 * x
+            x = self.norm(x) if by_layer else functional.group_norm(x, 4, self.norm.weight, self.norm.bias)
+            return self.head(x.flatten(1))
+
+    torch.manual_seed(0)
+    model = Shifted().eval()
+    loaded = saved(bnn.convert(model, init=SHARP), tmp_path / "p", (4, 6, 6))
+    images = torch.rand(5, 4, 6, 6)
+    with torch.no_grad():
+        expected = torch.softmax(model.double()(images.double()), 1)
+    assert off(draw(loaded, images).double(), expected) < 1e-4
+
+
 def test_arguments_that_nobody_gives(tmp_path: Path) -> None:
     survives(own_models.Branching(12, 2), tmp_path / "p", (3, 2, 2))
 

@@ -25,10 +25,11 @@ const filter = (() => {
     for (const table of tables) {
       const rows = [...table.tBodies[0].rows];
       rows.forEach((row) => { row.hidden = !matches(row); });
-      const left = rows.filter((row) => !row.hidden).length;
+      const many = (some) => some.reduce((sum, row) => sum + Number(row.dataset.rows ?? 1), 0); // a row may stand for several
+      const [left, all] = [many(rows.filter((row) => !row.hidden)), many(rows)];
       const count = table.parentElement.previousElementSibling.querySelector(".count");
-      count.textContent = any ? `${left} of ${rows.length} rows` : "";
-      if (table.id === "cells-table") bar.querySelector("output").textContent = any ? `${left} of ${rows.length} cells` : "";
+      count.textContent = any ? `${left} of ${all} rows` : "";
+      if (table.id === "cells-table") bar.querySelector("output").textContent = any ? `${left} of ${all} cells` : "";
     }
   });
   return { matches, value: (name) => selects.find((select) => select.name === name)?.value ?? "" };

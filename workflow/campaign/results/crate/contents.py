@@ -22,6 +22,7 @@ MEDIA_TYPES = {
 # In a site's folder, what else goes into each crate.
 BESIDE = {
     "report/cells/*.html": "the report's page of one training run",
+    "report/rows/*.html": "rows of a table that is too long for the report's page",
     "jobs/[!.]*.sh": "a job script as it was submitted",
     "jobs/[!.]*.json": "the settings that a job was told",
     "data/[!.]*.json": "source and checksum of a data set, which is not in the crate",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Key = tuple[Any, ...]
 KEYS = list(POINT_KEYS)
+MOST = 3_000
 SAME = "cnn"  # name of the choice: the CNN of the same variant
 COLUMNS = (
     MODEL, DATASET, VARIANT, Column("implementation", "implementation", "implementation"), BATCH, NODES,
@@ -45,7 +46,7 @@ COLUMNS = (
 def baselines_section(tables: Mapping[str, pd.DataFrame]) -> Row | None:
     """`table`, choices of `nodes` and of `sides` (name and words), and `json`: every choice's numbers for each row.
 
-    None where no point serves a figure of scaling.
+    None where no point serves a figure of scaling, and where there are more than MOST numbers to choose among.
     """
     points = serving(tables["throughput"], SCALING, LARGE_BATCH)
     points = points.sort_values(["dataset", "model", "variant", "batch_size", "kind", "nodes"],
@@ -60,6 +61,8 @@ def baselines_section(tables: Mapping[str, pd.DataFrame]) -> Row | None:
     sides = {SAME: "the CNN of the same variant"} | {
         f"{kind} {variant}": f"{name} ({variant})" for (kind, variant), name in sorted(implementations.items())
     }
+    if len(points) * (len(nodes) + len(sides)) > MOST:
+        return None
     against = {str(n): [efficiency(counted, key, n) for key in keys] for n in nodes}
     over = {name: [ratio(counted, key, name) for key in keys] for name in sides}
     rows = [

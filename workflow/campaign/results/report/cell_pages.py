@@ -16,9 +16,10 @@ from campaign.results.report.grid import exact
 from campaign.results.report.mpi import routine_table
 from campaign.results.report.origin import facts
 from campaign.results.report.series import rerun
-from campaign.results.report.step_chart import step_chart
+from campaign.results.report.step_chart import CHARTED, step_chart
 from campaign.results.report.words import DASH
 from campaign.results.tables.schemas import CELLS, IDENTITY_KEYS
+from campaign.results.tables.steps import by_cell, in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,17 +46,19 @@ def write_pages(tables: Tables, folder: Path, environment: jinja2.Environment, c
 
 def cell_pages(tables: Tables) -> Iterator[Row]:
     """What the template shows of each cell."""
-    groups = {name: _by_cell(tables[name]) for name in ("steps", "provenance", "mpi", "mpi_ranks")}
+    groups = {name: _by_cell(tables[name]) for name in ("provenance", "mpi", "mpi_ranks")}
     claims = _claims(tables)
-    for _, cell in tables["cells"].iterrows():
-        key = tuple(cell[name] for name in IDENTITY_KEYS)
+    cells = tables["cells"]
+    keys = list(cells[list(IDENTITY_KEYS)].itertuples(index=False, name=None))
+    steps = in_order(keys, by_cell(tables["steps"], CHARTED))
+    for (_, cell), key, charted in zip(cells.iterrows(), keys, steps, strict=True):
         mine = {name: found.get(key, tables[name].iloc[:0]) for name, found in groups.items()}
         shared, different = facts(mine["provenance"])
         calls = None if mine["mpi"].empty else routine_table(mine["mpi"], len(mine["mpi_ranks"]), "mpi")
         name = page_of(cell).removesuffix(SUFFIX)
         yield {
             "file": page_of(cell), "name": name, "verdict": cell["verdict"], "reasons": cell["reasons"],
-            "anchor": anchor(cell), "values": values(cell), "chart": step_chart(mine["steps"]),
+            "anchor": anchor(cell), "values": values(cell), "chart": None if charted is None else step_chart(charted),
             "shared": shared, "different": different, "mpi": calls, "mpi_state": cell["mpi"],
             "claims": claims.get(name, []), "again": rerun(cell, [int(cell["repeat"])]),
             # the cell's records, from the page's folder

@@ -46,7 +46,8 @@ def grid(name: str, caption: str, columns: Sequence[Column], rows: Iterable[Row]
     Each row is a dictionary of texts by the columns' keys, which may have its `record` (a row of a Parquet table), the
     `records` that it rests on where they are several, `id`, `title`, `claim` and `index`, by which a script finds it.
     """
-    return {"name": name, "caption": caption, "columns": columns, "rows": [_row(columns, row) for row in rows]}
+    made = [_row(columns, row) for row in rows]
+    return {"name": name, "caption": caption, "columns": columns, "rows": made, "folded": 0}
 
 
 def _row(columns: Sequence[Column], row: Row) -> Row:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
+MOST_ROUTINES = 100
 CHECKS = ("exact", "differs", "no exchange")
 CHECK_COLUMNS = (
     Column("model", "model", "model", href="anchor"), Column("data set", "dataset", "dataset"),
@@ -50,8 +51,12 @@ ROUTINE_COLUMNS = (
 )  # fmt: skip
 
 
-def mpi_section(tables: Mapping[str, pd.DataFrame]) -> Row:
-    """`checks` and `routines` of every profiled cell, `verdicts` in a line, `absent`: reasons with how many cells."""
+def mpi_section(tables: Mapping[str, pd.DataFrame], fold: Callable[[Row], Row] | None = None) -> Row:
+    """`checks` and `routines` of every profiled cell, `verdicts` in a line, `absent`: reasons with how many cells.
+
+    With `fold`, which leaves a part of a long table on the page, routines of more than MOST_ROUTINES cells are on the
+    pages of the cells alone.
+    """
     ranks, calls = tables["mpi_ranks"], tables["mpi"]
     keys = list(IDENTITY_KEYS)
     profiled = dict(list(ranks.groupby(keys, sort=False)))
@@ -61,11 +66,14 @@ def mpi_section(tables: Mapping[str, pd.DataFrame]) -> Row:
         key = tuple(cell[name] for name in keys)
         if key in profiled:
             checks.append(_check(cell, profiled[key]))
+            if fold and len(profiled) > MOST_ROUTINES:
+                continue
             table = routine_table(called[key], len(profiled[key]), f"MPI routines {len(checks)}")
             routines.append(checks[-1] | {"table": table, "attributes": facets([cell])})
     states = tables["cells"]["mpi"].value_counts()
+    table = grid("mpi-checks", "Checks of MPI profiles", CHECK_COLUMNS, checks)
     return {
-        "checks": grid("mpi-checks", "Checks of MPI profiles", CHECK_COLUMNS, checks),
+        "checks": fold(table) if fold else table,
         "routines": routines,
         "verdicts": _verdicts(checks),
         "absent": [(state, int(count)) for state, count in states.items() if state != "recorded"],

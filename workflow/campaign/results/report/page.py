@@ -26,6 +26,8 @@ from campaign.results.report.claims import claims_section
 from campaign.results.report.efficiencies import limits
 from campaign.results.report.facets import choices
 from campaign.results.report.figure_rows import figure_rows
+from campaign.results.report.folded import FOLDER as ROWS
+from campaign.results.report.folded import Folded, page_by_anchor
 from campaign.results.report.inference import inference_section, pruning_section
 from campaign.results.report.losses import loss_sentences
 from campaign.results.report.methods import methods_section
@@ -34,7 +36,7 @@ from campaign.results.report.origin import facts, header
 from campaign.results.report.parameters import parameter_table
 from campaign.results.report.series import Points
 from campaign.results.report.summary import QUESTIONS, summary
-from campaign.results.report.svg import inline_svg, notice_words
+from campaign.results.report.svg import embedded_figure, notice_words
 from campaign.results.report.terms import TERMS
 from campaign.results.tables.schemas import OF_REPORT
 
@@ -50,6 +52,7 @@ SECTIONS = {
     "files": "Files", "reading": "How to read",
 }  # fmt: skip
 SCRIPTS = ("state.js", "baseline.js", "tables.js", "filter.js", "figures.js")  # in templates/report/, in order
+SCRIPTS_OF_ROWS = ("state.js", "tables.js")
 
 
 def write_report(
@@ -63,17 +66,34 @@ def write_report(
     templates: Path = TEMPLATES,
     cells: Path | None = None,
 ) -> None:
-    """Write the page atomically, and before it one of each cell into the folder `cells`, if that is given.
+    """Write the page atomically, and before it what it leads to, if the folder `cells` is given: a page of each cell
+    there, and beside it the rows of tables that are too long for the page.
 
     `tables` are all of campaign.results.tables.TABLES, and `claims` where a ledger was judged; `figures` maps names to
     SVG files. A figure that the plan provides for but that is not among them is named as not drawn; `others` are the
     sites beside this one. Raises UserError naming a caption or figure that cannot be used.
     """
-    text = render(plan, tables, figures, others=others, captions=captions, templates=templates, with_cells=bool(cells))
+    folded = Folded() if cells else None
+    text = render(plan, tables, figures, others=others, captions=captions, templates=templates, folded=folded)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if cells:
-        write_pages(tables, cells, environment_of(templates), embedded(templates / "report.css"))
+    if cells and folded:
+        environment, css = environment_of(templates), embedded(templates / "report.css")
+        write_pages(tables, cells, environment, css)
+        scripts = [embedded(templates / "report" / name) for name in SCRIPTS_OF_ROWS]
+        write_rows(folded, cells.parent / Path(ROWS).name, environment, css=css, scripts=scripts)
     write_text(out, text)
+
+
+def write_rows(folded: Folded, folder: Path, environment: jinja2.Environment, **shared: Any) -> None:
+    """Write the pages of folded tables, each atomically, and remove those of tables that are folded no more."""
+    if folded.pages:
+        folder.mkdir(parents=True, exist_ok=True)
+    for file, table in folded.pages.items():
+        text = environment.get_template("rows.html.j2").render(table=table, **shared)
+        write_text(folder / file, folded.redirected(text))
+    for path in folder.glob("*.html"):
+        if path.name not in folded.pages:
+            path.unlink()
 
 
 def render(
@@ -84,9 +104,14 @@ def render(
     others: Sequence[OtherSite] = (),
     captions: Path = FOLDER,
     templates: Path = TEMPLATES,
-    with_cells: bool = False,
+    folded: Folded | None = None,
 ) -> str:
-    """The page's text; `with_cells`: with a link from each cell to its page."""
+    """The page's text. `folded` takes the rows of long tables; without it all are on the page.
+
+    With it the page leads to those rows, and from each cell to its page.
+    """
+    with_cells = folded is not None
+    fold = folded.fold if folded else lambda table: table
     environment = environment_of(templates)
     cells = tables["cells"]
     points = Points(tables)
@@ -98,7 +123,10 @@ def render(
     absent |= notices
     drawn = [name for name in FIGURES if name in figures and name not in notices]
     answers = summary(plan, tables, absent)
-    return environment.get_template("report.html.j2").render(
+    table = fold(cell_table(rows))
+    if folded and table["folded"]:
+        folded.cells = page_by_anchor(rows)
+    text = environment.get_template("report.html.j2").render(
         css=embedded(templates / "report.css"),
         scripts=[embedded(templates / "report" / name) for name in SCRIPTS],
         sections=list(SECTIONS.items()),
@@ -107,15 +135,15 @@ def render(
         introduction=caption_html("workflow.rst", captions),
         node_label=str(plan["site"].get("node_label") or "nodes"),
         cards=headline.cards(tables),
-        ratios=headline.ratio_table(tables),
-        efficiencies=headline.efficiency_table(tables),
+        ratios=fold(headline.ratio_table(tables)),
+        efficiencies=fold(headline.efficiency_table(tables)),
         gaps=headline.gaps(tables),
         baselines=baselines_section(tables),
         limits=limits(tables),
         losses=loss_sentences(tables),
-        accuracies=headline.accuracy_table(tables),
+        accuracies=fold(headline.accuracy_table(tables)),
         parameters=parameter_table(tables),
-        mpi=mpi_section(tables),
+        mpi=mpi_section(tables, fold),
         claims=claims_section(tables),
         inference=inference_section(tables),
         methods=methods_section(tables),
@@ -132,7 +160,8 @@ def render(
             for name, reason in sorted(absent.items(), key=lambda item: list(FIGURES).index(item[0]))
             if name != PEER_COMPARISON  # its section says so itself
         ],
-        cells=cell_table(rows),
+        cells=table,
+        planned=len(rows),
         choices=choices(tables),
         terms=TERMS,
         troubled=[row for row in rows if row["verdict"] in ("INVALID", "MISSING")],
@@ -148,6 +177,7 @@ def render(
         published=published,
         published_pruning=UNCHANGED_PERCENT,
     )
+    return folded.redirected(text) if folded else text
 
 
 def environment_of(templates: Path) -> jinja2.Environment:
@@ -176,7 +206,7 @@ def _figure(name: str, path: Path, captions: Path, points: Points) -> dict[str, 
         "number": _number(name),
         "title": spec.title,
         "category": spec.category,
-        "svg": inline_svg(path, name, label, points),
+        "svg": embedded_figure(path, name, label, points),
         "caption": caption_html(spec.caption, captions),
         "rows": figure_rows(name, points.tables),
     }

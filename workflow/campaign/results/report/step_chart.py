@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 860, 220, 64, 14, 34  # pixels
+CHARTED = ("attempt", "step", "phase", "seconds")  # the columns of table steps that it takes
 MOST = 400  # of more steps than twice this, each so many neighbours are drawn by their fastest and slowest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import Counter
 from pathlib import Path
@@ -33,9 +34,26 @@ NO_TURN = re.compile(r"rotate\(-?0(\.0*)?[ ,)]")
 URL = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
 
 
+LARGEST = 1_000_000  # bytes of an image in the page
 # Numbers of these attributes are rounded: a hundredth of a point is less than any screen or printer shows.
 GEOMETRY = frozenset({"d", "x", "y", "x1", "x2", "y1", "y2", "points", "width", "height"})
 LONG = re.compile(r"-?\d+\.\d{3,}(?![\d.]*e)")
+
+
+def embedded_figure(path: Path, name: str, label: str, points: Points | None = None) -> Markup:
+    """The figure as the page has it: its SVG image; of one that is too large its PNG image and a link to the SVG file.
+
+    A PNG image has neither series nor points to be asked for. Raises UserError as `inline_svg` does.
+    """
+    if path.stat().st_size <= LARGEST:
+        return inline_svg(path, name, label, points)
+    size, png = path.stat().st_size / 1e6, path.with_suffix(".png")
+    words = f"The drawing has {size:.1f} MB, too much for this page"
+    link = Markup('<p class="note">{}: <a href="figures/{}">figures/{}</a>.</p>').format(words, path.name, path.name)
+    if not png.exists() or png.stat().st_size > LARGEST:
+        return link
+    data = base64.b64encode(png.read_bytes()).decode()
+    return Markup('<img src="data:image/png;base64,{}" alt="{}">').format(data, label) + link
 
 
 def inline_svg(path: Path, name: str, label: str, points: Points | None = None) -> Markup:

@@ -10,6 +10,7 @@ from campaign.plan.read import read_plan
 from campaign.results.figures.sites import other_sites
 from campaign.results.report.page import write_report
 from campaign.results.steps.common import read_tables
+from campaign.results.tables.steps import StepsFile
 
 
 def main(snakemake: Any) -> None:
@@ -19,7 +20,9 @@ def main(snakemake: Any) -> None:
     """
     paths = snakemake.input.get("figures", [])
     figures = {Path(path).stem: Path(path) for path in ([paths] if isinstance(paths, str) else paths)}
-    tables = read_tables(snakemake.input.tables)
+    files = {Path(path).stem: path for path in snakemake.input.tables}
+    tables: dict[str, Any] = {"steps": StepsFile(Path(files.pop("steps")))}  # read cell by cell
+    tables |= read_tables(files.values())
     path = Path(snakemake.params.plan)
     here = Layout(path.parent.parent, path.parent.name)
     others = other_sites(here)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn.records.columns import TableSchema
 from campaign.results.tables.after import ROWS, SUMMARY, after_rows
 from campaign.results.tables.bench import bench_rows, load, run_row
-from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
+from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_columns
 from campaign.results.tables.compare import accuracy_rows, ratio_rows
 from campaign.results.tables.efficiencies import cell_efficiency_row, efficiency_rows
 from campaign.results.tables.losses import cell_loss_rows, loss_rows
@@ -28,18 +28,25 @@ if TYPE_CHECKING:
 PANDAS_TYPES = {"int32": "Int32", "int64": "Int64", "float64": "float64", "bool": "boolean", "string": "object"}
 
 
-def build_tables(plan: dict[str, Any], results: Path, names: Iterable[str] = TABLES) -> dict[str, pd.DataFrame]:
+def build_tables(
+    plan: dict[str, Any],
+    results: Path,
+    names: Iterable[str] = TABLES,
+    steps: Callable[[pd.DataFrame], None] | None = None,
+) -> dict[str, pd.DataFrame]:
     """Tables for a plan (the content of plan.json), from the records below the folder `results`.
 
     All that are made from the same records as one of `names`; others' records are not read. A cell without
-    summary.json is listed as MISSING. Raises UserError naming the file when a record is damaged.
+    summary.json is listed as MISSING. `steps` is given the rows of table `steps` of one cell after another; the table
+    is then not among those returned, and nothing that grows with steps is kept. Raises UserError naming the file when
+    a record is damaged.
     """
     wanted = set(names)
     if wanted & set(METHOD_TABLES):
         wanted |= {"cells", "inference"}
     if wanted & set(TUNING_TABLES):
         wanted |= {"cells"}
-    built = _of_cells(plan, results) if wanted & set(CELL_TABLES) else {}
+    built = _of_cells(plan, results, steps) if wanted & set(CELL_TABLES) else {}
     built |= _of_benchmarks(plan, results) if wanted & set(BENCH_TABLES) else {}
     for command, made in ROWS.items():
         if wanted & {SUMMARY[command].name, *made}:
@@ -64,33 +71,58 @@ def _of_benchmarks(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFram
     return {name: frame(found, TABLES[name]) for name, found in rows.items()}
 
 
-def _of_cells(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFrame]:
-    loaded = [LoadedCell(entry, results) for entry in plan["cells"]]
-    loaded = [cell for cell in loaded if cell.summary or not cell.target]  # what a target of its own runs, once it has
-    cells = frame([cell_row(cell) for cell in loaded], TABLES["cells"])
-    throughput = frame(throughput_rows(cells), TABLES["throughput"])
-    efficiencies = frame([cell_efficiency_row(cell) for cell in loaded], TABLES["cell_efficiencies"])
-    losses = frame([row for cell in loaded for row in cell_loss_rows(cell)], TABLES["cell_losses"])
+def _of_cells(
+    plan: dict[str, Any], results: Path, take: Callable[[pd.DataFrame], None] | None
+) -> dict[str, pd.DataFrame]:
     targets = plan.get("accuracy_targets", [])
-    rows = {
-        "steps": [row for cell in loaded for row in step_rows(cell)],
-        "scaling": scaling_rows(cells, throughput),
-        "efficiencies": efficiency_rows(efficiencies),
-        "losses": loss_rows(losses),
-        "accuracy": [row for cell in loaded for row in accuracy_rows(cell, targets)],
-        "ratios": ratio_rows(cells),
-        "provenance": [row for cell in loaded for row in provenance_rows(cell)],
-        "mpi": [row for cell in loaded for row in mpi_rows(cell)],
-        "mpi_ranks": [row for cell in loaded for row in mpi_rank_rows(cell)],
-    }
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (*ROWS_OF_CELL, "accuracy")}
+    large: dict[str, list[pd.DataFrame]] = {"steps": [], "mpi": []}
+    for entry in plan["cells"]:
+        cell = LoadedCell(entry, results)  # with all its steps: let go of before the next is read
+        if not cell.summary and cell.target:  # what a target of its own runs, once it has
+            continue
+        for name, made in ROWS_OF_CELL.items():
+            rows[name] += made(cell)
+        rows["accuracy"] += accuracy_rows(cell, targets)
+        # of many rows per cell: a row of a frame takes a tenth of what a dictionary does
+        (take or large["steps"].append)(_typed(step_columns(cell), TABLES["steps"]))
+        large["mpi"].append(frame(mpi_rows(cell), TABLES["mpi"]))
     built = {name: frame(found, TABLES[name]) for name, found in rows.items()}
-    first = {"cells": cells, "throughput": throughput, "cell_efficiencies": efficiencies, "cell_losses": losses}
-    return first | built
+    built |= {name: _together(parts, TABLES[name]) for name, parts in large.items() if name != "steps" or not take}
+    built["throughput"] = frame(throughput_rows(built["cells"]), TABLES["throughput"])
+    from_others = {
+        "scaling": scaling_rows(built["cells"], built["throughput"]),
+        "efficiencies": efficiency_rows(built["cell_efficiencies"]),
+        "losses": loss_rows(built["cell_losses"]),
+        "ratios": ratio_rows(built["cells"]),
+    }
+    return built | {name: frame(found, TABLES[name]) for name, found in from_others.items()}
+
+
+# Table -> its rows of one cell.
+ROWS_OF_CELL: dict[str, Callable[[LoadedCell], list[dict[str, Any]]]] = {
+    "cells": lambda cell: [cell_row(cell)],
+    "cell_efficiencies": lambda cell: [cell_efficiency_row(cell)],
+    "cell_losses": cell_loss_rows,
+    "provenance": provenance_rows,
+    "mpi_ranks": mpi_rank_rows,
+}
+
+
+def _together(parts: list[pd.DataFrame], schema: TableSchema) -> pd.DataFrame:
+    import pandas as pd
+
+    parts = [part for part in parts if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else frame([], schema)
 
 
 def frame(rows: list[dict[str, Any]], schema: TableSchema) -> pd.DataFrame:
     """A DataFrame with exactly the schema's columns and types, also when there are no rows."""
+    return _typed({c.name: [row[c.name] for row in rows] for c in schema.columns}, schema)
+
+
+def _typed(values: Mapping[str, Any], schema: TableSchema) -> pd.DataFrame:
+    """The same of values by column."""
     import pandas as pd
 
-    columns = {c.name: pd.Series([row[c.name] for row in rows], dtype=PANDAS_TYPES[c.type]) for c in schema.columns}
-    return pd.DataFrame(columns)
+    return pd.DataFrame({c.name: pd.Series(values[c.name], dtype=PANDAS_TYPES[c.type]) for c in schema.columns})

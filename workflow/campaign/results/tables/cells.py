@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,8 +18,8 @@ from bnn.records import PROVENANCE, STEPS, STEPS_FILE, SUMMARY, Provenance, Summ
 from bnn.settings import TrainSettings, parse_settings
 from campaign.names.cell import IDENTITY, Cell
 from campaign.results.statistics import worse
-from campaign.results.tables.mpi_records import NO_MPI, read_mpi
-from campaign.results.tables.schemas import CELLS
+from campaign.results.tables.mpi_records import NO_MPI, TRAINING, read_mpi
+from campaign.results.tables.schemas import CELLS, STEPS_OF_CELLS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +56,23 @@ class LoadedCell:
             self.steps = read_table(folder / STEPS_FILE, STEPS)
         self.mpi = read_mpi(folder, self.settings, results) if self.summary else NO_MPI
         self.verdict, self.reasons = self._judge()
+
+    @cached_property
+    def by_step(self) -> pd.DataFrame:
+        """`bnn.metrics.per_step` of its steps, computed once; as rows of one rank it is itself a frame of steps.
+
+        Only for a cell that has finished.
+        """
+        assert self.steps is not None
+        return per_step(self.steps).assign(rank=0)
+
+    @cached_property
+    def profiled_steps(self) -> dict[str, int]:
+        """Steps by phase of the last attempt: the one whose MPI profile is there. As `by_step`."""
+        steps = self.steps
+        assert steps is not None
+        mine = steps[(steps["attempt"] == steps["attempt"].max()) & (steps["rank"] == steps["rank"].min())]
+        return {phase: int((mine["phase"] == phase).sum()) for phase in TRAINING}
 
     @property
     def counted(self) -> bool:
@@ -150,7 +169,7 @@ def cell_row(loaded: LoadedCell) -> Row:
         row["epoch_seconds"] = epoch_seconds(rates.steady, done.train_size)
     if load := (done.neighbours or {}).get(STEADY):
         row |= {name: getattr(load, name) for name in DISTURBANCES}
-    row |= _seconds_by_part(loaded.steps)
+    row |= _seconds_by_part(loaded.steps, steady(loaded.by_step))
     if done.evaluations:
         last = done.evaluations[-1]
         row |= {
@@ -170,9 +189,11 @@ def cell_row(loaded: LoadedCell) -> Row:
     return row
 
 
-def _seconds_by_part(steps: pd.DataFrame) -> Row:
-    """Mean seconds of a steady step by part over all ranks, and of the slowest rank as a whole."""
-    chosen = steady(steps)
+def _seconds_by_part(steps: pd.DataFrame, chosen: pd.DataFrame) -> Row:
+    """Mean seconds of a steady step by part over all ranks, and of the slowest rank as a whole.
+
+    `chosen`: the steady steps that give the headline throughput.
+    """
     if chosen.empty:
         return {}
     rows = steps.merge(chosen[["attempt", "step"]], on=["attempt", "step"])
@@ -180,12 +201,15 @@ def _seconds_by_part(steps: pd.DataFrame) -> Row:
     return parts | {"step_seconds": float(chosen["seconds"].mean())}
 
 
-def step_rows(loaded: LoadedCell) -> list[Row]:
-    """The rows of table `steps`."""
+def step_columns(loaded: LoadedCell) -> Mapping[str, Any]:
+    """The rows of table `steps` of one cell, by column."""
     if loaded.steps is None:
-        return []
+        return dict.fromkeys(STEPS_OF_CELLS.names, ())
     common = loaded.identity | {"implementation": loaded.labels["implementation"]}
-    return [common | row for row in per_step(loaded.steps).to_dict("records")]
+    rows = loaded.by_step
+    return {name: rows[name] for name in STEPS_OF_CELLS.names if name not in common} | {
+        name: [value] * len(rows) for name, value in common.items()
+    }
 
 
 def provenance_rows(loaded: LoadedCell) -> list[Row]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bnn.metrics import per_step, time_to_accuracy
+from bnn.metrics import time_to_accuracy
 from campaign.results.statistics import NO_INTERVAL, paired, worse
 from campaign.results.tables.cells import LoadedCell
 from campaign.results.tables.schemas import LABEL_KEYS, POINT_KEYS
@@ -25,7 +25,7 @@ def accuracy_rows(loaded: LoadedCell, targets: Sequence[float]) -> list[Row]:
     """The rows of table `accuracy` of one cell with role accuracy; none when it does not count."""
     if "accuracy" not in loaded.roles or not loaded.counted or loaded.summary is None or loaded.steps is None:
         return []
-    steps, completed = per_step(loaded.steps), loaded.summary.epochs_completed
+    steps, completed = loaded.by_step, loaded.summary.epochs_completed
     best = {
         "running": float(steps["accuracy_running"].max()),
         "epoch": float(steps[steps["epoch"] < completed].groupby("epoch")["accuracy"].mean().max()),
@@ -33,7 +33,7 @@ def accuracy_rows(loaded: LoadedCell, targets: Sequence[float]) -> list[Row]:
     rows = []
     for target in targets:
         for definition, column in DEFINITIONS.items():
-            seconds = time_to_accuracy(loaded.steps, target, column, completed)
+            seconds = time_to_accuracy(steps, target, column, completed)
             missed = f"not reached in {len(steps)} steps: the highest value is {best[definition]:.3f}"
             if math.isnan(best[definition]):
                 missed = f"no epoch was completed in {len(steps)} steps"

@@ -6,37 +6,27 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from bnn.metrics import STEADY, WARMUP
 from campaign.results.mpi import Call, Profile, split
 from campaign.results.mpi.parse import efficiency
 from campaign.results.mpi.split import by_size, kind_by_size, kind_of
-from campaign.results.tables.mpi_records import carries_no_data
+from campaign.results.tables.mpi_records import TRAINING, carries_no_data
 
 if TYPE_CHECKING:
     from campaign.results.tables.cells import LoadedCell
 
 Row = dict[str, Any]
-TRAINING = (WARMUP, STEADY)
 OPERATOR, SIZE = "operator", "size"
 GRADIENT_BYTES = 4  # of a 32-bit float
 
 
 def mpi_rows(loaded: LoadedCell) -> list[Row]:
     """The rows of table `mpi` of one cell; none without a profile."""
-    steps = _steps(loaded) if loaded.mpi.profiles else {}
+    steps = loaded.profiled_steps if loaded.mpi.profiles else {}
     return [
         loaded.identity | {"rank": profile.rank, "tool": profile.tool} | row
         for profile in loaded.mpi.profiles
         for row in (_called(profile.calls, steps) if profile.calls is not None else _listed(profile))
     ]
-
-
-def _steps(loaded: LoadedCell) -> dict[str, int]:
-    """Steps by phase of the last attempt: the one whose profile is there."""
-    steps = loaded.steps
-    assert steps is not None
-    mine = steps[(steps["attempt"] == steps["attempt"].max()) & (steps["rank"] == steps["rank"].min())]
-    return {phase: int((mine["phase"] == phase).sum()) for phase in TRAINING}
 
 
 def _called(calls: Iterable[Call], steps: dict[str, int]) -> list[Row]:
@@ -84,7 +74,7 @@ def _rank_row(loaded: LoadedCell, profile: Profile) -> Row:
     assert loaded.summary is not None
     parts, fractions, hidden = split(profile), efficiency(profile), carries_no_data(loaded.settings)
     elapsed = math.nan if profile.totals is None else profile.totals.elapsed
-    steps = sum(_steps(loaded).values())
+    steps = sum(loaded.profiled_steps.values())
     epochs = steps / loaded.summary.steps_per_epoch
     exchanges = _metric_exchanges(profile)
     calls = sum(routine.calls for routine in profile.routines)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bnn.errors import UserError
+from bnn.metrics import STEADY, WARMUP
 from bnn.records.files import MPI, MPI_ASIDE, MPI_NOT_RECORDED, TIMELINE
 from bnn.records.mpi import NOT_MEASURED
 from bnn.settings import TrainSettings
 from campaign.results.mpi import Profile, parse_all
 
 RECORDED = "recorded"
+TRAINING = (WARMUP, STEADY)  # phases of a profile
 
 
 @dataclass(frozen=True)

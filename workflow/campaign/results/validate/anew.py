@@ -108,6 +108,7 @@ def report_of_tables(
     layout: Layout, plan: dict[str, Any], tables: Tables, others: Sequence[OtherSite]
 ) -> Iterator[str]:
     """A report that is not what the tables and the figures come to."""
+    from campaign.results.report.folded import Folded
     from campaign.results.report.page import render
 
     if not layout.report.exists():
@@ -118,7 +119,7 @@ def report_of_tables(
     paths = {name: layout.figure(name, "svg") for name in available(plan, others)}
     figures = {name: path for name, path in paths.items() if path.exists()}
     try:
-        text = render(plan, tables, figures, others=others, with_cells=True)
+        text = render(plan, tables, figures, others=others, folded=Folded())
     except UserError as error:
         yield f"{layout.report}: cannot be made anew: {error}"
         return
