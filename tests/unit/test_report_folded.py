@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from campaign.results.report import baselines, write_report
 from campaign.results.report import folded as folding
-from campaign.results.report import write_report
 from campaign.results.report.folded import GROUPED, Folded
 from campaign.results.report.grid import Column, grid
 from tests.support.cells import built_campaign
@@ -124,3 +124,12 @@ def test_groups_say_what_their_rows_say(found: list[dict[str, Any]], most: int) 
             assert [float(end) for end in shown.split(" … ")] == [min(known), max(known)]
         elif known and "different" not in shown:
             assert float(shown) == min(known) == max(known)
+
+
+def test_where_every_baseline_would_be_too_many_numbers_the_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "MOST", 3)
+    page = written(tmp_path).read_text()
+    assert "to every baseline there is, do not fit on this page (limit 3)" in page
+    assert 'id="baseline-nodes"' not in page

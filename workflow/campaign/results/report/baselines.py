@@ -46,7 +46,8 @@ COLUMNS = (
 def baselines_section(tables: Mapping[str, pd.DataFrame]) -> Row | None:
     """`table`, choices of `nodes` and of `sides` (name and words), and `json`: every choice's numbers for each row.
 
-    None where no point serves a figure of scaling, and where there are more than MOST numbers to choose among.
+    None where no point serves a figure of scaling. Of more than MOST numbers to choose among only `why`, since these
+    would make the page too large.
     """
     points = serving(tables["throughput"], SCALING, LARGE_BATCH)
     points = points.sort_values(["dataset", "model", "variant", "batch_size", "kind", "nodes"],
@@ -61,8 +62,10 @@ def baselines_section(tables: Mapping[str, pd.DataFrame]) -> Row | None:
     sides = {SAME: "the CNN of the same variant"} | {
         f"{kind} {variant}": f"{name} ({variant})" for (kind, variant), name in sorted(implementations.items())
     }
-    if len(points) * (len(nodes) + len(sides)) > MOST:
-        return None
+    count = len(points) * (len(nodes) + len(sides))
+    if count > MOST:
+        too_many = f"{count:,} ratios of {len(points):,} points, to every baseline there is, do not fit on this page"
+        return {"why": f"{too_many} (limit {MOST:,}): tables scaling and ratios have those to one node and to the CNN."}
     against = {str(n): [efficiency(counted, key, n) for key in keys] for n in nodes}
     over = {name: [ratio(counted, key, name) for key in keys] for name in sides}
     rows = [
