@@ -103,6 +103,7 @@ class BayesianLinear(BayesianLayer):
 
     channel_dim = -1
     takes = (2, 64, "(N, *, features)")
+    takes_one = True
 
     def __init__(
         self,
@@ -118,9 +119,6 @@ class BayesianLinear(BayesianLayer):
         sizes(in_features=in_features, out_features=out_features)
         super().__init__((out_features, in_features), bias, init, layer_index, device, dtype)
         self.in_features, self.out_features = in_features, out_features
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.unsqueeze(0)).squeeze(0) if x.dim() == 1 else super().forward(x)
 
     def affine(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         return functional.linear(x, kernel, bias)

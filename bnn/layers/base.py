@@ -84,6 +84,7 @@ class BayesianLayer(NoisyLayer):
 
     channel_dim: int  # which dimension of inputs and outputs counts the channels
     takes: tuple[int, int, str] = (1, 64, "(N, ...)")  # how many dimensions an input has, and what they are
+    takes_one = False  # whether it also takes a single example (features,)
     recorded: Callable[[], Tensor] | None = None  # what stands for the weight while a graph is recorded
     _weight_seed: int | None = None  # of the noise of `weight`; None: torch's default generator
 
@@ -183,6 +184,8 @@ class BayesianLayer(NoisyLayer):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.takes_one and x.dim() == 1:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         self.check_input(x)
         if self.mean_only:
             return self.affine(x, self.mu, self.bias)

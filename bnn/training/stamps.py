@@ -6,13 +6,13 @@ Stamps are readings of `time.perf_counter`, which on Linux is the clock that the
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from bnn.exchange import Stamps
+from bnn.exchange import GradientExchange, Stamps
 
 ROOM = 16 * 2**20  # bytes of a rank's stamps; the steps after those that fit are not stamped
 
@@ -55,12 +55,14 @@ class ExchangeStamps(Stamps):
 class BlockWatch(ExchangeStamps):
     """When blocks would be full on a rank that has nobody to send them to: stamps of its first `steps` steps.
 
-    Hooks on the parameters of each block tell it. They are removed after those steps, so that the later ones, which
-    are measured, are as if nobody had watched.
+    Hooks on the parameters of each block of `exchange` tell it. They are removed after those steps, and the exchange
+    stamps no more, so that the later steps, which are measured, are as if nobody had watched.
     """
 
-    def __init__(self, blocks: Sequence[Sequence[nn.Parameter]], steps: int) -> None:
+    def __init__(self, exchange: GradientExchange, steps: int) -> None:
+        blocks = [[parameter for _, parameter in members] for members in exchange.planned]
         super().__init__(len(blocks), steps)
+        self._exchange = exchange
         self._sizes = [len(members) for members in blocks]
         self._missing = list(self._sizes)
         self._hooks = [
@@ -85,3 +87,4 @@ class BlockWatch(ExchangeStamps):
             for hook in self._hooks:
                 hook.remove()
             self._hooks.clear()
+            self._exchange.stamps = Stamps()

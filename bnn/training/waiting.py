@@ -74,8 +74,7 @@ def stamp_exchange(trainer: Trainer, steps: int) -> Waiting:
         exchange.stamps = stamps = ExchangeStamps(len(exchange.blocks), steps)
         return Waiting(engine, stamps)
     if settings.device == "cpu" and settings.warmup_steps and not trainer.compiled:
-        blocks = [[parameter for _, parameter in members] for members in exchange.planned]
-        exchange.stamps = watched = BlockWatch(blocks, min(settings.warmup_steps, steps))
+        exchange.stamps = watched = BlockWatch(exchange, min(settings.warmup_steps, steps))
         return Waiting(engine, watched=watched)
     return Waiting(engine)
 

@@ -23,8 +23,7 @@ def network() -> nn.Sequential:
 def test_blocks_are_watched_for_some_steps_and_no_longer() -> None:
     model = network()
     exchange = GradientExchange(SingleEngine(), model.named_parameters(), 0)
-    watch = BlockWatch([[parameter for _, parameter in members] for members in exchange.planned], 2)
-    exchange.stamps = watch
+    exchange.stamps = watch = BlockWatch(exchange, 2)
     assert exchange.planned_bytes == [4 * p.numel() for p in reversed([*model.parameters()])]
     assert exchange.messages_per_step == exchange.bytes_per_step == 0, "one rank sends nothing"
     for _ in range(5):
@@ -35,13 +34,14 @@ def test_blocks_are_watched_for_some_steps_and_no_longer() -> None:
     full = rows[:, 1:7]
     assert (full <= rows[:, :1]).all(), "all are full when the backward pass is over"
     assert (full[:, 0] <= full[:, -1]).all(), "the last layer's gradients come first"
+    assert exchange.stamps is not watch
     assert not any(parameter._post_accumulate_grad_hooks for parameter in model.parameters())
 
 
 def test_a_block_that_the_backward_pass_does_not_reach_leaves_at_its_end() -> None:
     model = network()
     exchange = GradientExchange(SingleEngine(), model.named_parameters(), 0)
-    exchange.stamps = watch = BlockWatch([[p for _, p in members] for members in exchange.planned], 1)
+    exchange.stamps = watch = BlockWatch(exchange, 1)
     model[:3](torch.ones(2, 6)).sum().backward()  # the last layer has no part in it
     exchange.wait()
     shares = full_shares(watch.rows(), np.array([1.0]), 6)

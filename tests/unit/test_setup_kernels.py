@@ -34,7 +34,7 @@ def test_they_are_built_after_the_interposer(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(setup.cuda, "installed_torch", lambda venv: setup.cuda.Torch("2.13.0", None, (), ()))
     monkeypatch.setattr(setup.horovod, "ensure_wheel", lambda venv, mpi, log, toolkit: tmp_path / "horovod.whl")
     setup.install(dev=False, mpicc="", lock=0)
-    assert titles.index("building the kernels") == titles.index("building the MPI interposer") + 1
+    assert titles.index("building the kernels") > titles.index("building the MPI interposer")
 
 
 @pytest.mark.parametrize("name", ["build.py", "src/convolution.cpp", "src/vec.h"])

@@ -141,13 +141,17 @@ def test_an_interposer_that_cannot_be_built_is_one_line_and_stops_nothing(
     assert "/nowhere/mpicc: not an MPI compiler wrapper" in said[0]
 
 
-def test_a_changed_interposer_asks_for_a_new_set_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("called", ["mpi_trace/counters.c", "bench/allreduce/allreduce.c"])
+def test_a_changed_tool_of_mpi_asks_for_a_new_set_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, called: str
+) -> None:
     copy = tmp_path / "root"
-    shutil.copytree(ROOT / "bnn" / "mpi_trace", copy / "bnn" / "mpi_trace")
+    for folder in ("mpi_trace", "bench/allreduce"):
+        shutil.copytree(ROOT / "bnn" / folder, copy / "bnn" / folder)
     shutil.copy(ROOT / "pyproject.toml", copy)
     monkeypatch.setattr(setup, "ROOT", copy)
     before = setup.wanted_stamp(False, "")
-    with (copy / "bnn" / "mpi_trace" / "counters.c").open("a") as source:
+    with (copy / "bnn" / called).open("a") as source:
         source.write("\n")
     assert setup.wanted_stamp(False, "") != before
 
@@ -205,7 +209,8 @@ def titles_of_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: s
 def test_engine_torch_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of_horovod = titles_of_install(tmp_path, monkeypatch, "horovod")
     of_torch = titles_of_install(tmp_path, monkeypatch, "torch")
-    compiled = {"Horovod's wheel", "installing Horovod", "building the MPI interposer", "building the kernels"}
+    compiled = {"Horovod's wheel", "installing Horovod", "building the MPI interposer", "building the kernels",
+                "building what times allreduces"}  # fmt: skip
     assert compiled | {"trying Horovod on 2 ranks"} == set(of_horovod) - set(of_torch)
     assert set(of_torch) - set(of_horovod) == {"trying torch.distributed on 2 ranks"}
 

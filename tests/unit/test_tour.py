@@ -59,7 +59,7 @@ def note(frame, event, _):
     code = frame.f_code
     if code.co_name == "start" and code.co_filename.endswith("training/recorder.py"):
         starts += 1
-    if starts == 5:  # the fifth step, after whatever is done once
+    if starts == 5:  # the fifth step, after whatever is done once and after the warm-up
         seen.update(one.f_code.co_filename for one in (frame, frame.f_back))
 
 sys.setprofile(note)
@@ -75,7 +75,17 @@ def test_a_step_runs_the_code_of_the_list(tmp_path: Path) -> None:
     if not kernels.available():
         pytest.skip("the kernels are not built, or too narrow to be used here")
     command = "train --model resnet18 --width 0.0625 --dataset synthetic --engine single --threads 1 --batch-size 4"
-    words = [*command.split(), "--max-steps", "7", "--evaluate", "none", "--save-posterior", "false"]
+    words = [
+        *command.split(),
+        "--max-steps",
+        "7",
+        "--warmup-steps",
+        "2",
+        "--evaluate",
+        "none",
+        "--save-posterior",
+        "false",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", STEP, str(ROOT), *words, "--out", str(tmp_path / "out")],
         cwd=ROOT, capture_output=True, text=True,
