@@ -12,8 +12,12 @@ class UserError(Exception):
     """A mistake in the input or the environment.
 
     The command line prints its text as one line and exits with code 2; a traceback is for our own bugs.
-    The text names the file, key or rank concerned.
+    The text names the file, key or rank concerned. What it quotes of a file may hold line breaks and control
+    characters: they are written as escapes.
     """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
 def first_problem(error: ValidationError) -> tuple[str, str]:
