@@ -43,6 +43,11 @@ class Stamps:
     def next_step(self) -> None: ...
 
 
+def message_bytes(members: Iterable[Named], companions: Companions = NO_COMPANIONS) -> int:
+    """Bytes of a block's message: its gradients' and companions', to the byte."""
+    return sum(p.numel() * p.element_size() * (2 if p in companions.of else 1) for _, p in members)
+
+
 def assign(
     parameters: Iterable[Named], block_bytes: float, companions: Companions = NO_COMPANIONS
 ) -> list[list[Named]]:
@@ -59,7 +64,7 @@ def assign(
             blocks.append([])
             room = block_bytes
         blocks[-1].append((name, parameter))
-        room -= parameter.numel() * parameter.element_size() * (2 if parameter in companions.of else 1)
+        room -= message_bytes([(name, parameter)], companions)
     return blocks
 
 
@@ -111,11 +116,6 @@ class Block:
         return late
 
 
-def block_bytes(members: Iterable[Named], companions: Companions = NO_COMPANIONS) -> int:
-    """Bytes of a block's message: its gradients' and companions', to the byte."""
-    return sum(p.numel() * p.element_size() * (2 if p in companions.of else 1) for _, p in members)
-
-
 class GradientExchange:
     """Averages the gradients of a model over the ranks of `engine`, block by block, from its creation on.
 
@@ -131,7 +131,7 @@ class GradientExchange:
         self._engine = engine
         self._handles: list[Any] = []
         self.planned = assign(parameters, block_mb * 2**20, companions)
-        self.planned_bytes = [block_bytes(members, companions) for members in self.planned]
+        self.planned_bytes = [message_bytes(members, companions) for members in self.planned]
         groups = self.planned if engine.size > 1 else []
         self.blocks = [Block(f"gradients.{index}", members, companions) for index, members in enumerate(groups)]
         self.companions: Mapping[nn.Parameter, Tensor] = {

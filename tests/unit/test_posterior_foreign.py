@@ -227,16 +227,18 @@ def test_recurrent_layers_have_the_weights_that_they_need(cells: nn.Module, feat
             load_posterior(tmp_path / "p")
 
 
-LISTS = [
-    (name, argument.name)
-    for name, operation in OPERATIONS.items()
-    if operation.schema is not None
-    for argument in operation.schema.arguments
-    if needs(argument, X) == "a list"
-]
+def that_need(what: str, given: Any) -> list[tuple[str, str]]:
+    """Operations and arguments that must be this and are not, where `given` stands for them."""
+    return [
+        (name, argument.name)
+        for name, operation in OPERATIONS.items()
+        if operation.schema is not None
+        for argument in operation.schema.arguments
+        if needs(argument, given) == what
+    ]
 
 
-@pytest.mark.parametrize(("kind", "name"), LISTS, ids=str)
+@pytest.mark.parametrize(("kind", "name"), that_need("a list", X), ids=str)
 def test_a_tensor_is_not_taken_apart_to_make_a_list(kind: str, name: str) -> None:
     """Torch takes an iterable for a list: a batch of 2^20 would become as many tensors."""
     needed = [each.name for each in OPERATIONS[kind].schema.arguments if not each.has_default_value()]
@@ -245,16 +247,7 @@ def test_a_tensor_is_not_taken_apart_to_make_a_list(kind: str, name: str) -> Non
         places(kind, arguments | {name: X})
 
 
-NOT_THERE = [
-    (name, argument.name)
-    for name, operation in OPERATIONS.items()
-    if operation.schema is not None
-    for argument in operation.schema.arguments
-    if needs(argument, None) == "a tensor"
-]
-
-
-@pytest.mark.parametrize(("kind", "name"), NOT_THERE, ids=str)
+@pytest.mark.parametrize(("kind", "name"), that_need("a tensor", None), ids=str)
 def test_none_is_no_tensor(kind: str, name: str) -> None:
     """Torch takes None for a tensor that is not there, and some operations read it all the same: the process ends."""
     needed = {a.name: fitting(a.real_type, "x") for a in OPERATIONS[kind].schema.arguments if not a.has_default_value()}

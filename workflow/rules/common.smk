@@ -146,26 +146,27 @@ def compared(wildcards):
     return served([*figure_files([catalogue.PEER_COMPARISON]), LAYOUT.report])
 
 
+def of_target(target, jobs, need):
+    """Records of those jobs that only this target runs, the figures that need such, and the report."""
+    wanted = [job.record(LAYOUT) for job in jobs if job.target == target]
+    drawn = [name for name in AVAILABLE if getattr(catalogue.FIGURES[name], need)]
+    return served([*wanted, *figure_files(drawn), LAYOUT.report])
+
+
 def full_pruning(wildcards):
     """What target pruning_full runs, and draws of it."""
-    wanted = [job.record(LAYOUT) for job in DRIVER.campaign.after if job.target == PRUNING]
-    drawn = [name for name in AVAILABLE if catalogue.FIGURES[name].sweeps]
-    return served([*wanted, *figure_files(drawn), LAYOUT.report])
+    return of_target(PRUNING, DRIVER.campaign.after, "sweeps")
 
 
 def methods_compared(wildcards):
     """What target methods runs, and draws of it."""
-    wanted = [job.record(LAYOUT) for job in DRIVER.campaign.after if job.target == METHODS]
     print(*DRIVER.campaign.replaced, sep="\n", end="\n" if DRIVER.campaign.replaced else "", file=sys.stderr)
-    drawn = [name for name in AVAILABLE if catalogue.FIGURES[name].compared]
-    return served([*wanted, *figure_files(drawn), LAYOUT.report])
+    return of_target(METHODS, DRIVER.campaign.after, "compared")
 
 
 def tuned(wildcards):
     """What target tuning runs, and draws of it."""
-    wanted = [job.record(LAYOUT) for job in DRIVER.campaign.cells if job.target == TUNING]
-    drawn = [name for name in AVAILABLE if catalogue.FIGURES[name].tuned]
-    return served([*wanted, *figure_files(drawn), LAYOUT.report])
+    return of_target(TUNING, DRIVER.campaign.cells, "tuned")
 
 
 def measuring_lock(wildcards, output):
