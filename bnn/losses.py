@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnn.metrics import steady
+from bnn.metrics import rows_of, steady
 from bnn.records.parts import PARTS
 
 if TYPE_CHECKING:
@@ -48,38 +48,44 @@ class RankLosses:
         return self.wall - sum(self.parts.values())
 
 
-def rank_losses(steps: pd.DataFrame, clock_error: float | None = 0.0) -> list[RankLosses]:
-    """Of every rank, from the steady steps that give the headline throughput; empty without any.
+def rank_losses(
+    steps: pd.DataFrame, clock_error: float | None = 0.0, chosen: pd.DataFrame | None = None
+) -> list[RankLosses]:
+    """Of every rank, from the steady steps that give the headline throughput (`chosen`, if known); empty without any.
 
     Where waiting is split in some of them only, from those. `clock_error`: s by which hosts' clocks may be off to one
     another, None if unknown; beyond BEYOND_CLOCKS of a step waiting is not split.
     """
-    chosen = steady(steps)
+    chosen = steady(steps) if chosen is None else chosen
     if chosen.empty:
         return []
-    rows = steps.merge(chosen[["attempt", "step"]], on=["attempt", "step"])
+    rows = rows_of(steps, chosen)
     trusted = clock_error is not None and clock_error <= BEYOND_CLOCKS * float(rows["seconds"].mean())
     split = rows["seconds_late"].notna().groupby(rows["step"]).transform("all")
     if trusted and split.any():
         rows = rows[split]
     names = next(names for names in SPLITS if names == SPLITS[-1] or (trusted and _measured(rows, names)))
     waiting = {name for split in SPLITS for name in split} - set(names)
-    found = []
-    for rank, mine in rows.groupby("rank"):
-        parts = {name: float(mine[part.column].mean()) for name, part in PARTS.items() if name not in waiting}
-        late = mine["late_rank"].dropna()
-        found.append(
-            RankLosses(
-                rank=int(rank),
-                steps=len(mine),
-                wall=float((mine["ended_at"] - mine["started_at"]).mean(skipna=False)),
-                by_laps=float(mine["seconds"].mean()),
-                parts=parts,
-                hidden=float(mine["seconds_hidden"].mean(skipna=False)),
-                late_share=float((late == rank).mean()) if trusted and len(late) else math.nan,
-            )
+    columns = {name: part.column for name, part in PARTS.items() if name not in waiting}
+    rows = rows.assign(wall=rows["ended_at"] - rows["started_at"])
+    whole = rows[["wall", "seconds_hidden"]].isna().groupby(rows["rank"]).any()
+    means = rows.groupby("rank")[[*columns.values(), "wall", "seconds", "seconds_hidden"]].mean()
+    means[["wall", "seconds_hidden"]] = means[["wall", "seconds_hidden"]].mask(whole)  # in every step or not at all
+    late = rows["late_rank"].dropna()
+    last = (late == rows["rank"][late.index]).groupby(rows["rank"][late.index]).mean().to_dict() if trusted else {}
+    count = rows.groupby("rank").size()
+    return [
+        RankLosses(
+            rank=int(rank),
+            steps=int(count[rank]),
+            wall=float(mine["wall"]),
+            by_laps=float(mine["seconds"]),
+            parts={name: float(mine[column]) for name, column in columns.items()},
+            hidden=float(mine["seconds_hidden"]),
+            late_share=float(last.get(rank, math.nan)),
         )
-    return found
+        for rank, mine in means.iterrows()
+    ]
 
 
 def _measured(rows: pd.DataFrame, names: tuple[str, ...]) -> bool:

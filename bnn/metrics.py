@@ -33,6 +33,13 @@ ALIKE = 1e-3
 TICKS = 0.02
 
 
+# Columns of steps: what a row is of, what all ranks of a step have in common, and what a step has of its ranks'.
+STEP_KEYS = ("attempt", "step", "rank")
+FIRST = ("epoch", "phase")
+OVER_RANKS = {"samples": np.add, "started_at": np.fmin, "seconds": np.fmax, "seconds_exchange": np.fmax}
+MEANS = ("loss", "nll", "kl", "accuracy", "accuracy_running")
+
+
 @dataclass(frozen=True)
 class Interval:
     """A central value with its 95% interval; `low` and `high` are NaN where one value allows none."""
@@ -48,35 +55,57 @@ def per_step(steps: pd.DataFrame) -> pd.DataFrame:
 
     A step that a resumed attempt ran again counts once, with its latest attempt.
     """
-    latest = steps.groupby("step")["attempt"].transform("max")
-    kept = steps[steps["attempt"] == latest]
-    groups = kept.groupby(["attempt", "step"], sort=True)
-    frame = groups.agg(
-        epoch=("epoch", "first"),
-        phase=("phase", "first"),
-        ranks=("rank", "nunique"),
-        samples=("samples", "sum"),
-        started_at=("started_at", "min"),
-        seconds=("seconds", "max"),
-        seconds_exchange=("seconds_exchange", "max"),
-        loss=("loss", "mean"),
-        nll=("nll", "mean"),
-        kl=("kl", "mean"),
-        accuracy=("accuracy", "mean"),
-        accuracy_running=("accuracy_running", "mean"),
-    ).reset_index()
-    rank0 = kept[kept["rank"] == 0].set_index(["attempt", "step"])["seconds"].rename("seconds_rank0")
-    return frame.merge(rank0, on=["attempt", "step"], how="left")
+    import pandas as pd
+
+    attempts = steps["attempt"].to_numpy()
+    if len(steps) and attempts.min() != attempts.max():
+        steps = steps[attempts == steps.groupby("step")["attempt"].transform("max").to_numpy()]
+    # by numpy, as these are the rows of all ranks: a group-by of pandas takes five times as long
+    order = np.lexsort([steps[name].to_numpy() for name in ("rank", "step", "attempt")])
+    columns = {name: steps[name].to_numpy()[order] for name in (*STEP_KEYS, *FIRST, *OVER_RANKS)}
+    columns |= {name: steps[name].to_numpy(dtype=float)[order] for name in MEANS}
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (np.diff(columns["attempt"]) != 0) | (np.diff(columns["step"]) != 0)
+    starts = np.flatnonzero(new)
+    found = {name: columns[name][starts] for name in ("attempt", "step", *FIRST)}
+    another = new.copy()
+    another[1:] |= np.diff(columns["rank"]) != 0
+    found["ranks"] = _each(np.add, another.astype(np.int64), starts)
+    found |= {name: _each(reduce, columns[name], starts) for name, reduce in OVER_RANKS.items()}
+    for name in MEANS:
+        known = ~np.isnan(columns[name])
+        count = _each(np.add, known.astype(float), starts)
+        with np.errstate(invalid="ignore", over="ignore"):  # a loss may be infinite
+            total = _each(np.add, np.where(known, columns[name], 0.0), starts)
+        found[name] = np.divide(total, count, out=np.full(len(starts), np.nan), where=count > 0)
+    # sorted by rank: rank 0 is the first of its step
+    found["seconds_rank0"] = np.where(columns["rank"][starts] == 0, columns["seconds"][starts], np.nan)
+    return pd.DataFrame(found)
+
+
+def _each(reduce: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Values of each group reduced; a group goes from its start to the next one's."""
+    return np.asarray(reduce.reduceat(values, starts)) if len(starts) else values[:0]
 
 
 def steady(steps: pd.DataFrame) -> pd.DataFrame:
     """Steps after warm-up of the attempt with the most of them: rates are taken within one attempt."""
-    rows = per_step(steps)
-    rows = rows[rows["phase"] == STEADY]
+    return steady_of(per_step(steps))
+
+
+def steady_of(by_step: pd.DataFrame) -> pd.DataFrame:
+    """The same from rows of `per_step`."""
+    rows = by_step[by_step["phase"] == STEADY]
     if rows.empty:
         return rows
     best = rows["attempt"].value_counts().sort_index().idxmax()
     return rows[rows["attempt"] == best]
+
+
+def rows_of(steps: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all ranks of the steps that `steady` chose, in their order."""
+    mine = (steps["attempt"] == chosen["attempt"].iloc[0]) & steps["step"].isin(chosen["step"])
+    return steps[mine]
 
 
 def throughput_steady(steps: pd.DataFrame) -> float | None:
@@ -164,12 +193,12 @@ class UsefulWork:
         return self.parallel_efficiency * self.computation_scaling(reference)
 
 
-def useful_work(steps: pd.DataFrame) -> UsefulWork | None:
-    """The useful work of the steady steps that give the headline throughput; None without any."""
-    chosen = steady(steps)
+def useful_work(steps: pd.DataFrame, chosen: pd.DataFrame | None = None) -> UsefulWork | None:
+    """The useful work of the steady steps that give the headline throughput (`chosen`, if known); None without any."""
+    chosen = steady(steps) if chosen is None else chosen
     if chosen.empty:
         return None
-    rows = steps.merge(chosen[["attempt", "step"]], on=["attempt", "step"])
+    rows = rows_of(steps, chosen)
     by_rank = rows[[f"seconds_{part}" for part in USEFUL]].sum(axis=1).groupby(rows["rank"]).sum()
     return UsefulWork(
         total=float(by_rank.sum()),
@@ -191,7 +220,12 @@ def time_to_accuracy(steps: pd.DataFrame, target: float, column: str, epochs_com
     `accuracy_running` is the paper's running mean since step 0. `accuracy` is judged per completed epoch: the
     mean over the epoch's steps, reached at the epoch's end.
     """
-    rows = per_step(steps).sort_values("step")
+    return time_to_accuracy_of(per_step(steps), target, column, epochs_completed)
+
+
+def time_to_accuracy_of(by_step: pd.DataFrame, target: float, column: str, epochs_completed: int) -> float | None:
+    """The same from rows of `per_step`."""
+    rows = by_step.sort_values("step")
     elapsed = rows["seconds"].cumsum().to_numpy()
     if column == "accuracy":
         by_epoch = rows[rows["epoch"] < epochs_completed].groupby("epoch")["accuracy"].mean()

@@ -93,7 +93,12 @@ def is_whole(path: Path) -> bool:
 
 
 def read_table(path: Path, schema: TableSchema) -> pd.DataFrame:
-    """Read a table written by `write_table`.
+    """Read a table written by `write_table`. Raises UserError as `read_arrow`."""
+    return read_arrow(path, schema).to_pandas()
+
+
+def read_arrow(path: Path, schema: TableSchema) -> pa.Table:
+    """The same as a table of Arrow's.
 
     Raises UserError naming the file when it is absent, damaged, another table or another version.
     """
@@ -101,7 +106,8 @@ def read_table(path: Path, schema: TableSchema) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # not as a data set: that costs more than to read a small file
+            table = file.read()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError) as error:
@@ -115,4 +121,4 @@ def read_table(path: Path, schema: TableSchema) -> pd.DataFrame:
     for column in schema.columns:
         if column.name not in table.column_names and version != str(schema.version):
             table = table.append_column(column.name, pa.nulls(len(table), pa.type_for_alias(column.type)))
-    return table.to_pandas()
+    return table

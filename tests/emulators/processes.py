@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
 MARK = "EMULATOR_JOB"
@@ -39,12 +40,20 @@ def terminate(leader: int) -> None:
 
 
 def eradicate(mark: str, leader: int | None, spare_leader: bool = False) -> None:
-    """SIGKILL to all processes of a job until none is found (a process may fork meanwhile)."""
-    for _ in range(5):
+    """SIGKILL to all processes of a job until none is left; TimeoutError where one stays for 10 s.
+
+    Killed ones take a while to be gone, on a busy machine more than a few looks; and one that is just executing
+    another program shows no environment for a moment, so that only two looks in a row tell that there is none.
+    """
+    deadline = time.monotonic() + 10.0
+    calm = 0
+    while calm < 2:
         pids = [pid for pid in members(mark, leader) if not (spare_leader and pid == leader) and not zombie(pid)]
-        if not pids:
-            return
+        if pids and time.monotonic() > deadline:
+            raise TimeoutError(f"processes of job {mark} outlive SIGKILL: {pids}")
         send(signal.SIGKILL, pids)
+        calm = 0 if pids else calm + 1
+        time.sleep(0.005)
 
 
 def zombie(pid: int) -> bool:

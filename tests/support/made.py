@@ -14,16 +14,19 @@ from campaign.results.claims.expressions import TABLES as CLAIMED
 from campaign.results.claims.ledger import LEDGER
 from campaign.results.figures.catalogue import FIGURES, available
 from campaign.results.figures.sites import other_sites
-from campaign.results.steps import claims, figure, report, tables
+from campaign.results.steps import claims, figure, projection, report, tables
+from campaign.results.tables.projection_schemas import PROJECTION_TABLES
 from campaign.results.tables.schemas import OF_REPORT, TABLES
 
 
 def make_tables(layout: Layout) -> None:
-    """Tables and claims."""
+    """Tables, claims and projections."""
     params = SimpleNamespace(plan=str(layout.plan), results=str(layout.results))
     tables.main(SimpleNamespace(params=params, output=[str(layout.table(name)) for name in TABLES]))
     given = SimpleNamespace(ledger=str(LEDGER), tables=_paths(layout, CLAIMED))
     claims.main(SimpleNamespace(input=given, output=[str(layout.table("claims"))]))
+    paths = [str(layout.table(name)) for name in PROJECTION_TABLES]
+    projection.main(SimpleNamespace(params=params, input=given, output=paths))
 
 
 def make_figures(layout: Layout, names: Iterable[str] | None = None) -> None:

@@ -16,19 +16,21 @@ from campaign.results.figures.catalogue import FIGURES, available, not_measured
 from campaign.results.figures.context import Context
 from campaign.results.figures.draw import draw_figure, drawing
 from campaign.results.figures.style import COLOURS, save
+from campaign.results.tables.build import frame
+from campaign.results.tables.projection_schemas import EFFICIENCY_PROJECTION
 from tests.support.cells import built_campaign, entry, plan
 
 # Those of inference and pruning are tested in test_figures_inference.py, of methods in test_methods_shown.py, of
-# several sites in test_figures_gpu.py: this campaign has no such jobs and no GPUs.
+# several sites in test_figures_gpu.py, of projections in test_projection_report.py: this campaign has none of these.
 OF_CELLS = [
     name
     for name, spec in FIGURES.items()
-    if not (spec.inferred or spec.sweeps or spec.compared or spec.tuned or spec.devices)
+    if not (spec.inferred or spec.sweeps or spec.compared or spec.tuned or spec.projected or spec.devices)
 ]
 
 
 def tables():
-    return built_campaign()[1]
+    return built_campaign()[1] | {EFFICIENCY_PROJECTION.name: frame([], EFFICIENCY_PROJECTION)}
 
 
 def context():
@@ -179,7 +181,7 @@ def test_figures_without_a_valid_value_are_refused(name):
 
 
 def test_figures_without_rows_are_refused():
-    empty = {name: frame.iloc[:0] for name, frame in tables().items()}
+    empty = {name: table.iloc[:0] for name, table in tables().items()}
     for name in FIGURES:
         if name != "fig1":
             with pytest.raises(UserError):

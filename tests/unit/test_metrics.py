@@ -59,6 +59,42 @@ def test_rates_are_taken_within_one_attempt():
     assert metrics.throughput_steady(frame) == pytest.approx(16.0)
 
 
+def by_groups(steps: pd.DataFrame) -> pd.DataFrame:
+    """What `per_step` is to give, by pandas."""
+    kept = steps[steps["attempt"] == steps.groupby("step")["attempt"].transform("max")]
+    found = kept.groupby(["attempt", "step"], sort=True).agg(
+        epoch=("epoch", "first"), phase=("phase", "first"), ranks=("rank", "nunique"), samples=("samples", "sum"),
+        started_at=("started_at", "min"), seconds=("seconds", "max"), seconds_exchange=("seconds_exchange", "max"),
+        loss=("loss", "mean"), nll=("nll", "mean"), kl=("kl", "mean"), accuracy=("accuracy", "mean"),
+        accuracy_running=("accuracy_running", "mean"),
+    ).reset_index()  # fmt: skip
+    rank0 = kept[kept["rank"] == 0].set_index(["attempt", "step"])["seconds"].rename("seconds_rank0")
+    return found.merge(rank0, on=["attempt", "step"], how="left")
+
+
+@given(st.data())
+def test_a_step_is_what_a_group_by_makes_of_its_ranks(data: st.DataObject) -> None:
+    ranks, count = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 6))
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    parts = [steps_frame(random.uniform(0.1, 2, (ranks, count)).tolist())]
+    if count and data.draw(st.booleans()):
+        resumed = steps_frame(random.uniform(0.1, 2, (ranks, count + 2)).tolist(), attempt=2)
+        parts.append(resumed[resumed["step"] >= data.draw(st.integers(0, count))])
+    frame = pd.concat(parts)
+    for name in metrics.MEANS:
+        frame[name] = random.normal(size=len(frame))
+    if len(frame):
+        frame.iloc[random.integers(len(frame)), frame.columns.get_loc("loss")] = data.draw(
+            st.sampled_from([math.nan, math.inf, -1e300])
+        )
+        lost = random.random(len(frame)) < data.draw(st.sampled_from([0.0, 0.3]))  # of a run that was killed
+        frame = frame[~lost].sample(frac=1, random_state=int(random.integers(100)))
+    if frame.empty:
+        assert metrics.per_step(frame).empty
+        return
+    pd.testing.assert_frame_equal(metrics.per_step(frame), by_groups(frame), check_dtype=True, rtol=1e-12)
+
+
 @given(st.floats(0.01, 1e4), st.integers(1, 512))
 def test_perfect_scaling_has_efficiency_one(seconds: float, n: int):
     assert metrics.scaling_efficiency(seconds, seconds / n, n) == pytest.approx(1.0)

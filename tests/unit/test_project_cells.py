@@ -281,7 +281,9 @@ def test_options_that_cannot_be_used_are_told(tmp_path: Path, changes: dict[str,
 def test_nothing_that_is_projected_is_written_among_tables(tmp_path: Path) -> None:
     layout = laid_out(tmp_path / "r", 1)
     for place in (layout.table("projected"), layout.root / "p.parquet"):
-        with pytest.raises(UserError, match=r"--out: what is in .* was measured; what is projected lies elsewhere"):
+        with pytest.raises(
+            UserError, match=r"--out: what is in .* is the campaign's own; what is projected by hand lies elsewhere"
+        ):
             asked(layout, place)
     times = tmp_path / "t.csv"
     times.write_text("x")

@@ -42,7 +42,7 @@ def results(tmp_path_factory):
 
 
 def test_one_script_draws_all_figures():
-    assert {path.stem for path in SCRIPTS.glob("*.py")} == {"draw", "tables", "claims", "report"}
+    assert {path.stem for path in SCRIPTS.glob("*.py")} == {"draw", "tables", "claims", "projection", "report"}
 
 
 def test_tables_then_figure_then_report(results):

@@ -57,7 +57,7 @@ def test_what_all_ranks_have_in_common_is_no_straggling() -> None:
 
 
 def test_too_few_steps_are_refused_with_their_number() -> None:
-    with pytest.raises(ValueError, match=f"49 values, {FEWEST} needed"):
+    with pytest.raises(ValueError, match=f"{FEWEST - 1} values, {FEWEST} needed"):
         Spread(np.arange(FEWEST - 1.0), apart=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,12 @@ import pandas as pd
 import pytest
 
 from bnn.errors import UserError
+from bnn.records import STEPS_FILE
 from bnn.records.columns import read_table, write_table
+from campaign.names.cell import Cell
 from campaign.names.layout import Layout
 from campaign.results.steps.tables import main
+from campaign.results.tables import build
 from campaign.results.tables import steps as steps_table
 from campaign.results.tables.build import build_tables
 from campaign.results.tables.schemas import CELL_TABLES, IDENTITY_KEYS, STEPS_OF_CELLS
@@ -54,6 +58,25 @@ def test_memory_does_not_grow_with_steps(tmp_path: Path, monkeypatch: pytest.Mon
         peaks[count] = peak(tmp_path / str(count))
     of_a_cell = 4 * 1000 * 30 * 8  # rows x columns x bytes
     assert peaks[16] - peaks[4] < 2 * of_a_cell
+
+
+def test_cells_that_several_processes_read_give_the_same_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = large_campaign(tmp_path, ranks=2, steps=12, nodes=(1, 2), batches=(16,), repeats=(1, 2))
+    made["cells"][2]["repeat"] = 9  # unfinished
+    alone = build_tables(made, tmp_path, CELL_TABLES)
+    monkeypatch.setattr(build, "MANY", 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    together = build_tables(made, tmp_path, CELL_TABLES)
+    assert alone.keys() == together.keys()
+    for name, table in alone.items():
+        pd.testing.assert_frame_equal(together[name], table)
+    first = tmp_path / Cell(**{key: made["cells"][5][key] for key in IDENTITY_KEYS}).folder / STEPS_FILE
+    first.unlink()  # it may be a second name of a file: that one stays
+    first.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="not a readable Parquet file"):
+        build_tables(made, tmp_path, CELL_TABLES)
 
 
 @pytest.mark.parametrize("group", [1, 30, 10**9])

@@ -14,6 +14,7 @@ from campaign.results.claims.ledger import LEDGER
 from campaign.results.figures import catalogue
 from campaign.results.figures.sites import other_sites
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
+from campaign.results.tables.projection_schemas import PROJECTION_TABLES
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, METHOD_TABLES, OF_REPORT
 from campaign.results.tables.tuning_schemas import TUNING_TABLES
 from campaign.run.entry import open_campaign

@@ -17,6 +17,26 @@ rule tables:
         "../scripts/tables.py"
 
 
+# What these cells come to on networks that they did not run on: projected, and apart from all that was measured.
+rule projected:
+    input:
+        measured,
+        ledger=LEDGER,
+    output:
+        table_files(PROJECTION_TABLES),
+    log:
+        LAYOUT.log("projected"),
+    localrule: True
+    params:
+        results=LAYOUT.results,
+        plan=LAYOUT.plan,
+        asked=DRIVER.digest,
+        source=sources.of_projection(),
+        measuring=measuring_lock,
+    script:
+        "../scripts/projection.py"
+
+
 # What the paper claims, each claim judged by these tables.
 rule claims:
     input:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bnn.errors import UserError
-from bnn.metrics import steady
+from bnn.metrics import rows_of, steady
 from bnn.records import STEPS, STEPS_FILE, SUMMARY, Summary, read_table
 from bnn.records.cell import CellRecord
 from bnn.records.files import CELL
@@ -61,7 +61,7 @@ def read_cell(folder: Path) -> Recorded:
     chosen = steady(rows)
     if chosen.empty:
         raise UserError(f"{folder}: has no steady steps")
-    steps = rows.merge(chosen[["attempt", "step"]], on=["attempt", "step"]).sort_values(["rank", "step"])
+    steps = rows_of(rows, chosen).sort_values(["rank", "step"])
     missing = [name for name in COMPUTED if steps[name].isna().any()]
     if missing:
         raise UserError(f"{folder / STEPS_FILE}: {missing[0]} is not there in every step; run the cell again")

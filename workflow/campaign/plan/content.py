@@ -49,6 +49,7 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
             }
             for study in campaign.studies.values()
         },
+        "projection": asdict(site.projection) if site.projection else {},
         "tuning": {name: tuning.content for name, tuning in campaign.tuning.items()},
         "variants": {variant.name: variant.description for variant in campaign.variants.values()},
         **jobs,

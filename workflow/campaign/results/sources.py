@@ -33,6 +33,14 @@ def of_tables() -> str:
     return here().digest(("campaign.results.steps.tables",))
 
 
+def of_projection() -> str:
+    """Of the projections: also the networks' constants and the schemas of a ledger."""
+    campaign = here().packages["campaign"]
+    fabrics = campaign / "results" / "projection" / "fabrics.yaml"
+    schemas = [campaign.parent / "schemas" / f"{name}.schema.yaml" for name in ("claims", "claim", "fabrics")]
+    return here().digest(("campaign.results.steps.projection",), files=[fabrics, *schemas])
+
+
 def of_claims() -> str:
     """Of the table of claims: also the schemas of a ledger. (The ledger itself is a file that the rule names.)"""
     schemas = here().packages["campaign"].parent / "schemas"

@@ -62,6 +62,15 @@ class Watchdog:
 
 
 @dataclass(frozen=True)
+class Projection:
+    """Networks, by name, that measured cells are projected onto: the one that they run `here`, and others."""
+
+    here: str = ""
+    elsewhere: tuple[str, ...] = ()
+    target_efficiency: float = 0.8
+
+
+@dataclass(frozen=True)
 class Profiler:
     """What counts MPI calls: `none`, `bnn` (our interposer) or `site` (its own library, with its variables)."""
 
@@ -100,6 +109,7 @@ class Site:
     mpi_library: str = ""
     profiler: Profiler = Profiler()
     watchdog: Watchdog = Watchdog()
+    projection: Projection | None = None
     cv_limit: float | None = None
     foreign_limit: float | None = None
     watts: float | None = None
@@ -200,7 +210,12 @@ def parse_site(values: dict[str, Any], origin: str) -> Site:
     launcher = given.pop("launcher")
     profiler = _profiler(given.pop("profiler", {"kind": "none"}), origin)
     hardware, machine = completed(given.pop("hardware"), given["scheduler"]["kind"], origin)
+    if asked := given.pop("projection", None):
+        asked = Projection(**(asked | {"elsewhere": tuple(asked.get("elsewhere", ()))}))
+        if asked.here in asked.elsewhere:
+            raise UserError(f"{origin}: site.projection.elsewhere: {asked.here} is the network here")
     site = Site(
+        projection=asked,
         hardware=Hardware(**hardware),
         machine=machine,
         launcher=Launcher(launcher["kind"], tuple(str(word) for word in launcher.get("options", ()))),

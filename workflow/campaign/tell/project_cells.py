@@ -17,20 +17,17 @@ from campaign.io.files import os_errors_named
 from campaign.io.schema import did_you_mean
 from campaign.names.layout import Layout
 from campaign.plan.read import read_plan
-from campaign.results.projection.efficiency import EFFICIENCY_PROJECTION, efficiency_rows
+from campaign.results.projection.cells import MOST_NODES, POWERS, Projection
 from campaign.results.projection.fabrics import BUILT_IN, load_fabric
 from campaign.results.projection.families import Family, families
-from campaign.results.projection.messages import RefusedError
 from campaign.results.projection.networks import OfCurve, OfFabric
 from campaign.results.projection.read import read_curves
-from campaign.results.projection.scales import errors
-from campaign.results.projection.step import LOSSES, Model
-from campaign.results.projection.target import Answer, answer, usual_changes
+from campaign.results.projection.target import Answer
 from campaign.results.tables.cells import LoadedCell
+from campaign.results.tables.projection_schemas import EFFICIENCY_PROJECTION, LOSSES
 from campaign.tell.projection import whole_numbers
 
-MOST_NODES = 16384
-NODES = ",".join(str(2**power) for power in range(MOST_NODES.bit_length()))  # what is asked for without --nodes
+NODES = ",".join(map(str, POWERS))  # what is asked for without --nodes
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,9 @@ class Told:
 def project_cells(layout: Layout, question: Question, out: Path) -> Told:
     """Write EFFICIENCY_PROJECTION to `out`. Raises UserError where an option or a record cannot be used."""
     if layout.root.resolve() in out.resolve().parents:
-        raise UserError(f"{out}: --out: what is in {layout.root} was measured; what is projected lies elsewhere")
+        raise UserError(
+            f"{out}: --out: what is in {layout.root} is the campaign's own; what is projected by hand lies elsewhere"
+        )
     if question.allreduce is not None and out.resolve() == question.allreduce.resolve():
         raise UserError(f"{out}: --out is the file of measurements itself")
     if question.target is not None and not 0 < question.target < 1:
@@ -73,32 +72,14 @@ def project_cells(layout: Layout, question: Question, out: Path) -> Told:
     found, said = families(LoadedCell(entry, layout.results) for entry in plan["cells"])
     if not found:
         raise UserError(f"{layout.plan}: no cell of it is there to project from" + (f" ({said[0]})" if said else ""))
-    asked = network or _curve(question, found)
-    off = None if question.elsewhere else errors(found, asked)
-    models = {family.key: Model.of(family, asked) for family in found}
-    source = asked.fabric.source if isinstance(asked, OfFabric) else asked.source
-    assumed = _assumed(asked)
-    rows = [
-        row for each in found for row in efficiency_rows(each, models[each.key], question.nodes, off, source, assumed)
-    ]
-    frame = pd.DataFrame(rows, columns=EFFICIENCY_PROJECTION.names)
+    projection = Projection(found, network or _curve(question, found), question.elsewhere)
+    frame = pd.DataFrame(projection.rows(question.nodes), columns=EFFICIENCY_PROJECTION.names)
     with os_errors_named(out):
         write_table(frame, out, EFFICIENCY_PROJECTION)
-    answers = [] if question.target is None else [
-        (each, _answer(each, models, question, asked)) for each in found
-    ]  # fmt: skip
+    answers = [] if question.target is None else projection.answers(question.target, question.nodes)
     refused = int(frame["step_seconds"].isna().sum())
-    said.append(f"{out}: {len(frame)} points of {len(found)} families, {refused} refused; {source}")
+    said.append(f"{out}: {len(frame)} points of {len(found)} families, {refused} refused; {projection.network.source}")
     return Told(frame, answers, said)
-
-
-def _assumed(network: OfFabric | OfCurve) -> list[str]:
-    if isinstance(network, OfCurve):
-        return []
-    found = ["the network is idle but for this job"]
-    if not network.fabric.middle.reduction_per_byte:
-        found.append("adding gradients is part of the published bandwidths")
-    return found
 
 
 def _curve(question: Question, found: Sequence[Family]) -> OfCurve:
@@ -116,25 +97,6 @@ def _curve(question: Question, found: Sequence[Family]) -> OfCurve:
         raise UserError(f"{question.allreduce}: {how} curve by --node and --library (of: {names}){near}")
     ranks = sorted({nodes * family.per_node for family in found for nodes in question.nodes})
     return OfCurve(left[0], [curve for curve in curves if curve is not left[0]], ranks)
-
-
-def _answer(family: Family, models: dict[Any, Model], question: Question, network: OfFabric | OfCurve) -> Answer | str:
-    model = models[family.key]
-    twice = models.get(family.key._replace(batch_size=2 * family.key.batch_size))
-    faster = {}
-    if isinstance(network, OfFabric):
-        faster = {
-            "links of twice the bandwidth": model.on(OfFabric(network.fabric.faster(bandwidth=2))),
-            "links of half the latency": model.on(OfFabric(network.fabric.faster(latency=0.5))),
-        }
-    assert question.target is not None
-    try:
-        return answer(
-            model, question.target, question.nodes, isinstance(network, OfFabric),
-            usual_changes(model, twice, faster),
-        )  # fmt: skip
-    except RefusedError as why:
-        return str(why)
 
 
 def as_json(told: Told, target: float | None) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from campaign.results.projection.step import LOSSES
+from campaign.results.tables.projection_schemas import LOSSES
 
 KEYS = ["dataset", "model", "kind", "batch_size", "variant"]
 SHORT = {

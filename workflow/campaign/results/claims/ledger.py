@@ -39,6 +39,7 @@ class Claim:
     printed: Mapping[str, Any] | None = None
     relation: str = ""
     bound: float = 1.0
+    work: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

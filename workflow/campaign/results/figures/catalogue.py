@@ -37,6 +37,7 @@ class FigureSpec:
     spread: bool = False  # of models trained on more than one node count
     sweeps: bool = False  # whether it needs pruning sweeps, of `model` if that is given
     tuned: bool = False  # whether it needs settings that the campaign tries
+    projected: bool = False  # whether it needs networks that the site has its cells projected onto
     compared: bool = False  # whether it needs predictions of conventional networks beside those of others
     devices: tuple[str, ...] = ()  # drawn with the sites beside this one; devices that they need to have together
     draw: str = field(kw_only=True)  # MODULE:FUNCTION, of this folder; takes tables, context and `arguments`
@@ -74,6 +75,7 @@ INFERENCE = "it needs Monte-Carlo predictions of trained models, which this camp
 ONE_KIND = "it sets methods beside a conventional network, and none predicts in this campaign (kinds of section infer)"
 ONE_NODE_COUNT = "it needs a model trained on several nodes, and this campaign predicts with models of one node count"
 NOT_TUNED = "this campaign tries no settings (section tuning of its file)"
+NOT_PROJECTED = "this site names no network to project its cells onto (section projection of its site.yaml)"
 NO_GPUS = "it needs the tables of a site with GPUs: neither this site nor one beside it in the results folder has them"
 NO_CPUS = (
     "it compares GPUs with CPUs: no site beside this one in the results folder has tables of CPU runs at large batches"
@@ -150,6 +152,8 @@ _ALL = (
                draw="snr:snr_figure"),
     FigureSpec("pruning_speed", "Speed of pruned inference", PRUNING, SWEPT, sweeps=True,
                draw="pruning_speed:pruning_speed_figure"),
+    FigureSpec("projection", "Projected efficiency", PERFORMANCE, ("efficiency_projection",), projected=True,
+               draw="projection:projection_figure"),
     FigureSpec("tuning", "Settings tried", PERFORMANCE, ("tuning",), tuned=True, draw="tuning:tuning_figure"),
     FigureSpec(PEER_COMPARISON, "Training steps of several implementations", PERFORMANCE, BENCHMARKS, benchmarked=True,
                draw="peers:peers_figure"),
@@ -175,6 +179,8 @@ def _missing(spec: FigureSpec, plan: dict[str, Any], others: Sequence[OtherSite]
         return NO_BENCHMARK
     if spec.tuned:
         return "" if plan.get("tuning") else NOT_TUNED
+    if spec.projected:
+        return "" if plan.get("projection") else NOT_PROJECTED
     if spec.compared:
         return "" if any(job["kind"] == "cnn" for job in plan.get("infer", [])) else ONE_KIND
     if spec.inferred or spec.sweeps:

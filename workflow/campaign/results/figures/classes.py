@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from campaign.results.figures.context import Context
 from campaign.results.figures.density import METHOD, Density, density, draw_density, finish_axis, point_handle
 from campaign.results.figures.jobs import mark_corner
+from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.posteriors import (
     SWEEP_KEYS,
     counted,
@@ -34,7 +35,7 @@ from campaign.results.tables.schemas import IDENTITY_KEYS
 COLUMNS, MOST_PANELS = 5, 10
 DRAWS, PRUNED_DRAWS = 400, 200  # the paper's
 MOST_LEVELS = 5
-Curve = tuple[Density, Any]  # with its colour
+Curve = tuple[Density, Any, str]  # with its colour, and the series that it is of
 
 
 def classes_figure(tables: Tables, context: Context, *, model: str) -> Figure:
@@ -42,7 +43,8 @@ def classes_figure(tables: Tables, context: Context, *, model: str) -> Figure:
     job = counted(tables["inference"], "predictions by class", model=model).sort_values("nodes", kind="stable").iloc[0]
     rows = _first(of_job(tables["inference_true_class"], job), DRAWS)
     panels = [
-        (image, label, [(density(values), COLOURS["bnn"])]) for image, label, values in _images(rows, job["model"])
+        (image, label, [(density(values), COLOURS["bnn"], model_name(job["model"]))])
+        for image, label, values in _images(rows, job["model"])
     ]
     figure = _draw(panels, job, words=True)
     made = int(rows["draw"].nunique())
@@ -65,15 +67,15 @@ def pruned_classes_figure(tables: Tables, context: Context, *, model: str) -> Fi
     levels = chosen_levels(rows)
     colours = [INK, *sns.color_palette("rocket_r", len(levels) + 1)[1:]]
     panels: dict[int, tuple[int, int, list[Curve]]] = {}
+    words = {level: _level_words(rows, level, accuracies) for level in levels}
     for level, colour in zip(levels, colours, strict=False):
         for image, label, values in _images(rows[rows["level"] == level], model):
-            panels.setdefault(image, (image, label, []))[2].append((density(values), colour))
+            panels.setdefault(image, (image, label, []))[2].append((density(values), colour, words[level]))
     made = int(rows["draw"].nunique())
     short = f" (the paper: {PRUNED_DRAWS})" if made < PRUNED_DRAWS else ""
     figure = _draw(list(panels.values()), job, words=False, root=True)
     handles = [
-        Line2D([], [], color=colour, label=_level_words(rows, level, accuracies))
-        for level, colour in zip(levels, colours, strict=False)
+        entry(Line2D([], [], color=colour, label=words[level])) for level, colour in zip(levels, colours, strict=False)
     ]
     notes = [
         f"{point_words(job)}, repeat {job['repeat']}; {made} draws{short}; a pruned weight has mean 0 and "
@@ -126,11 +128,12 @@ def _draw(panels: Sequence[tuple[int, int, list[Curve]]], job: pd.Series, *, wor
         for ax in axes[len(panels) :]:
             ax.remove()
         for index, (ax, (image, label, curves)) in enumerate(zip(axes, panels, strict=False)):
-            for place, (found, colour) in enumerate(curves):
-                draw_density(ax, found, colour, place=place, linewidth=1.2)
+            for place, (found, colour, series) in enumerate(curves):
+                with marked(ax, series, pd.DataFrame([job])):
+                    draw_density(ax, found, colour, place=place, linewidth=1.2)
             if root:
                 ax.set_yscale("function", functions=(_root, np.square))
-            finish_axis(ax, [found for found, _ in curves], label=False)
+            finish_axis(ax, [found for found, *_ in curves], label=False)
             title = f"class {label}, image {image}"
             ax.set_title(f"{title}\n{curves[0][0].words}" if words else title, loc="left", fontsize=7.5)
             _plain(ax, root)
@@ -159,6 +162,6 @@ def _plain(ax: Axes, root: bool) -> None:
 
 
 def _marks(panels: Sequence[tuple[int, int, list[Curve]]], job: pd.Series) -> list[Line2D]:
-    alike = any(found.curve is None for _, _, curves in panels for found, _ in curves)
+    alike = any(found.curve is None for _, _, curves in panels for found, *_ in curves)
     handles = [point_handle()] if alike else []
     return handles + ([mark("WARN", "model with a warning")] if warned(job) else [])

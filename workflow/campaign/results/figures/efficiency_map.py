@@ -16,9 +16,12 @@ from campaign.results.figures.select import Series, Tables
 from campaign.results.figures.style import INK, RC, WIDTH, finish, new_figure
 from campaign.results.tables.efficiency_schemas import EFFICIENCIES
 
+Panel = tuple[str, int, Series, pd.DataFrame]  # model, batch size, series, and its rows
+
 # From what is lost to what is not: light where nothing is to be seen.
 COLOURS = LinearSegmentedColormap.from_list("efficiency", ["#7A1C4B", "#D978A8", "#F6E3ED", "#FFFFFF"])
 DARK = 0.35  # below this value a cell is so dark that its text is white
+MOST = 40  # panels: a reader looks at no more, and each takes a tenth of a second
 FEW = 4  # up to as many numbers of nodes two panels stand side by side
 
 
@@ -37,6 +40,7 @@ def efficiency_map(tables: Tables, context: Context, *, role: str) -> Figure:
         for one in select.series_of(points)
         if len(rows := _rows(points, model, size, one))
     ]
+    panels, left_out = at_most(MOST, panels)
     columns = min(len(panels), 2 if len(select.nodes_of(points)) <= FEW else 1)
     figure, axes = new_figure(columns, -(-len(panels) // columns), height=1.75, width=WIDTH)
     for spare in axes[len(panels) :]:
@@ -54,8 +58,16 @@ def efficiency_map(tables: Tables, context: Context, *, role: str) -> Figure:
         "Small: 95% interval over repeats. White is 1 or more. Load balance x communication efficiency = parallel "
         "efficiency; x computation scaling against the same cell on one node = global efficiency. An exchange that the "
         "backward pass hides is not lost.",
+        f"{left_out:,} more curves, of other variants, are in table efficiencies." if left_out else "",
     ]
     return finish(figure, f"Where the time goes: efficiencies on {context.site}", [], notes)
+
+
+def at_most(count: int, panels: list[Panel]) -> tuple[list[Panel], int]:
+    """The first panels, those of main variants before others', in their own order; and how many are left out."""
+    ranked = sorted(range(len(panels)), key=lambda index: (panels[index][2].rank, index))
+    kept = sorted(ranked[:count])
+    return [panels[index] for index in kept], len(panels) - len(kept)
 
 
 def _rows(points: pd.DataFrame, model: str, size: int, one: Series) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import marked
 from campaign.results.figures.select import NothingToDrawError, Tables, data_note, main_variant, model_name, rows_of
 from campaign.results.figures.style import INK, KIND_NAMES, MUTED, RC, finish, new_figure
 from campaign.results.tables.schemas import IDENTITY_KEYS
@@ -41,6 +42,7 @@ class Block:
     detail: str
     lines: tuple[Line, ...]
     sums: str
+    run: pd.DataFrame
 
 
 def mpi_figure(tables: Tables, context: Context, role: str) -> Figure:
@@ -107,6 +109,7 @@ def _block(tables: Tables, run: pd.Series) -> Block:
         detail=f"N = {run['nodes']}, {who}, {repeat}",
         lines=tuple(_lines(calls, count)),
         sums=_sums(run),
+        run=pd.DataFrame([run]),
     )
 
 
@@ -153,15 +156,20 @@ def _draw(ax: Axes, blocks: list[Block], lines: float) -> None:
     ax.text(0.195, 1.5, "carries", va="center", fontsize=8.5)
     y = HEAD
     for block in blocks:
-        ax.plot([0, 1], [y + 0.1, y + 0.1], color=INK, linewidth=0.9)
-        ax.text(0, y + 0.75, block.title, va="center", fontweight="bold", fontsize=8.5)
-        ax.text(1, y + 0.75, block.detail, va="center", ha="right", fontsize=7.5, color=MUTED)
-        y += TITLE
-        for line in block.lines:
-            _draw_line(ax, y + 0.5, line)
-            y += 1
-        ax.text(0, y + 0.55, block.sums, va="center", fontsize=7.5, color=MUTED)
-        y += BLOCK - TITLE
+        with marked(ax, block.title, block.run):
+            _draw_block(ax, y, block)
+        y += len(block.lines) + BLOCK
+
+
+def _draw_block(ax: Axes, y: float, block: Block) -> None:
+    ax.plot([0, 1], [y + 0.1, y + 0.1], color=INK, linewidth=0.9)
+    ax.text(0, y + 0.75, block.title, va="center", fontweight="bold", fontsize=8.5)
+    ax.text(1, y + 0.75, block.detail, va="center", ha="right", fontsize=7.5, color=MUTED)
+    y += TITLE
+    for line in block.lines:
+        _draw_line(ax, y + 0.5, line)
+        y += 1
+    ax.text(0, y + 0.55, block.sums, va="center", fontsize=7.5, color=MUTED)
 
 
 def _draw_line(ax: Axes, y: float, line: Line) -> None:

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.select import NothingToDrawError, Tables, model_name
 from campaign.results.figures.style import COLOURS, INK, MUTED, RC, finish, new_figure
 
@@ -63,20 +64,12 @@ def _panel(ax: Axes, rows: pd.DataFrame, column: str, scale: float, *, labels: b
     """A line per implementation, first above: a mark, its interval where there is one, and the ratio to cnn."""
     places = {name: len(rows) - 1 - index for index, name in enumerate(rows["implementation"])}
     for _, row in rows.iterrows():
-        y, (colour, marker, _) = places[row["implementation"]], SIDES[row["side"]]
+        y = places[row["implementation"]]
         if pd.isna(row[column]):
             ax.annotate("not measured", (0, y), xytext=(4, 0), textcoords="offset points", **_text(MUTED))
             continue
-        x = row[column] / scale
-        face = "white" if row["control"] else colour
-        ax.hlines(y, 0, x, color=colour, linewidth=0.8, alpha=0.35, zorder=2)
-        end = x
-        if labels and not pd.isna(row[f"{column}_low"]):
-            end = max(x, row[f"{column}_high"] / scale)
-            ax.hlines(y, row[f"{column}_low"] / scale, end, color=INK, linewidth=1.1, zorder=4)
-        ax.plot(x, y, marker=marker, color=colour, markerfacecolor=face, markersize=5, linestyle="none", zorder=3)
-        words = _ratio(row) if labels else f"{x:,.0f}"
-        ax.annotate(words, (end, y), xytext=(6, 0), textcoords="offset points", **_text(INK))
+        with marked(ax, SIDES[row["side"]][2]):
+            _implementation(ax, row, column, scale, y, labels=labels)
     ax.set_yticks(list(places.values()), list(places) if labels else [""] * len(places))
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
@@ -84,6 +77,20 @@ def _panel(ax: Axes, rows: pd.DataFrame, column: str, scale: float, *, labels: b
     ax.set_ylim(-0.7, len(rows) - 0.3)
     ends = rows[f"{column}_high"].fillna(rows[column]) if labels else rows[column]
     ax.set_xlim(0, 1.3 * float(ends.max()) / scale)
+
+
+def _implementation(ax: Axes, row: pd.Series, column: str, scale: float, y: float, *, labels: bool) -> None:
+    colour, marker, _ = SIDES[row["side"]]
+    x = row[column] / scale
+    face = "white" if row["control"] else colour
+    ax.hlines(y, 0, x, color=colour, linewidth=0.8, alpha=0.35, zorder=2)
+    end = x
+    if labels and not pd.isna(row[f"{column}_low"]):
+        end = max(x, row[f"{column}_high"] / scale)
+        ax.hlines(y, row[f"{column}_low"] / scale, end, color=INK, linewidth=1.1, zorder=4)
+    ax.plot(x, y, marker=marker, color=colour, markerfacecolor=face, markersize=5, linestyle="none", zorder=3)
+    words = _ratio(row) if labels else f"{x:,.0f}"
+    ax.annotate(words, (end, y), xytext=(6, 0), textcoords="offset points", **_text(INK))
 
 
 def _text(colour: str) -> dict[str, object]:
@@ -108,7 +115,7 @@ def _band(ax: Axes, rows: pd.DataFrame, run: pd.Series) -> None:
 
 def _handles(rows: pd.DataFrame, runs: pd.DataFrame) -> list[Line2D | Patch]:
     found: list[Line2D | Patch] = [
-        Line2D([], [], linestyle="none", color=colour, marker=marker, label=label)
+        entry(Line2D([], [], linestyle="none", color=colour, marker=marker, label=label))
         for side, (colour, marker, label) in SIDES.items()
         if side in set(rows["side"])
     ]

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from campaign.results.figures.context import Context
 from campaign.results.figures.density import METHOD, density, draw_density, finish_axis, point_handle
 from campaign.results.figures.jobs import mark_corner
+from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.posteriors import counted, data_note, of_job, point_words, warned, warning_note
 from campaign.results.figures.select import NothingToDrawError, Tables, model_name
 from campaign.results.figures.style import RC, WIDTH, finish, mark, new_figure
@@ -44,9 +45,11 @@ def draws_figure(tables: Tables, context: Context, *, model: str, most: bool) ->
         for place, (size, one, colour) in enumerate(zip(sizes, found, colours, strict=True)):
             last = place == len(sizes) - 1
             style = {"linewidth": 1.9 if last else 1.2, "zorder": 3 + place}
-            draw_density(ax, one, colour, place=place, **style)
             label = f"{size} draws: {one.words}"
+            with marked(ax, label, pd.DataFrame([job])):
+                draw_density(ax, one, colour, place=place, **style)
             handles.append(Line2D([], [], color=colour, linewidth=style["linewidth"], label=label))
+            entry(handles[-1])
         finish_axis(ax, found, label=True)
         mark_corner(ax, job)
         ax.set_xlabel(LABEL)

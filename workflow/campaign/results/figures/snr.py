@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from campaign.results.figures import published
 from campaign.results.figures.context import Context
 from campaign.results.figures.jobs import mark_corner
+from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.posteriors import SWEEP_KEYS, counted, data_note, of_job, warned, warning_note
 from campaign.results.figures.pruning import network_words
 from campaign.results.figures.select import NothingToDrawError, Tables, model_name
@@ -40,8 +41,10 @@ def snr_figure(tables: Tables, context: Context) -> Figure:
             for layer, colour in zip([*layers, ALL], [*sns.color_palette("viridis", len(layers)), INK], strict=True):
                 label = f"{model_name(job['model'])}: {layer or 'all weights'}"
                 style = {"color": colour, "linewidth": 1.8 if layer == ALL else 1.2}
-                ax.stairs(*_density(rows[rows["layer"] == layer]), **style)
+                with marked(ax, label, pd.DataFrame([job])):
+                    ax.stairs(*_density(rows[rows["layer"] == layer]), **style)
                 handles.append(Line2D([], [], label=label, **style))
+                entry(handles[-1])
             published.mark(ax, DECIBELS)
             mark_corner(ax, job)
             ax.set_title(network_words(job), loc="left")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import marked
 from campaign.results.figures.method_data import (
     POINT_KEYS,
     Method,
@@ -70,23 +71,28 @@ def _panel(ax: Axes, rows: pd.DataFrame, column: str, methods: dict[str, Method]
     found = rows.dropna(subset=[column, "cost"])
     drawn = found[found["shift"].isin(["", *shifts])]
     for name, mine in drawn.groupby("series", sort=False):
-        colour = methods[name].colour
-        ax.plot([mine["cost"].iloc[0]] * 2, [mine[column].min(), mine[column].max()], color=colour, lw=0.6, alpha=0.5)
-        for row in mine.itertuples():
-            y = getattr(row, column)
-            ends = (getattr(row, f"{column}_low"), getattr(row, f"{column}_high"))
-            bar = {"color": colour, "lw": 0.9, "alpha": 1.0 if not row.shift else 0.4, "zorder": 3}
-            if ends[0] == ends[0]:  # NaN: no interval
-                ax.plot([row.cost] * 2, ends, **bar)
-            if row.cost_low == row.cost_low and not row.shift:
-                ax.plot([row.cost_low, row.cost_high], [y] * 2, **bar)
-            shape = SHAPES[shifts.index(row.shift)] if row.shift else "o"
-            face = "white" if row.shift else colour
-            size = 4.0 if row.shift else 6.0
-            style = {"marker": shape, "markersize": size, "markerfacecolor": face, "markeredgecolor": colour}
-            ax.plot([row.cost], [y], linestyle="none", zorder=5, **style)
+        with marked(ax, name, mine, "methods"):
+            _method(ax, mine, column, methods[name].colour, shifts)
     _front(ax, clean(drawn), column)
     limits(ax, drawn, "cost", column, right=0.3)
+
+
+def _method(ax: Axes, rows: pd.DataFrame, column: str, colour: object, shifts: list[str]) -> None:
+    """One method's points, images as they are and shifted, on a line, with their intervals."""
+    ax.plot([rows["cost"].iloc[0]] * 2, [rows[column].min(), rows[column].max()], color=colour, lw=0.6, alpha=0.5)
+    for row in rows.itertuples():
+        y = getattr(row, column)
+        ends = (getattr(row, f"{column}_low"), getattr(row, f"{column}_high"))
+        bar = {"color": colour, "lw": 0.9, "alpha": 1.0 if not row.shift else 0.4, "zorder": 3}
+        if ends[0] == ends[0]:  # NaN: no interval
+            ax.plot([row.cost] * 2, ends, **bar)
+        if row.cost_low == row.cost_low and not row.shift:
+            ax.plot([row.cost_low, row.cost_high], [y] * 2, **bar)
+        shape = SHAPES[shifts.index(row.shift)] if row.shift else "o"
+        face = "white" if row.shift else colour
+        size = 4.0 if row.shift else 6.0
+        style = {"marker": shape, "markersize": size, "markerfacecolor": face, "markeredgecolor": colour}
+        ax.plot([row.cost], [y], linestyle="none", zorder=5, **style)
 
 
 def _front(ax: Axes, rows: pd.DataFrame, column: str) -> None:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from campaign.results.figures.context import Context
+from campaign.results.figures.marks import marked
 from campaign.results.figures.method_data import (
     POINT_KEYS,
     Method,
@@ -61,15 +62,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, of_draws: pd.DataFrame, methods: dict[s
         curve = of_draws[of_draws["series"] == row["series"]].sort_values("draws")
         frame = curve if len(curve) > 1 else pd.DataFrame([row])
         colour = methods[row["series"]].colour
-        ax.plot(frame[X], frame[Y], color=colour, marker="o", markersize=4, zorder=4)
-        for one in frame.to_dict("records"):
-            if pd.notna(one[f"{Y}_low"]):
-                ax.plot([one[X]] * 2, [one[f"{Y}_low"], one[f"{Y}_high"]], color=colour, lw=0.8, alpha=0.6)
-            if pd.notna(one[f"{X}_low"]):
-                ax.plot([one[f"{X}_low"], one[f"{X}_high"]], [one[Y]] * 2, color=colour, lw=0.8, alpha=0.6)
-            if len(frame) > 1:
-                place = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
-                ax.annotate(f"{one['draws']:.0f}", (one[X], one[Y]), fontsize=6.5, color=colour, **place)
+        with marked(ax, row["series"], pd.DataFrame([row]), "methods"):
+            _method(ax, frame, colour)
         last = frame.iloc[-1]
         labels.append((float(last[X]), float(last[Y]), row["series"], colour))
         drawn.append(frame)
@@ -77,3 +71,16 @@ def _panel(ax: Axes, rows: pd.DataFrame, of_draws: pd.DataFrame, methods: dict[s
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1000 * value:,.6g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     label_points(ax, labels)
+
+
+def _method(ax: Axes, frame: pd.DataFrame, colour: object) -> None:
+    """One method's curve, its intervals, and the number of draws at each point of several."""
+    ax.plot(frame[X], frame[Y], color=colour, marker="o", markersize=4, zorder=4)
+    for one in frame.to_dict("records"):
+        if pd.notna(one[f"{Y}_low"]):
+            ax.plot([one[X]] * 2, [one[f"{Y}_low"], one[f"{Y}_high"]], color=colour, lw=0.8, alpha=0.6)
+        if pd.notna(one[f"{X}_low"]):
+            ax.plot([one[f"{X}_low"], one[f"{X}_high"]], [one[Y]] * 2, color=colour, lw=0.8, alpha=0.6)
+        if len(frame) > 1:
+            place = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
+            ax.annotate(f"{one['draws']:.0f}", (one[X], one[Y]), fontsize=6.5, color=colour, **place)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bnn.errors import UserError
-from bnn.records import read_table
+from bnn.records.columns import read_arrow
 from bnn.records.mpi import MPI_CALLS
 from campaign.results.mpi.mpitrace import read_mpitrace
 from campaign.results.mpi.profile import Call, Profile, Routine, SizeBin
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 CALL_COLUMNS = [field.name for field in fields(Call)]
 ONE_RANK = ["job", "rank", "size", "overhead_ns"]
+SECONDS = ("phase_seconds", "seconds")
 
 
 def read_own(parquet: Path) -> Profile:
@@ -22,12 +28,12 @@ def read_own(parquet: Path) -> Profile:
 
     Raises UserError when the file is not such a table, or when it and the text do not tell the same counts.
     """
-    frame = read_table(parquet, MPI_CALLS)
-    facts = frame[ONE_RANK].drop_duplicates()
-    if len(facts) != 1 or (frame["calls"] <= 0).any():
+    columns = {name: values.to_pylist() for name, values in _columns(parquet)}
+    facts = set(zip(*(columns[name] for name in ONE_RANK), strict=True))
+    if len(facts) != 1 or any(count is None or count <= 0 for count in columns["calls"]):
         raise UserError(f"{parquet}: not the calls of one rank")
-    job, rank, size, overhead = facts.iloc[0]
-    calls = tuple(Call(*row) for row in frame[CALL_COLUMNS].itertuples(index=False, name=None))
+    ((job, rank, size, overhead),) = facts
+    calls = tuple(Call(*row) for row in zip(*(columns[name] for name in CALL_COLUMNS), strict=True))
     profile = Profile(
         file=str(parquet),
         tool="bnn",
@@ -38,10 +44,24 @@ def read_own(parquet: Path) -> Profile:
         routines=_routines(calls),
         totals=None,
         calls=calls,
-        overhead_ns=None if math.isnan(overhead) else float(overhead),
+        overhead_ns=overhead,
     )
     text = parquet.with_suffix("")
     return _with_text(profile, read_mpitrace(text, sizes=False)) if text.is_file() else profile
+
+
+def _columns(parquet: Path) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    """Name and values of each column; of seconds none reads NaN, of the overhead NaN reads none."""
+    import pyarrow.compute as pc
+
+    table = read_arrow(parquet, MPI_CALLS)
+    for name, values in zip(table.column_names, table.columns, strict=True):
+        if name == "overhead_ns":
+            yield name, pc.if_else(pc.is_nan(values), None, values)
+        elif name in SECONDS:
+            yield name, values.fill_null(math.nan)
+        else:
+            yield name, values
 
 
 def _routines(calls: tuple[Call, ...]) -> tuple[Routine, ...]:

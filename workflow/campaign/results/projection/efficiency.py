@@ -6,49 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bnn.records.columns import Column, TableSchema
 from campaign.results.projection import verdicts
 from campaign.results.projection.families import Family
 from campaign.results.projection.heldout import FEWEST
 from campaign.results.projection.messages import RefusedError
 from campaign.results.projection.scales import Errors, interval, measured
-from campaign.results.projection.step import LOSSES, Model, Parts
+from campaign.results.projection.step import Model, Parts
+from campaign.results.tables.projection_schemas import EFFICIENCY_PROJECTION
 
 Row = dict[str, Any]
 MEASURED_HERE = "among the measured scales"
-
-EFFICIENCY_PROJECTION = TableSchema(
-    name="efficiency_projection",
-    version=1,
-    columns=(
-        Column("site", "string", "", "site of the cells that it starts from"),
-        Column("dataset", "string", "", "data set"),
-        Column("model", "string", "", "network"),
-        Column("kind", "string", "", "bnn or cnn"),
-        Column("batch_size", "int64", "samples", "training examples per rank and step"),
-        Column("variant", "string", "", "named variant of the settings"),
-        Column("implementation", "string", "", "bnn-<estimator> or the CNN baseline's name"),
-        Column("nodes", "int64", "nodes", "number of nodes that this is projected to"),
-        Column("ranks", "int64", "ranks", "ranks of all nodes, as many per node as were measured"),
-        Column("source", "string", "", "'projected:' and what it rests on, a fabric's facts or a measured curve"),
-        Column("step_seconds", "float64", "s", "wall time of a step (median); empty where it is refused"),
-        Column("low", "float64", "s", "lower end of its 95% prediction interval; empty where none can be estimated"),
-        Column("high", "float64", "s", "upper end of its 95% prediction interval; empty where none can be estimated"),
-        Column("model_seconds", "float64", "s", "the same by the model alone: the sum of its parts below"),
-        Column("range_low", "float64", "s", "by the model, at the best ends of what is assumed: no interval"),
-        Column("range_high", "float64", "s", "by the model, at the worst ends of what is assumed: no interval"),
-        Column("throughput", "float64", "samples/s", "training examples of all ranks / step_seconds"),
-        Column("efficiency", "float64", "", "T1/(N TN) to the smallest measured scale, by step_seconds"),
-        Column("efficiency_low", "float64", "", "lower end of its 95% prediction interval"),
-        Column("efficiency_high", "float64", "", "upper end of its 95% prediction interval"),
-        Column("work", "float64", "s per step", "part: input, passes, update and between steps at the smallest scale"),
-        *(Column(name, "float64", "s per step", f"part: {words}") for name, words in LOSSES.items()),
-        Column("hidden", "float64", "s per step", "messages behind the backward pass: beside the parts, never lost"),
-        Column("limit", "string", "", f"the largest loss: one of {', '.join(LOSSES)}; empty where nothing is lost"),
-        Column("verdict", "string", "", "'inside the model', or why it is not (docs/projection.md)"),
-        Column("assumed", "string", "", "what was assumed or left out, separated by '; '"),
-    ),
-)
 
 
 def efficiency_rows(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bnn.errors import UserError
-from bnn.metrics import steady
+from bnn.metrics import rows_of
 from bnn.records import STEPS_FILE
 from campaign.results.projection.curves import Floats
 from campaign.results.projection.overlap import Block, Rules
@@ -172,10 +172,10 @@ def _scale(nodes: int, cells: Sequence[LoadedCell]) -> Scale | None:
     for each in cells:
         assert each.steps is not None
         assert each.provenance is not None
-        chosen = steady(each.steps)
+        chosen = each.steady
         if chosen.empty or each.steps["seconds_between"].isna().any():
             continue
-        rows = each.steps.merge(chosen[["attempt", "step"]], on=["attempt", "step"])
+        rows = rows_of(each.steps, chosen)
         work = _work(each, rows)
         steps.append(float(chosen["seconds"].mean()))
         parts.append({part: float(rows[f"seconds_{part}"].mean()) for part in WORK})
@@ -240,8 +240,7 @@ def _gradients(loaded: LoadedCell) -> tuple[Gradients, list[str]]:
 def _backward(loaded: LoadedCell) -> float:
     """Median seconds of rank 0's backward pass, which its blocks were stamped in."""
     assert loaded.steps is not None
-    chosen = steady(loaded.steps)
-    rows = loaded.steps.merge(chosen[["attempt", "step"]], on=["attempt", "step"])
+    rows = rows_of(loaded.steps, loaded.steady)
     return float(rows.loc[rows["rank"] == 0, "seconds_backward"].median())
 
 

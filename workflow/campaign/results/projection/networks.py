@@ -19,6 +19,19 @@ class OfFabric:
 
     fabric: Fabric
 
+    @property
+    def source(self) -> str:
+        """What rows say that rest on it."""
+        return self.fabric.source
+
+    @property
+    def assumed(self) -> list[str]:
+        """What is taken for granted of it."""
+        found = ["the network is idle but for this job"]
+        if not self.fabric.middle.reduction_per_byte:
+            found.append("adding gradients is part of the published bandwidths")
+        return found
+
     def __call__(self, nodes: int, per_node: int) -> Ways:
         """Raises RefusedError where the fabric says nothing of ranks of one node."""
         if not self.fabric.within(per_node):
@@ -42,6 +55,11 @@ class OfCurve:
     def source(self) -> str:
         """What rows say that rest on it."""
         return f"projected: measured curve {self.curve.node} {self.curve.library}"
+
+    @property
+    def assumed(self) -> list[str]:
+        """What is taken for granted of it."""
+        return []
 
     def __call__(self, nodes: int, per_node: int) -> Ways:
         """Raises RefusedError where the curve's nodes have another number of ranks, or it cannot be extended so."""

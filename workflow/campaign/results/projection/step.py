@@ -11,19 +11,11 @@ from campaign.results.projection.families import GROWS, Family, Gradients, Scale
 from campaign.results.projection.messages import RefusedError, Ways
 from campaign.results.projection.overlap import NOTHING, exposed
 from campaign.results.projection.stragglers import Excess, Spread
+from campaign.results.tables.projection_schemas import LOSSES
 
 Network = Callable[[int, int], Ways]  # of nodes and ranks per node; raises RefusedError
 TOO_SHORT = "refused: too few steps for the late rank ({why})"
 NOT_WITHIN = "refused: the fabric says nothing of ranks of one node, and there are {ranks}"
-
-# What a step loses on its way from the smallest scale: column of its seconds, and in words.
-LOSSES = {
-    "inflation": "compute inflation (caches, memory bandwidth, shared cores)",
-    "straggler": "waiting for the late rank",
-    "negotiation": "negotiation and cycle time",
-    "latency": "latency of messages",
-    "bandwidth": "bandwidth of links",
-}
 
 
 class Parts(NamedTuple):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn.records.columns import TableSchema
 from campaign.results.tables.after import ROWS, SUMMARY, after_rows
 from campaign.results.tables.bench import bench_rows, load, run_row
-from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_columns
+from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
 from campaign.results.tables.compare import accuracy_rows, ratio_rows
 from campaign.results.tables.efficiencies import cell_efficiency_row, efficiency_rows
 from campaign.results.tables.losses import cell_loss_rows, loss_rows
@@ -18,12 +23,14 @@ from campaign.results.tables.mpi import mpi_rank_rows, mpi_rows
 from campaign.results.tables.points import throughput_rows
 from campaign.results.tables.scaling import scaling_rows
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, METHOD_TABLES, TABLES
+from campaign.results.tables.steps import Rows
 from campaign.results.tables.tuning import tuning_rows
 from campaign.results.tables.tuning_schemas import TUNING, TUNING_TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MANY, MOST_READERS = 48, 4  # cells; processes that read them
 # nullable types, so that a missing cell's integers stay empty instead of turning into floats
 PANDAS_TYPES = {"int32": "Int32", "int64": "Int64", "float64": "float64", "bool": "boolean", "string": "object"}
 
@@ -32,7 +39,7 @@ def build_tables(
     plan: dict[str, Any],
     results: Path,
     names: Iterable[str] = TABLES,
-    steps: Callable[[pd.DataFrame], None] | None = None,
+    steps: Callable[[Rows], None] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Tables for a plan (the content of plan.json), from the records below the folder `results`.
 
@@ -71,22 +78,28 @@ def _of_benchmarks(plan: dict[str, Any], results: Path) -> dict[str, pd.DataFram
     return {name: frame(found, TABLES[name]) for name, found in rows.items()}
 
 
-def _of_cells(
-    plan: dict[str, Any], results: Path, take: Callable[[pd.DataFrame], None] | None
-) -> dict[str, pd.DataFrame]:
-    targets = plan.get("accuracy_targets", [])
+@dataclass(frozen=True)
+class CellRows:
+    """The rows of one cell by table; those of `mpi` as a frame, those of `steps` as `steps_writer` takes them."""
+
+    rows: dict[str, list[dict[str, Any]]]
+    steps: Rows | None
+    mpi: pd.DataFrame
+
+
+def _of_cells(plan: dict[str, Any], results: Path, take: Callable[[Rows], None] | None) -> dict[str, pd.DataFrame]:
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (*ROWS_OF_CELL, "accuracy")}
     large: dict[str, list[pd.DataFrame]] = {"steps": [], "mpi": []}
-    for entry in plan["cells"]:
-        cell = LoadedCell(entry, results)  # with all its steps: let go of before the next is read
-        if not cell.summary and cell.target:  # what a target of its own runs, once it has
-            continue
-        for name, made in ROWS_OF_CELL.items():
-            rows[name] += made(cell)
-        rows["accuracy"] += accuracy_rows(cell, targets)
+    for cell in _each_cell(plan, results):
+        for name, found in cell.rows.items():
+            rows[name] += found
         # of many rows per cell: a row of a frame takes a tenth of what a dictionary does
-        (take or large["steps"].append)(_typed(step_columns(cell), TABLES["steps"]))
-        large["mpi"].append(frame(mpi_rows(cell), TABLES["mpi"]))
+        if cell.steps and take:
+            take(cell.steps)
+        elif cell.steps:
+            common, by_step = cell.steps
+            large["steps"].append(_typed(by_step.assign(**common), TABLES["steps"]))
+        large["mpi"].append(cell.mpi)
     built = {name: frame(found, TABLES[name]) for name, found in rows.items()}
     built |= {name: _together(parts, TABLES[name]) for name, parts in large.items() if name != "steps" or not take}
     built["throughput"] = frame(throughput_rows(built["cells"]), TABLES["throughput"])
@@ -97,6 +110,29 @@ def _of_cells(
         "ratios": ratio_rows(built["cells"]),
     }
     return built | {name: frame(found, TABLES[name]) for name, found in from_others.items()}
+
+
+def _each_cell(plan: dict[str, Any], results: Path) -> Iterator[CellRows]:
+    """Of the plan's cells in their order; many are read by as many processes as there are cores, up to MOST_READERS.
+
+    Forked ones: another start would run the workflow's script, which is the main module, once more.
+    """
+    read = partial(_cell, results, plan.get("accuracy_targets", []))
+    readers = min(len(os.sched_getaffinity(0)), MOST_READERS)
+    if len(plan["cells"]) < MANY or readers < 2:
+        yield from filter(None, map(read, plan["cells"]))
+        return
+    with ProcessPoolExecutor(readers, mp_context=get_context("fork")) as pool:
+        yield from filter(None, pool.map(read, plan["cells"], chunksize=4))
+
+
+def _cell(results: Path, targets: Sequence[float], entry: dict[str, Any]) -> CellRows | None:
+    """None of what a target of its own runs, until it has. All steps of the cell are let go of with it."""
+    cell = LoadedCell(entry, results)
+    if not cell.summary and cell.target:
+        return None
+    rows = {name: made(cell) for name, made in ROWS_OF_CELL.items()} | {"accuracy": accuracy_rows(cell, targets)}
+    return CellRows(rows, step_rows(cell), frame(mpi_rows(cell), TABLES["mpi"]))
 
 
 # Table -> its rows of one cell.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bnn.errors import UserError
-from bnn.metrics import STEADY, epoch_seconds, per_step, steady
+from bnn.metrics import STEADY, epoch_seconds, per_step, rows_of, steady_of
 from bnn.records import PROVENANCE, STEPS, STEPS_FILE, SUMMARY, Provenance, Summary, read_table
 from bnn.settings import TrainSettings, parse_settings
 from campaign.names.cell import IDENTITY, Cell
 from campaign.results.statistics import worse
 from campaign.results.tables.mpi_records import NO_MPI, TRAINING, read_mpi
-from campaign.results.tables.schemas import CELLS, STEPS_OF_CELLS
+from campaign.results.tables.schemas import CELLS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,12 +58,14 @@ class LoadedCell:
 
     @cached_property
     def by_step(self) -> pd.DataFrame:
-        """`bnn.metrics.per_step` of its steps, computed once; as rows of one rank it is itself a frame of steps.
-
-        Only for a cell that has finished.
-        """
+        """`bnn.metrics.per_step` of its steps, computed once. Only for a cell that has finished."""
         assert self.steps is not None
-        return per_step(self.steps).assign(rank=0)
+        return per_step(self.steps)
+
+    @cached_property
+    def steady(self) -> pd.DataFrame:
+        """`bnn.metrics.steady` of its steps. As `by_step`."""
+        return steady_of(self.by_step)
 
     @cached_property
     def profiled_steps(self) -> dict[str, int]:
@@ -169,7 +170,7 @@ def cell_row(loaded: LoadedCell) -> Row:
         row["epoch_seconds"] = epoch_seconds(rates.steady, done.train_size)
     if load := (done.neighbours or {}).get(STEADY):
         row |= {name: getattr(load, name) for name in DISTURBANCES}
-    row |= _seconds_by_part(loaded.steps, steady(loaded.by_step))
+    row |= _seconds_by_part(loaded.steps, loaded.steady)
     if done.evaluations:
         last = done.evaluations[-1]
         row |= {
@@ -196,20 +197,16 @@ def _seconds_by_part(steps: pd.DataFrame, chosen: pd.DataFrame) -> Row:
     """
     if chosen.empty:
         return {}
-    rows = steps.merge(chosen[["attempt", "step"]], on=["attempt", "step"])
+    rows = rows_of(steps, chosen)
     parts: Row = {f"seconds_{part}": float(rows[f"seconds_{part}"].mean()) for part in PARTS}
     return parts | {"step_seconds": float(chosen["seconds"].mean())}
 
 
-def step_columns(loaded: LoadedCell) -> Mapping[str, Any]:
-    """The rows of table `steps` of one cell, by column."""
+def step_rows(loaded: LoadedCell) -> tuple[Row, pd.DataFrame] | None:
+    """The rows of table `steps` of one cell: what they have in common, and the other columns; None without any."""
     if loaded.steps is None:
-        return dict.fromkeys(STEPS_OF_CELLS.names, ())
-    common = loaded.identity | {"implementation": loaded.labels["implementation"]}
-    rows = loaded.by_step
-    return {name: rows[name] for name in STEPS_OF_CELLS.names if name not in common} | {
-        name: [value] * len(rows) for name, value in common.items()
-    }
+        return None
+    return loaded.identity | {"implementation": loaded.labels["implementation"]}, loaded.by_step
 
 
 def provenance_rows(loaded: LoadedCell) -> list[Row]:

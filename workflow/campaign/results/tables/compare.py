@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bnn.metrics import time_to_accuracy
+from bnn.metrics import time_to_accuracy_of
 from campaign.results.statistics import NO_INTERVAL, paired, worse
 from campaign.results.tables.cells import LoadedCell
 from campaign.results.tables.schemas import LABEL_KEYS, POINT_KEYS
@@ -33,7 +33,7 @@ def accuracy_rows(loaded: LoadedCell, targets: Sequence[float]) -> list[Row]:
     rows = []
     for target in targets:
         for definition, column in DEFINITIONS.items():
-            seconds = time_to_accuracy(steps, target, column, completed)
+            seconds = time_to_accuracy_of(steps, target, column, completed)
             missed = f"not reached in {len(steps)} steps: the highest value is {best[definition]:.3f}"
             if math.isnan(best[definition]):
                 missed = f"no epoch was completed in {len(steps)} steps"

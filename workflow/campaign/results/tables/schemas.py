@@ -10,6 +10,7 @@ from campaign.results.tables.identity import IDENTITY, LABELS, POINT
 from campaign.results.tables.inference_schemas import INFERENCE_TABLES, PRUNING_TABLES
 from campaign.results.tables.loss_schemas import CELL_LOSSES, LOSSES
 from campaign.results.tables.method_schemas import METHOD_DRAWS, METHODS
+from campaign.results.tables.projection_schemas import PROJECTION_TABLES
 from campaign.results.tables.tuning_schemas import TUNING_TABLES
 
 POINT_KEYS = tuple(column.name for column in POINT)
@@ -322,4 +323,4 @@ CELL_TABLES: dict[str, TableSchema] = {
 BENCH_TABLES: dict[str, TableSchema] = {"bench": BENCH, "bench_runs": BENCH_RUNS}
 METHOD_TABLES: dict[str, TableSchema] = {"methods": METHODS, "method_draws": METHOD_DRAWS}  # from others
 TABLES = CELL_TABLES | BENCH_TABLES | INFERENCE_TABLES | PRUNING_TABLES | METHOD_TABLES | TUNING_TABLES
-OF_REPORT = TABLES | {CLAIMS.name: CLAIMS}  # with the verdicts that are made from the others
+OF_REPORT = TABLES | {CLAIMS.name: CLAIMS} | PROJECTION_TABLES  # with verdicts made from the others, and projections

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Key = tuple[Any, ...]
+Rows = tuple[dict[str, Any], "pd.DataFrame"]  # of one cell: what all its rows have in common, and the other columns
 GROUP = 100_000  # rows, at least, of a row group in the file; those of a cell are in one
 
 
 @contextmanager
-def steps_writer(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+def steps_writer(path: Path) -> Iterator[Callable[[Rows], None]]:
     """What takes the rows of one cell after another; the file is there, whole, when the block ends."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -37,9 +38,14 @@ def steps_writer(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
             file.write_table(pa.concat_tables(waiting))
             waiting.clear()
 
-        def take(rows: pd.DataFrame) -> None:
-            table = pa.Table.from_pandas(rows[STEPS_OF_CELLS.names], schema=schema, preserve_index=False)
-            waiting.append(table.replace_schema_metadata(schema.metadata))
+        def take(rows: Rows) -> None:
+            common, columns = rows
+            arrays = [
+                pa.repeat(pa.scalar(common[field.name], field.type), len(columns)) if field.name in common
+                else pa.array(columns[field.name], field.type, from_pandas=True)
+                for field in schema
+            ]  # fmt: skip
+            waiting.append(pa.Table.from_arrays(arrays, schema=schema))
             if sum(map(len, waiting)) >= GROUP:
                 flush()
 

@@ -14,6 +14,7 @@ from campaign.results.figures.catalogue import FIGURES, available
 from campaign.results.figures.sites import OtherSite
 from campaign.results.tables.build import build_tables, frame
 from campaign.results.tables.claims import CLAIMS
+from campaign.results.tables.projection_schemas import PROJECTION_TABLES
 from campaign.results.tables.schemas import OF_REPORT, TABLES
 
 if TYPE_CHECKING:
@@ -44,6 +45,21 @@ def claims_of_tables(layout: Layout, ledger: Path, tables: Tables) -> Iterator[s
     given = {name: table for name, table in tables.items() if name in CLAIMED}
     judged = frame(claim_rows(load_ledger(ledger), given), CLAIMS)
     yield from table_differs(layout.table(CLAIMS.name), judged, CLAIMS, "ledger and tables come to")
+
+
+def projections_of_records(layout: Layout, plan: dict[str, Any], ledger: Path) -> Iterator[str]:
+    """Tables of projections that are not what the records come to."""
+    from campaign.results.claims.ledger import load_ledger
+    from campaign.results.projection.site import project_site
+
+    there = [name for name in PROJECTION_TABLES if layout.table(name).exists()]
+    try:
+        made = project_site(plan, layout.results, load_ledger(ledger)) if there else {}
+    except UserError as error:
+        yield f"{layout.root}: projections cannot be made of the records: {error}"
+        return
+    for name in there:
+        yield from table_differs(layout.table(name), made[name], PROJECTION_TABLES[name], "its records come to")
 
 
 def table_differs(path: Path, made: pd.DataFrame, schema: TableSchema, words: str) -> Iterator[str]:

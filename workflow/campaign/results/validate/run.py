@@ -15,6 +15,7 @@ from campaign.results.figures.sites import OtherSite, other_sites
 from campaign.results.validate.anew import (
     claims_of_tables,
     figures_of_tables,
+    projections_of_records,
     read_all,
     report_of_tables,
     tables_of_records,
@@ -88,6 +89,8 @@ def _made_anew(
         found.unseen.append(f"whether tables are what the records come to: folder {layout.site} is of site {site}")
     else:
         found.faults += tables_of_records(layout, plan)
+        if ledger:
+            found.faults += projections_of_records(layout, plan, ledger)
     if ledger:
         found.faults += claims_of_tables(layout, ledger, tables)
     found.faults += figures_of_tables(layout, plan, tables, others)
