@@ -91,12 +91,13 @@ def test_scripts_of_any_names_are_sound_shell(tmp_path):
     here = place(folder)
     (here.programs / "bnn").write_text('#!/usr/bin/env bash\nprintf "%s\\0" "$X" "$Y" "$@" >"$5/words"; exit 9\n')
     (here.programs / "mpiexec").write_text('#!/usr/bin/env bash\n[ "$4" = "$X" ] || exit 8\nshift 4\nexec "$@"\n')
-    text = script_text(found.cells[0], found, layout, here).replace("module load", "true")
     render_jobs(found, layout, here)
     script = layout.script(found.cells[0].cell)
-    script.write_text(text)
-    done = run(script)
+    given = folder / "given"
+    module = {"BASH_FUNC_module%%": '() { printf "%s\\0" "$@" >"$GIVEN"; }', "GIVEN": str(given)}
+    done = run(script, env=os.environ | module)
     assert "failed with exit status 9" in done.stderr
+    assert given.read_text().split("\0") == ["load", "a b; c", ""]
     words = (layout.folder(found.cells[0].cell) / "words").read_text().split("\0")
     assert words[:2] == [NASTY, "$HOME"]
     assert words[2:] == [
