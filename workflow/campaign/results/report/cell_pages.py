@@ -51,7 +51,7 @@ def cell_pages(tables: Tables) -> Iterator[Row]:
     cells = tables["cells"]
     keys = list(cells[list(IDENTITY_KEYS)].itertuples(index=False, name=None))
     steps = in_order(keys, by_cell(tables["steps"], CHARTED))
-    for (_, cell), key, charted in zip(cells.iterrows(), keys, steps, strict=True):
+    for cell, key, charted in zip(cells.to_dict("records"), keys, steps, strict=True):
         mine = {name: found.get(key, tables[name].iloc[:0]) for name, found in groups.items()}
         shared, different = facts(mine["provenance"])
         calls = None if mine["mpi"].empty else routine_table(mine["mpi"], len(mine["mpi_ranks"]), "mpi")

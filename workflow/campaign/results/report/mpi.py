@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
+
+import pandas as pd
 
 from campaign.results.report.cells import anchor
 from campaign.results.report.facets import facets
 from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH, number
 from campaign.results.tables.schemas import IDENTITY_KEYS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Row = dict[str, Any]
 MOST_ROUTINES = 100
@@ -109,23 +110,57 @@ def _link(timeline: str) -> str:
     return quote(PurePosixPath(*PurePosixPath(timeline).parts[1:]).as_posix()) if timeline else ""
 
 
+@dataclass
+class _Calls:
+    """Calls of one routine with one operator that carry the same: sums over ranks, and of rank 0 alone.
+
+    By phase, of rank 0: seconds of the phase, and its training steps. `bytes` is NaN where some were not measured.
+    """
+
+    calls: float = 0.0
+    bytes: float = 0.0
+    seconds: float = 0.0
+    own_calls: float = 0.0
+    own_seconds: float = 0.0
+    training_calls: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, float] = field(default_factory=dict)
+
+    def add(self, rank: int, phase: str, phase_seconds: float, steps: Any, calls: float, size: Any, s: float) -> None:
+        self.calls += calls
+        self.bytes += math.nan if pd.isna(size) else size
+        self.seconds += s
+        if rank == 0:
+            self.own_calls += calls
+            self.own_seconds += s
+            if pd.notna(phase_seconds):
+                self.phases.setdefault(phase, phase_seconds)
+            if pd.notna(steps):
+                self.training_calls += calls
+                self.steps.setdefault(phase, steps)
+
+
+ADDED = ("rank", "phase", "phase_seconds", "phase_steps", "calls", "bytes", "seconds")
+
+
 def _routines(calls: pd.DataFrame, ranks: int) -> list[Row]:
     """A cell's calls by what they carry, routine and operator: rank 0's, and the mean over profiled ranks."""
+    found: dict[tuple[str, str, str], _Calls] = {}
+    keys = zip(*(calls[name].tolist() for name in ("carries", "routine", "operator")), strict=True)
+    # in plain Python: a campaign has hundreds of such tables of a hundred rows, and a group-by of pandas takes 20 ms
+    for key, added in zip(keys, zip(*(calls[name].tolist() for name in ADDED), strict=True), strict=True):
+        found.setdefault(key, _Calls()).add(*added)
     rows = []
-    for (carries, routine, operator), group in calls.groupby(["carries", "routine", "operator"]):
-        zero = group[group["rank"] == 0]
-        size = group["bytes"].sum(min_count=len(group)) / group["calls"].sum()
-        training = zero[zero["phase_steps"].notna()]
-        steps = training.drop_duplicates("phase")["phase_steps"].sum()
-        seconds = zero.drop_duplicates("phase")["phase_seconds"].sum(min_count=1)
+    for (carries, routine, operator), of in sorted(found.items()):
+        steps, seconds = sum(of.steps.values()), sum(of.phases.values())
         rows.append(
             {
                 "carries": carries, "routine": routine, "operator": operator or DASH,
-                "calls": number(zero["calls"].sum(), 6), "mean_calls": number(group["calls"].sum() / ranks, 6),
-                "bytes": number(size, 4), "seconds": number(zero["seconds"].sum()),
-                "mean_seconds": number(group["seconds"].sum() / ranks),
-                "per_step": number(training["calls"].sum() / steps if steps else None),
-                "per_second": number(zero["calls"].sum() / seconds if seconds else None),
+                "calls": number(of.own_calls, 6), "mean_calls": number(of.calls / ranks, 6),
+                "bytes": number(of.bytes / of.calls if of.calls else None, 4), "seconds": number(of.own_seconds),
+                "mean_seconds": number(of.seconds / ranks),
+                "per_step": number(of.training_calls / steps if steps else None),
+                "per_second": number(of.own_calls / seconds if seconds else None),
             }
         )  # fmt: skip
     return sorted(rows, key=lambda row: ("data", "control", "local").index(row["carries"]))

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from campaign.results.report.words import DASH, moment, text
-from campaign.results.tables.schemas import IDENTITY_KEYS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +33,7 @@ MOST_NAMED = 6
 def facts(provenance: pd.DataFrame) -> tuple[list[Row], list[Row]]:
     """Facts with one value on every rank of every cell, and those that differ with who has which value."""
     shared, different = [], []
+    names = _cell_names(provenance)
     for name, values in _columns(provenance).items():
         groups: dict[str, list[int]] = {}
         for index, value in enumerate(values):
@@ -42,7 +42,7 @@ def facts(provenance: pd.DataFrame) -> tuple[list[Row], list[Row]]:
             shared.append({"fact": name, "value": next(iter(groups))})
             continue
         for value, indices in sorted(groups.items(), key=lambda item: -len(item[1])):
-            cells = list(dict.fromkeys(_cell_name(provenance.iloc[i]) for i in indices))
+            cells = list(dict.fromkeys(names[i] for i in indices))
             more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
             named = "; ".join(cells[:MOST_NAMED]) + more
             different.append({"fact": name, "value": value, "ranks": len(indices), "cells": named})
@@ -66,12 +66,14 @@ def _columns(provenance: pd.DataFrame) -> dict[str, list[str]]:
     return columns
 
 
-def _cell_name(row: pd.Series) -> str:
-    identity = {key: row[key] for key in IDENTITY_KEYS}
-    return (
-        f"{identity['model']} {identity['kind']} {identity['dataset']} N={identity['nodes']} "
-        f"batch {identity['batch_size']} {identity['variant']} #{identity['repeat']}"
-    )
+def _cell_names(provenance: pd.DataFrame) -> list[str]:
+    """The cell of each row, in words."""
+    keys = ("model", "kind", "dataset", "nodes", "batch_size", "variant", "repeat")
+    rows = zip(*(provenance[key].tolist() for key in keys), strict=True)
+    return [
+        f"{model} {kind} {dataset} N={nodes} batch {batch} {variant} #{repeat}"
+        for model, kind, dataset, nodes, batch, variant, repeat in rows
+    ]
 
 
 def header(plan: dict[str, Any], cells: pd.DataFrame, provenance: pd.DataFrame) -> Row:
