@@ -290,6 +290,37 @@ def test_rows_fit_the_table_and_show_ours_beside(tmp_path):
     assert len(read.loc["half", "cells"].split("; ")) == 4
 
 
+def two_machines(rates, site):
+    """Cells of a site by which the ledger compares GPUs with nodes: samples/s by repeat."""
+    more = {"site": site, "dataset": "infinite-mnist", "model": "vgg16", "nodes": 8, "batch_size": 512}
+    rows = [cell("bnn", repeat, 1.0, throughput_steady=rate, **more) for repeat, rate in enumerate(rates, 1)]
+    return cells(*rows)
+
+
+def test_two_machines_are_judged_by_the_tables_of_both():
+    gpus, nodes = two_machines([2900, 2960, 2930], "dgx"), two_machines([100, 102, 101], "theta")
+    judged = {row["id"]: row for row in claim_rows(load_ledger(), gpus, [nodes])}["gpu-knl-throughput-bnn"]
+    assert judged["ours"] == pytest.approx(29.0, rel=0.001)
+    assert judged["verdict"] == "agrees"
+    names = judged["cells"].split("; ")
+    assert sorted({name.partition("/")[0] for name in names}) == ["dgx", "theta"]
+    from_the_other = {row["id"]: row for row in claim_rows(load_ledger(), nodes, [gpus])}["gpu-knl-throughput-bnn"]
+    assert (from_the_other["ours"], from_the_other["cells"]) == (judged["ours"], judged["cells"])
+    alone = {row["id"]: row for row in claim_rows(load_ledger(), gpus)}["gpu-knl-throughput-bnn"]
+    assert alone["verdict"] == "not tested"
+
+
+def test_sites_beside_count_for_no_claim_that_names_none():
+    own, other = pairs(0.5, 0.51), pairs(0.9, 0.91, site="elsewhere")
+    assert claim_rows(ledger(), own, [other]) == claim_rows(ledger(), own)
+
+
+def test_other_machines_than_the_publications_do_not_serve_where_it_names_its_own():
+    gpus, nodes = two_machines([2900, 2960], "workstation"), two_machines([100, 102], "theta")
+    judged = {row["id"]: row for row in claim_rows(load_ledger(), gpus, [nodes])}["gpu-knl-throughput-bnn"]
+    assert judged["verdict"] == "not tested"
+
+
 def test_the_papers_ledger_on_a_small_campaign():
     rows = claim_rows(load_ledger(), built_campaign()[1])
     by_id = {row["id"]: row for row in rows}

@@ -197,6 +197,11 @@ def other_files(name):
     return [file for other in OTHERS for file in other.files] if catalogue.FIGURES[name].devices else []
 
 
+def other_tables(names):
+    """The tables of the sites beside this one, for claims that name sites: as they are, none is made here."""
+    return [file for other in OTHERS for file in other.tables(names)]
+
+
 def other_contents(name):
     """What those files hold: a reason to draw again, as their times are those of copies."""
     return [other.fingerprint for other in OTHERS] if catalogue.FIGURES[name].devices else []

@@ -41,6 +41,7 @@ rule projected:
 rule claims:
     input:
         tables=table_files(CLAIMED),
+        others=ancient(other_tables(CLAIMED)),
         ledger=LEDGER,
     output:
         LAYOUT.table("claims"),
@@ -49,6 +50,7 @@ rule claims:
     localrule: True
     params:
         source=sources.of_claims(),
+        others=[other.fingerprint for other in OTHERS],
         measuring=measuring_lock,
     script:
         "../scripts/claims.py"

@@ -18,6 +18,8 @@ from campaign.results.claims.expressions import TABLES
 from campaign.results.claims.ledger import Ledger, load_ledger
 from campaign.results.claims.measures import selections
 from campaign.results.claims.rows import claim_rows
+from campaign.results.figures.sites import other_sites
+from campaign.results.steps.claims import read_others
 from campaign.results.tables.build import frame
 from campaign.results.tables.claims import CLAIMS
 from campaign.results.tables.schemas import TABLES as SCHEMAS
@@ -35,10 +37,11 @@ def last_judged(layout: Layout, profile: Path) -> pd.DataFrame:
 
 
 def judged_now(ledger: Path, layout: Layout) -> pd.DataFrame:
-    """Claims of a ledger by a site's tables as they are; of a table that was not made yet, a claim is not tested."""
+    """Claims of a ledger by a site's tables as they are, and those beside; of a table not made yet none is tested."""
     paths = {name: layout.table(name) for name in TABLES}
     tables = {name: read_table(path, SCHEMAS[name]) for name, path in paths.items() if path.exists()}
-    return frame(claim_rows(load_ledger(ledger), tables), CLAIMS)
+    others = read_others([str(file) for other in other_sites(layout) for file in other.tables(TABLES)])
+    return frame(claim_rows(load_ledger(ledger), tables, others), CLAIMS)
 
 
 def described(ledger: Ledger) -> str:

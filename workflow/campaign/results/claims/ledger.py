@@ -54,6 +54,10 @@ class Ledger:
     sides: Mapping[str, Mapping[str, Any]]
     claims: tuple[Claim, ...] = field(default=())
 
+    def known(self, site: str) -> bool:
+        """Whether results of this site count as of some hardware that the publication had."""
+        return any(site in machine["sites"] for machine in self.hardware.values())
+
     def measured_on(self, claim: Claim, site: str) -> bool:
         """Whether results of this site count as of the hardware that the claim is of."""
         return bool(claim.hardware) and site in self.hardware[claim.hardware]["sites"]

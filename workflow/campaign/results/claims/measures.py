@@ -92,7 +92,7 @@ def measure(
         if key in values:
             return Measured(unlike=f"several rows of {selection['table']} have {_words(selection.get('where', {}))}")
         values[key] = float(row[selection["column"]])
-    return Measured(values, cells_of(rows), tuple(sorted(set(rows["site"]))))
+    return Measured(values, cells_of(rows, names_sites(selection)), tuple(sorted(set(rows["site"]))))
 
 
 def _without_value(rows: pd.DataFrame, selection: Mapping[str, Any], count: int) -> str:
@@ -103,9 +103,17 @@ def _without_value(rows: pd.DataFrame, selection: Mapping[str, Any], count: int)
     return f"{part} of the {count} valid rows of {selection['table']} have a value of {selection['column']}{said}"
 
 
-def cells_of(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Names of the cells that rows with a cell's identity are of."""
-    found = {Cell(**{key: row[key] for key in IDENTITY_KEYS}).name for row in rows.to_dict("records")}
+def names_sites(selection: Mapping[str, Any]) -> bool:
+    """Whether a selection says of which sites its rows are: then sites beside this one count, too."""
+    return "site" in selection.get("where", {})
+
+
+def cells_of(rows: pd.DataFrame, with_site: bool = False) -> tuple[str, ...]:
+    """Names of the cells that rows with a cell's identity are of, which are unique within a site; or SITE/NAME."""
+    found = set()
+    for row in rows.to_dict("records"):
+        name = Cell(**{key: row[key] for key in IDENTITY_KEYS}).name
+        found.add(f"{row['site']}/{name}" if with_site else name)
     return tuple(sorted(found))
 
 

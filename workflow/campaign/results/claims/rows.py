@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bnn.metrics import Interval
 from campaign.results.claims.expressions import Estimate, estimate
 from campaign.results.claims.judge import judge
 from campaign.results.claims.ledger import BOUNDED, Claim, Ledger
-from campaign.results.claims.measures import Side, selections
+from campaign.results.claims.measures import Side, names_sites, selections
 from campaign.results.claims.numbers import SCALES, changed, printed
 from campaign.results.statistics import NO_INTERVAL
 
@@ -21,9 +22,27 @@ Row = dict[str, Any]
 JUDGED, BESIDE = "judged", "beside"
 
 
-def claim_rows(ledger: Ledger, tables: Mapping[str, pd.DataFrame]) -> list[Row]:
-    """One row per claim in the ledger's order. `tables` by name; one that is not given has no rows."""
-    return [_row(claim, ledger, tables) for claim in ledger.claims]
+def claim_rows(
+    ledger: Ledger, tables: Mapping[str, pd.DataFrame], others: Sequence[Mapping[str, pd.DataFrame]] = ()
+) -> list[Row]:
+    """One row per claim in the ledger's order. `tables` by name; one that is not given has no rows.
+
+    `others` are the tables of the sites beside this one: claims count them whose selections name sites.
+    """
+    together = _together([tables, *others]) if others else tables
+    return [_row(claim, ledger, together if _of_sites(claim) else tables) for claim in ledger.claims]
+
+
+def _together(sites: Sequence[Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    import pandas as pd
+
+    names = dict.fromkeys(name for tables in sites for name in tables)
+    found = {name: [tables[name] for tables in sites if name in tables and len(tables[name])] for name in names}
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items() if parts}
+
+
+def _of_sites(claim: Claim) -> bool:
+    return any(names_sites(selection) for _, selection in selections(claim.expression))
 
 
 def side_of(ledger: Ledger, name: str) -> Side:
@@ -35,7 +54,8 @@ def side_of(ledger: Ledger, name: str) -> Side:
 def _row(claim: Claim, ledger: Ledger, tables: Mapping[str, pd.DataFrame]) -> Row:
     found = estimate(claim.expression, tables, side_of(ledger, JUDGED))
     beside = estimate(claim.expression, tables, side_of(ledger, BESIDE)) if _has_sides(claim) else Estimate()
-    same = bool(found.sites) and all(ledger.measured_on(claim, site) for site in found.sites)
+    like = ledger.known if _of_sites(claim) else partial(ledger.measured_on, claim)  # what names sites takes no others
+    same = bool(found.sites) and all(map(like, found.sites))
     verdict = judge(claim, found, same)
     said, ours, other = printed(claim.printed), _shown(claim, found), _shown(claim, beside)
     bounded = claim.type in BOUNDED

@@ -42,6 +42,11 @@ class OtherSite:
         found = [self.layout.plan, *(self.layout.table(name) for name in COMPARED_TABLES)]
         return [path for path in found if path.exists()]
 
+    def tables(self, names: Iterable[str]) -> list[Path]:
+        """Its tables of these names, as far as they are there; none of a site that cannot be used."""
+        paths = [] if self.problem else [self.layout.table(name) for name in names]
+        return [path for path in paths if path.exists()]
+
     @cached_property
     def fingerprint(self) -> str:
         """Of the files' content: copied folders have times that say nothing."""

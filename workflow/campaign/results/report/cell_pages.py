@@ -60,7 +60,8 @@ def cell_pages(tables: Tables) -> Iterator[Row]:
             "file": page_of(cell), "name": name, "verdict": cell["verdict"], "reasons": cell["reasons"],
             "anchor": anchor(cell), "values": values(cell), "chart": None if charted is None else step_chart(charted),
             "shared": shared, "different": different, "mpi": calls, "mpi_state": cell["mpi"],
-            "claims": claims.get(name, []), "again": rerun(cell, [int(cell["repeat"])]),
+            "claims": [*claims.get(name, []), *claims.get(f"{cell['site']}/{name}", [])],
+            "again": rerun(cell, [int(cell["repeat"])]),
             # the cell's records, from the page's folder
             "records": quote(f"../../{PurePosixPath(*PurePosixPath(cell['folder']).parts[1:]).as_posix()}", safe="/=."),
         }  # fmt: skip
@@ -83,7 +84,7 @@ def _claims(tables: Tables) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     claims = tables.get("claims")
     for claim in [] if claims is None else claims.to_dict("records"):
-        for name in filter(None, claim["cells"].split("; ")):
+        for name in filter(None, claim["cells"].split("; ")):  # another site's, SITE/NAME, has no page here
             look = LOOKS.get(claim["verdict"], "MISSING")
             found.setdefault(name, []).append(
                 {key: claim[key] for key in ("id", "statement", "verdict")} | {"look": look}

@@ -81,9 +81,10 @@ def claim_row(row: Mapping[str, Any], cells: Mapping[str, Row]) -> Row:
     """A claim as the page shows it: numbers on the publication's scale, and the cells that it rests on."""
     unit = "" if row["scale"] == "plain" else f" {row['scale']}"
     names = [name for name in row["cells"].split("; ") if name]
+    owned = {name: own for name in names if (own := _own(name, cells)) is not None}
     judged = row["verdict"] not in OPEN
     return {
-        "id": f"claim-{row['id']}", "record": row, "records": [cells[name] for name in names if name in cells],
+        "id": f"claim-{row['id']}", "record": row, "records": list(owned.values()),
         "claim": row["verdict"], "verdict": row["verdict"], "look": LOOKS.get(row["verdict"], "MISSING"),
         "statement": row["statement"], "where": f"{place(row)}; {row['definition']}" if judged else place(row),
         "reason": row["reason"], "printed": said(row, number) + unit,
@@ -91,8 +92,15 @@ def claim_row(row: Mapping[str, Any], cells: Mapping[str, Row]) -> Row:
         "beside": number(row["beside"]),
         "beside_interval": f"95% interval {span(row['beside_low'], row['beside_high'])}",
         "repeats": row["repeats"] or DASH, "margin": f"{100 * row['margin']:g}%", "margin_reason": row["margin_reason"],
-        "resting": [(name, anchor(cells[name]) if name in cells else "") for name in names],
+        "resting": [(name, anchor(owned[name]) if name in owned else "") for name in names],
     }  # fmt: skip
+
+
+def _own(name: str, cells: Mapping[str, Row]) -> Row | None:
+    """The row of one of this site's cells; None of another site's (SITE/NAME)."""
+    site, _, inner = name.rpartition("/")
+    found = cells.get(inner)
+    return found if found is not None and site in ("", found["site"]) else None
 
 
 def place(row: Mapping[str, Any]) -> str:

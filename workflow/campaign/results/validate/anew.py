@@ -36,14 +36,16 @@ def tables_of_records(layout: Layout, plan: dict[str, Any]) -> Iterator[str]:
         yield from table_differs(layout.table(name), built[name], TABLES[name], "its records come to")
 
 
-def claims_of_tables(layout: Layout, ledger: Path, tables: Tables) -> Iterator[str]:
-    """A table of claims that is not what the ledger and the tables come to."""
+def claims_of_tables(layout: Layout, ledger: Path, tables: Tables, others: Sequence[OtherSite]) -> Iterator[str]:
+    """A table of claims that is not what the ledger and the tables come to, and those of the sites beside."""
     from campaign.results.claims.expressions import TABLES as CLAIMED
     from campaign.results.claims.ledger import load_ledger
     from campaign.results.claims.rows import claim_rows
+    from campaign.results.steps.claims import read_others
 
     given = {name: table for name, table in tables.items() if name in CLAIMED}
-    judged = frame(claim_rows(load_ledger(ledger), given), CLAIMS)
+    beside = read_others([str(file) for other in others for file in other.tables(CLAIMED)])
+    judged = frame(claim_rows(load_ledger(ledger), given, beside), CLAIMS)
     yield from table_differs(layout.table(CLAIMS.name), judged, CLAIMS, "ledger and tables come to")
 
 

@@ -92,7 +92,7 @@ def _made_anew(
         if ledger:
             found.faults += projections_of_records(layout, plan, ledger)
     if ledger:
-        found.faults += claims_of_tables(layout, ledger, tables)
+        found.faults += claims_of_tables(layout, ledger, tables, others)
     found.faults += figures_of_tables(layout, plan, tables, others)
     if not others and any(layout.figure(name, "svg").exists() for name, spec in FIGURES.items() if spec.devices):
         found.unseen.append("whether the report is what it is made from: it compares with sites that are not here")
