@@ -57,9 +57,9 @@ def differ(network: GraphNetwork, other: GraphNetwork, run: Run, run_other: Run)
 
 
 def drawn(images: list[Tensor], network: GraphNetwork, form: str = "dense", fold: bool = True) -> Tensor:
-    """Logits of a few draws of all images, one after the other."""
+    """Logits of a few draws of all images, one after the other; a draw's weights are sampled once for all batches."""
     predictor = Predictor(network, form=form, fold=fold)
-    return torch.cat([logits for x in images for logits in predictor.logits(SEED, 0, DRAWS, [x])])
+    return torch.cat(list(predictor.logits(SEED, 0, DRAWS, images)))
 
 
 def at_mean(x: Tensor, network: GraphNetwork) -> Tensor:

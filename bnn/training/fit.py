@@ -1,4 +1,4 @@
-"""Whether a model fits its data, tried once before it is trained, and how tensors lie in memory for it."""
+"""Whether a model fits its data, tried once before it is trained, and how tensors lie in memory for it then."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from bnn.models.outputs import described
 from bnn.models.own import user_code
 from bnn.settings import TrainSettings
 from bnn.training.forward import autocast
+from bnn.training.layout import NarrowError, NoneNarrow, lay_out, layout_for
 from bnn.training.task import Task
 from bnn.training.trainer import Form, form_of
 
@@ -29,12 +30,13 @@ def fit(settings: TrainSettings, model: nn.Module, dataset: Dataset, task: Task)
     """Lay the model out in memory and return how: channels_last where the settings want it and the model can.
 
     A user's model is tried on the first images: forward and backward in training mode, forward in evaluation mode. One
-    that fails with channels_last, as `x.view` behind a convolution does, is tried with contiguous tensors. Its buffers,
+    that fails with channels_last, as `x.view` behind a convolution does, is tried with contiguous tensors; so is one
+    that does not stand it (bnn.training.layout), and the built-in ones, too, are contiguous then. Its buffers,
     gradients, modes and torch's default generator are then what they were. The built-in ones take what they are given.
 
     Raises UserError naming the model for one that does not go through, or whose output does not fit the task.
     """
-    wanted = form_of(settings).layout
+    wanted = layout_for(model, form_of(settings).layout, settings.device)
     if not is_own(settings.model):
         lay_out(model, wanted)
         return wanted
@@ -49,18 +51,14 @@ def fit(settings: TrainSettings, model: nn.Module, dataset: Dataset, task: Task)
             return layout
         except UserError:
             raise
+        except NarrowError as error:
+            if last:
+                raise UserError(f"model {settings.model}: {error}; leave its tensors contiguous") from None
         except Exception as error:
             if last:
                 with user_code(settings.model, model):
                     raise error
     raise AssertionError("unreachable")
-
-
-def lay_out(model: nn.Module, layout: torch.memory_format) -> None:
-    """Put the kernels of convolutions, tensors of four dimensions, into that order."""
-    if layout == torch.channels_last and any(parameter.dim() == 5 for parameter in model.parameters()):
-        raise ValueError("tensors of five dimensions cannot be channels_last")
-    model.to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
 
 
 def attempt(
@@ -71,7 +69,8 @@ def attempt(
     forward = model if settings.mixed_precision == "none" else autocast(model, settings)
     for count in COUNTS:
         images, targets = form.tensors(dataset.train, np.arange(count) % len(dataset.train))
-        output = forward(images)
+        with NoneNarrow():
+            output = forward(images)
         check_output(settings, output, task, images)
         (task.nll(output, targets) + kl_divergence(model) / len(dataset.train)).backward()
         with modes_kept(model), torch.no_grad():

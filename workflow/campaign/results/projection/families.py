@@ -13,7 +13,9 @@ import pandas as pd
 
 from bnn.errors import UserError
 from bnn.metrics import rows_of
-from bnn.records import STEPS_FILE
+from bnn.records import STEPS_FILE, Summary
+from bnn.settings import TrainSettings
+from campaign.names.cell import Cell
 from campaign.results.projection.curves import Floats
 from campaign.results.projection.overlap import Block, Rules
 from campaign.results.projection.stragglers import between_ranks
@@ -34,6 +36,11 @@ class Key(NamedTuple):
     kind: str
     batch_size: int
     variant: str
+
+    @staticmethod
+    def of(loaded: LoadedCell) -> Key:
+        """Of a cell."""
+        return Key(*(getattr(loaded.cell, name) for name in Key._fields))
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.model} {self.kind.upper()}, batch {self.batch_size}, {self.variant}"
@@ -110,9 +117,9 @@ def families(cells: Iterable[LoadedCell]) -> tuple[list[Family], list[str]]:
 
     Raises UserError naming file and row where a step took no positive, finite time.
     """
-    found: dict[Key, list[LoadedCell]] = defaultdict(list)
+    found: dict[Key, list[Recorded]] = defaultdict(list)
     for each in cells:
-        found[Key(*(getattr(each.cell, name) for name in Key._fields))].append(each)
+        found[Key.of(each)].append(recorded(each))  # each cell's steps are let go of before the next is read
     made: list[Family] = []
     left_out: dict[str, list[str]] = defaultdict(list)
     for key, members in sorted(found.items()):
@@ -127,28 +134,81 @@ class _UnusableError(Exception):
     pass
 
 
-def _family(key: Key, members: list[LoadedCell]) -> Family:
+@dataclass(frozen=True)
+class Laps:
+    """Of a cell's steady steps: seconds of the slowest rank, means over ranks of WORK, deviations of single ranks."""
+
+    step: float
+    parts: dict[str, float]
+    deviations: Floats
+    backward: float  # median of rank 0, which its blocks of gradients were stamped in
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What is kept of a cell: `laps` in place of its steps; None where there are no steady ones with all parts."""
+
+    cell: Cell
+    settings: TrainSettings
+    summary: Summary | None
+    implementation: str
+    ranks: int
+    hosts: int
+    counted: bool
+    laps: Laps | None
+
+    @property
+    def of_many_gpus(self) -> bool:
+        return self.settings.device != "cpu" and self.ranks > 1
+
+
+def recorded(loaded: LoadedCell) -> Recorded:
+    """Raises UserError as `families`."""
+    ranks = loaded.provenance.ranks if loaded.provenance else []
+    return Recorded(
+        cell=loaded.cell, settings=loaded.settings, summary=loaded.summary, ranks=loaded.ranks,
+        implementation=loaded.labels["implementation"], hosts=len({rank.hostname for rank in ranks}),
+        counted=loaded.counted, laps=_laps(loaded) if loaded.counted else None,
+    )  # fmt: skip
+
+
+def _laps(loaded: LoadedCell) -> Laps | None:
+    assert loaded.steps is not None
+    chosen = loaded.steady
+    if chosen.empty or loaded.steps["seconds_between"].isna().any():
+        return None
+    rows = rows_of(loaded.steps, chosen)
+    work = _work(loaded, rows)
+    return Laps(
+        step=float(chosen["seconds"].mean()),
+        parts={part: float(rows[f"seconds_{part}"].mean()) for part in WORK},
+        deviations=between_ranks(work) if work.shape[1] > 1 else work[:, 0] - work.mean(),
+        backward=float(rows.loc[rows["rank"] == 0, "seconds_backward"].median()),
+    )
+
+
+def _family(key: Key, members: list[Recorded]) -> Family:
     if not members:
         raise _UnusableError("no cell of it counts")
     if any(each.settings.fault is not None for each in members):
         raise _UnusableError("a rank suffers a fault on purpose")
-    by_nodes: dict[int, list[LoadedCell]] = defaultdict(list)
+    by_nodes: dict[int, list[Recorded]] = defaultdict(list)
     said = []
     for each in members:
-        if each.settings.device != "cpu" and each.labels["ranks"] > 1:
+        if each.of_many_gpus:
             said.append("scales of many GPUs are left out: their laps are the host's")
         else:
             by_nodes[each.cell.nodes].append(each)
     if not by_nodes:
         raise _UnusableError("its ranks are GPUs, several of them: their laps are the host's")
-    recorded = [*filter(None, (_scale(nodes, cells) for nodes, cells in sorted(by_nodes.items())))]
-    if not recorded:
+    known = [*filter(None, (_scale(nodes, cells) for nodes, cells in sorted(by_nodes.items())))]
+    if not known:
         raise _UnusableError("no steady steps with all parts were recorded")
-    first = recorded[0]
+    first = known[0]
     if first.ranks % first.nodes or not first.networked:
         raise _UnusableError(f"its smallest scale, {first.ranks} ranks on {first.nodes} nodes, is none of full nodes")
-    scales = tuple(scale for scale in recorded if scale.ranks * first.nodes == scale.nodes * first.ranks)
-    if len(scales) < len(recorded):
+    scales = tuple(scale for scale in known if scale.ranks * first.nodes == scale.nodes * first.ranks)
+    if len(scales) < len(known):
         said.append("scales with another number of ranks per node are left out")
     shared = [scale.nodes for scale in scales if not scale.networked]
     if shared:
@@ -159,7 +219,7 @@ def _family(key: Key, members: list[LoadedCell]) -> Family:
     return Family(
         site=members[0].cell.site,
         key=key,
-        implementation=members[0].labels["implementation"],
+        implementation=members[0].implementation,
         per_node=first.ranks // first.nodes,
         scales=scales,
         gradients=gradients,
@@ -167,32 +227,18 @@ def _family(key: Key, members: list[LoadedCell]) -> Family:
     )
 
 
-def _scale(nodes: int, cells: Sequence[LoadedCell]) -> Scale | None:
-    steps, parts, deviations, hosts = [], [], [], []
-    for each in cells:
-        assert each.steps is not None
-        assert each.provenance is not None
-        chosen = each.steady
-        if chosen.empty or each.steps["seconds_between"].isna().any():
-            continue
-        rows = rows_of(each.steps, chosen)
-        work = _work(each, rows)
-        steps.append(float(chosen["seconds"].mean()))
-        parts.append({part: float(rows[f"seconds_{part}"].mean()) for part in WORK})
-        if work.shape[1] > 1:
-            deviations.append(between_ranks(work))
-        else:
-            deviations.append(work[:, 0] - work.mean())
-        hosts.append(len({rank.hostname for rank in each.provenance.ranks}))
-    if not steps:
+def _scale(nodes: int, cells: Sequence[Recorded]) -> Scale | None:
+    with_laps = [(each, each.laps) for each in cells if each.laps is not None]
+    if not with_laps:
         return None
+    laps = [mine for _, mine in with_laps]
     return Scale(
         nodes=nodes,
         ranks=cells[0].ranks,
-        hosts=min(hosts),
-        step=tuple(steps),
-        parts={part: math.fsum(mine[part] for mine in parts) / len(parts) for part in WORK},
-        deviations=np.concatenate(deviations),
+        hosts=min(each.hosts for each, _ in with_laps),
+        step=tuple(mine.step for mine in laps),
+        parts={part: math.fsum(mine.parts[part] for mine in laps) / len(laps) for part in WORK},
+        deviations=np.concatenate([mine.deviations for mine in laps]),
         apart=cells[0].ranks > 1,
     )
 
@@ -210,9 +256,9 @@ def _work(loaded: LoadedCell, rows: pd.DataFrame) -> Floats:
     return wide.to_numpy(dtype=float)
 
 
-def _gradients(loaded: LoadedCell) -> tuple[Gradients, list[str]]:
+def _gradients(cell: Recorded) -> tuple[Gradients, list[str]]:
     """What a rank of the cell with the most ranks sends, and what that assumes."""
-    done, settings = loaded.summary, loaded.settings
+    done, settings = cell.summary, cell.settings
     assert done is not None
     horovod = done.engine != "torch"
     rules = Rules(settings.cycle_time_ms * 1e-3 if horovod else None, settings.fusion_buffer_mb * 2**20)
@@ -220,8 +266,8 @@ def _gradients(loaded: LoadedCell) -> tuple[Gradients, list[str]]:
     if done.gradient_blocks:
         sizes = tuple(float(block.bytes) for block in done.gradient_blocks)
         times = [block.full_seconds for block in done.gradient_blocks if block.full_seconds is not None]
-        if len(times) == len(sizes):
-            shares = np.maximum.accumulate(np.clip(np.array(times) / _backward(loaded), 0, 1))
+        if len(times) == len(sizes) and cell.laps is not None:
+            shares = np.maximum.accumulate(np.clip(np.array(times) / cell.laps.backward, 0, 1))
             return Gradients(sizes, tuple(map(float, shares)), rules), said
     elif done.ranks > 1 and done.gradient_bytes_per_step and done.gradient_messages_per_step:
         count = done.gradient_messages_per_step
@@ -235,13 +281,6 @@ def _gradients(loaded: LoadedCell) -> tuple[Gradients, list[str]]:
         said.append("gradients: bytes of all trainable parameters")
     said.append("when blocks are full was not measured: all at the end of the backward pass, nothing hidden")
     return Gradients(sizes, (), rules), said
-
-
-def _backward(loaded: LoadedCell) -> float:
-    """Median seconds of rank 0's backward pass, which its blocks were stamped in."""
-    assert loaded.steps is not None
-    rows = rows_of(loaded.steps, loaded.steady)
-    return float(rows.loc[rows["rank"] == 0, "seconds_backward"].median())
 
 
 def _joined(numbers: Sequence[int]) -> str:

@@ -40,7 +40,7 @@ def project_site(plan: dict[str, Any], results: Path, ledger: Ledger) -> dict[st
         def loaded(entry: dict[str, Any]) -> LoadedCell:
             cell = LoadedCell(entry, results)
             if all(getattr(cell.settings, name) == value for name, value in ledger.everywhere.items()):
-                full_width.add(Key(*(getattr(cell.cell, name) for name in Key._fields)))
+                full_width.add(Key.of(cell))
             return cell
 
         found, _ = families(map(loaded, entries))
