@@ -244,9 +244,9 @@ def submit(folder: Path, job: Job, time_out: RefusedError, too_many: Callable[[i
         if job["hold"]:
             job["state"] = "held"
         job["submitted_at"] = time.time()
+        start_server(folder)  # before the job is there: whoever is killed from then on has submitted it for good
         write_json(folder / "jobs" / f"{number}.json", job)
         event(folder, "submitted", job, nodes=job["nodes"])
-        start_server(folder)
     if confused:
         raise RefusedError(confused[0])
     if take(folder, "submit_lost", job["name"]):
