@@ -19,6 +19,7 @@ from bnn.records import SUMMARY, Summary
 from bnn.settings import TrainSettings
 from bnn.training.build import make_model, make_trainer
 from bnn.training.descent import make_optimizer
+from bnn.training.layout import layout_for
 from bnn.training.trainer import form_of
 from tests.support.ranks import SMALL, need_horovod, run_train
 
@@ -43,10 +44,11 @@ def oracle(settings: TrainSettings) -> dict[str, np.ndarray]:
         len(dataset.train), settings.batch_size, RANKS, settings.epochs, settings.seed, settings.sharding
     )
     models = [make_model(settings, dataset) for _ in range(RANKS)]
+    form = form_of(settings, layout_for(models[0], form_of(settings).layout, settings.device))
     optimizer = make_optimizer(settings, models[0], RANKS)
     for step in range(STEPS):
         for rank, model in enumerate(models):
-            images, labels = form_of(settings).tensors(dataset.train, schedule.indices(step, rank))
+            images, labels = form.tensors(dataset.train, schedule.indices(step, rank))
             set_noise(model, NoiseKey(settings.seed, step, rank))
             nll = functional.cross_entropy(model(images), labels)
             (nll + settings.beta * kl_divergence(model) / schedule.n).backward()
@@ -120,7 +122,7 @@ def ivon_oracle(settings: TrainSettings) -> dict[str, np.ndarray]:
         for rank, (trainer, optimizer) in enumerate(zip(trainers, optimizers, strict=True)):
             assert isinstance(optimizer, Ivon)
             optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = RANKS * settings.learning_rate
-            images, labels = form_of(settings).tensors(dataset.train, schedule.indices(step, rank))
+            images, labels = trainer.form.tensors(dataset.train, schedule.indices(step, rank))
             optimizer.sample(NoiseKey(settings.seed, step, 0 if shared else rank))
             functional.cross_entropy(trainer.model(images), labels).backward()
             products.append([torch.empty_like(p) for p in optimizer.noisy])

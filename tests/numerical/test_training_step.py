@@ -201,7 +201,7 @@ def test_steps_are_bit_for_bit_those_that_their_definition_makes(tmp_path: Path,
     optimizer = make_optimizer(asked, model, 1)
     for step in range(4):
         _, metrics = run.trainer.step(step, *run.trainer.batch(data.train, step), lap)
-        images, labels = form_of(asked).tensors(data.train, schedule.indices(step, 0))
+        images, labels = form_of(asked, run.trainer.layout).tensors(data.train, schedule.indices(step, 0))
         torch.manual_seed(layer_seed(NoiseKey(asked.seed, step, 0), -1))
         set_noise(model, NoiseKey(asked.seed, step, 0))
         nll, kl = functional.cross_entropy(model(images), labels), kl_divergence(model)
