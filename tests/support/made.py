@@ -23,7 +23,8 @@ def make_tables(layout: Layout) -> None:
     """Tables, claims and projections."""
     params = SimpleNamespace(plan=str(layout.plan), results=str(layout.results))
     tables.main(SimpleNamespace(params=params, output=[str(layout.table(name)) for name in TABLES]))
-    given = SimpleNamespace(ledger=str(LEDGER), tables=_paths(layout, CLAIMED))
+    others = [str(file) for other in other_sites(layout) for file in other.tables(CLAIMED)]
+    given = Namedlist(fromdict={"ledger": str(LEDGER), "tables": _paths(layout, CLAIMED), "others": others})
     claims.main(SimpleNamespace(input=given, output=[str(layout.table("claims"))]))
     paths = [str(layout.table(name)) for name in PROJECTION_TABLES]
     projection.main(SimpleNamespace(params=params, input=given, output=paths))
