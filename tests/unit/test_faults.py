@@ -77,13 +77,13 @@ def test_a_fault_on_a_rank_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_input_that_stands_still_is_recorded_where_it_stood(tmp_path: Path) -> None:
-    rows, summary = train(tmp_path, {"rank": 0, "sleep_ms": 5, "every": 2})
+    rows, summary = train(tmp_path, {"rank": 0, "sleep_ms": 60, "every": 2})
     turn = rows["step"] % 2 == 0
-    assert (rows.loc[turn, "seconds_injected"] >= 0.005).all()
+    assert (rows.loc[turn, "seconds_injected"] >= 0.06).all()
     assert (rows.loc[~turn, "seconds_injected"] == 0).all()
     assert (rows["seconds_data"] >= rows["seconds_injected"]).all()
-    assert (rows["seconds_forward"] < rows["seconds_data"])[turn].median()
-    assert summary.fault == "rank 0 waits 5 ms for its input in one of 2 steps"
+    assert (rows["seconds_forward"] < rows["seconds_data"])[turn].median(), "which takes a fraction of that"
+    assert summary.fault == "rank 0 waits 60 ms for its input in one of 2 steps"
     assert summary.verdict.status == "WARN"
     assert f"an experiment: {summary.fault}" in summary.verdict.reasons
 
