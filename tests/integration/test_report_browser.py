@@ -24,11 +24,12 @@ from campaign.results.figures.catalogue import FIGURES
 from campaign.results.figures.context import Context
 from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.style import save
+from campaign.results.projection.site import project_site
 from campaign.results.report import write_report
 from campaign.results.report.page import SECTIONS
-from campaign.results.tables.build import frame
+from campaign.results.tables.build import build_tables, frame
 from campaign.results.tables.claims import CLAIMS
-from tests.support.cells import built_campaign
+from tests.support.cells import built_campaign, small_campaign
 
 # This campaign has no jobs of inference and pruning, and no GPUs; their figures have tests of their own.
 NOT_HERE = ("inferred", "sweeps", "devices", "compared", "tuned")
@@ -48,9 +49,12 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    plan, tables = built_campaign()
-    tables = tables | {"claims": frame(claim_rows(load_ledger(), tables), CLAIMS)}
     folder = tmp_path_factory.mktemp("page")
+    asked = {"here": "", "elsewhere": ["aries", "ethernet-10g"], "target_efficiency": 0.8}
+    plan = small_campaign(folder / "records") | {"projection": asked}
+    tables = build_tables(plan, folder / "records")
+    tables |= {"claims": frame(claim_rows(load_ledger(), tables), CLAIMS)}
+    tables |= project_site(plan, folder / "records", load_ledger())
     figures = {name: folder / f"{name}.svg" for name in DRAWN}
     for name, path in figures.items():
         save(draw_figure(name, tables, Context.from_plan(plan)), path, path.with_suffix(".png"))
