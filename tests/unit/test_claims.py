@@ -24,6 +24,7 @@ from campaign.results.claims.measures import Side
 from campaign.results.claims.numbers import SCALES, changed, printed, rounded
 from campaign.results.claims.rows import claim_rows
 from campaign.results.claims.words import said as words_of
+from campaign.results.steps.claims import read_others
 from campaign.results.tables.build import frame
 from campaign.results.tables.claims import CLAIMS
 from campaign.results.tables.schemas import TABLES as SCHEMAS
@@ -313,6 +314,16 @@ def test_two_machines_are_judged_by_the_tables_of_both():
 def test_sites_beside_count_for_no_claim_that_names_none():
     own, other = pairs(0.5, 0.51), pairs(0.9, 0.91, site="elsewhere")
     assert claim_rows(ledger(), own, [other]) == claim_rows(ledger(), own)
+
+
+def test_another_site_whose_table_cannot_be_read_is_left_out_with_a_line(tmp_path, capsys):
+    good, bad = (tmp_path / site / "tables" / "cells.parquet" for site in ("theta", "dgx"))
+    write_table(two_machines([100, 102], "theta")["cells"], good, SCHEMAS["cells"])
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b"PAR1")
+    (read,) = read_others([str(bad), str(good)])
+    assert set(read["cells"]["site"]) == {"theta"}
+    assert "site dgx is left out: " in capsys.readouterr().err
 
 
 def test_other_machines_than_the_publications_do_not_serve_where_it_names_its_own():

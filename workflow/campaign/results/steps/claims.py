@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnn.errors import UserError
 from bnn.records.columns import write_table
 from campaign.results.claims.ledger import load_ledger
 from campaign.results.claims.rows import claim_rows
-from campaign.results.steps.common import read_tables, usable_tables
+from campaign.results.steps.common import read_tables
 from campaign.results.tables.build import frame
 from campaign.results.tables.claims import CLAIMS
 
@@ -22,7 +24,13 @@ def read_others(files: str | Iterable[str]) -> list[dict[str, pd.DataFrame]]:
     folders: dict[Path, list[str]] = {}
     for file in [files] if isinstance(files, str) else files:
         folders.setdefault(Path(file).parent, []).append(file)
-    return [found for paths in folders.values() if (found := usable_tables(paths))]
+    read = []
+    for folder, paths in folders.items():
+        try:
+            read.append(read_tables(paths))
+        except UserError as error:
+            print(f"site {folder.parent.name} is left out: {error}", file=sys.stderr)
+    return read
 
 
 def main(snakemake: Any) -> None:

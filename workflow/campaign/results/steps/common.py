@@ -45,12 +45,3 @@ def read_tables(paths: Iterable[str]) -> dict[str, pd.DataFrame]:
             raise UserError(f"{path}: no table is called {path.stem}")
         read[path.stem] = read_table(path, OF_REPORT[path.stem])
     return read
-
-
-def usable_tables(paths: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """As `read_tables`, of another site: where one cannot be read, none, and a line on stderr."""
-    try:
-        return read_tables(paths)
-    except UserError as error:
-        print(f"another site is left out: {error}", file=sys.stderr)
-        return {}
