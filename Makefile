@@ -74,10 +74,14 @@ lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 	python .ci/lint_workflow.py --profile "profiles/$(PROFILE)"
 	lint-imports
 
+# Tests that computing beside them does not disturb. Long ones first, so that neither of two processes waits at the end.
+BESIDE = tests/numerical tests/fuzz tests/integration/test_report_browser.py tests/unit
+
 test: lint ## the linters, then the whole test suite (set up from nothing too)
 	python envs/architectures.py
-	python -m pytest -n 2 --dist loadfile --durations 25 tests/unit tests/numerical  # (independent: two files at a time)
-	python -m pytest --durations 40 --ignore tests/unit --ignore tests/numerical
+	@# (one thread each: two processes of two threads on two cores wait for each other)
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 $(BESIDE)
+	python -m pytest --durations 40 $(addprefix --ignore ,$(BESIDE))
 
 architectures: setup-dev ## all published architectures through every command (ten minutes on two cores)
 	python envs/architectures.py
