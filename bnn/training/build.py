@@ -23,7 +23,7 @@ from bnn.training.fit import fit
 from bnn.training.forward import make_forward
 from bnn.training.implementation import with_kernels
 from bnn.training.ivon import ivon_options, make_ivon, make_twin
-from bnn.training.layout import lay_out, layout_for
+from bnn.training.layout import lay_out, layout_of
 from bnn.training.pretrained import start_from
 from bnn.training.task import make_task
 from bnn.training.trainer import DTYPES, Trainer
@@ -102,8 +102,8 @@ def make_model(settings: TrainSettings, dataset: Dataset) -> nn.Module:
     if settings.normalisation == "channels":
         norm = channel_norm(dataset.train).to(device=settings.device, dtype=DTYPES[settings.precision])
         model = normalised(model, norm)
-    if settings.tuned and not is_own(settings.model):
-        lay_out(model, layout_for(model, torch.channels_last, settings.device))
+    if not is_own(settings.model):
+        lay_out(model, layout_of(settings, model))  # before kernels and optimizer take hold of its parameters
     if settings.by_ivon or settings.by_dropout:
         return with_kernels(model) if settings.kernels_fit and kernels.available() else model
     return with_kernels(model) if settings.kind == "cnn" and settings.baseline == "cnn-kernels" else model

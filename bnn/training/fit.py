@@ -19,9 +19,9 @@ from bnn.models.outputs import described
 from bnn.models.own import user_code
 from bnn.settings import TrainSettings
 from bnn.training.forward import autocast
-from bnn.training.layout import NarrowError, NoneNarrow, lay_out, layout_for
+from bnn.training.layout import NarrowError, NoneNarrow, lay_out, layout_of
 from bnn.training.task import Task
-from bnn.training.trainer import Form, form_of
+from bnn.training.trainer import form_of
 
 COUNTS = (2, 3)  # of images: two sizes, so that a batch size that the model has fixed shows
 
@@ -36,7 +36,7 @@ def fit(settings: TrainSettings, model: nn.Module, dataset: Dataset, task: Task)
 
     Raises UserError naming the model for one that does not go through, or whose output does not fit the task.
     """
-    wanted = layout_for(model, form_of(settings).layout, settings.device)
+    wanted = layout_of(settings, model)
     if not is_own(settings.model):
         lay_out(model, wanted)
         return wanted
@@ -65,7 +65,7 @@ def attempt(
     settings: TrainSettings, model: nn.Module, dataset: Dataset, task: Task, layout: torch.memory_format
 ) -> None:
     """Take the model through what training and evaluation do with it."""
-    form = Form(settings.device, form_of(settings).dtype, layout)
+    form = form_of(settings, layout)
     forward = model if settings.mixed_precision == "none" else autocast(model, settings)
     for count in COUNTS:
         images, targets = form.tensors(dataset.train, np.arange(count) % len(dataset.train))

@@ -15,11 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bnn.settings import TrainSettings
+
 AT_ONCE = 16
 
 
 class NarrowError(Exception):
     """A convolution that must not be channels_last is."""
+
+
+def layout_of(settings: TrainSettings, model: nn.Module) -> torch.memory_format:
+    """What a run with these settings wants for its model, which, if it is one's own, may refuse (bnn.training.fit)."""
+    return layout_for(model, torch.channels_last if settings.tuned else torch.contiguous_format, settings.device)
 
 
 def layout_for(model: nn.Module, wanted: torch.memory_format, device: str) -> torch.memory_format:

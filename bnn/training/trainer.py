@@ -166,10 +166,9 @@ class Form:
         return scaled, targets.to(self.dtype) if targets.is_floating_point() else targets
 
 
-def form_of(settings: TrainSettings, layout: torch.memory_format | None = None) -> Form:
-    """The form of images in which a run with these settings computes, where its model takes every `layout`."""
-    usual = torch.channels_last if settings.tuned else torch.contiguous_format
-    return Form(settings.device, DTYPES[settings.precision], layout or usual)
+def form_of(settings: TrainSettings, layout: torch.memory_format) -> Form:
+    """The form of images in which a run with these settings computes whose model lies in memory like `layout`."""
+    return Form(settings.device, DTYPES[settings.precision], layout)
 
 
 def to_device(array: np.ndarray, device: str) -> Tensor:

@@ -19,7 +19,7 @@ from bnn.records import SUMMARY, Summary
 from bnn.settings import TrainSettings
 from bnn.training.build import make_model, make_trainer
 from bnn.training.descent import make_optimizer
-from bnn.training.layout import layout_for
+from bnn.training.layout import layout_of
 from bnn.training.trainer import form_of
 from tests.support.ranks import SMALL, need_horovod, run_train
 
@@ -44,7 +44,7 @@ def oracle(settings: TrainSettings) -> dict[str, np.ndarray]:
         len(dataset.train), settings.batch_size, RANKS, settings.epochs, settings.seed, settings.sharding
     )
     models = [make_model(settings, dataset) for _ in range(RANKS)]
-    form = form_of(settings, layout_for(models[0], form_of(settings).layout, settings.device))
+    form = form_of(settings, layout_of(settings, models[0]))
     optimizer = make_optimizer(settings, models[0], RANKS)
     for step in range(STEPS):
         for rank, model in enumerate(models):

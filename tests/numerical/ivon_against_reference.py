@@ -37,6 +37,7 @@ from bnn.metrics import mean_interval
 from bnn.settings import TrainSettings
 from bnn.training.build import make_model, make_trainer
 from bnn.training.descent import rate_schedule
+from bnn.training.layout import layout_of
 from bnn.training.trainer import form_of
 
 DRAWS = 20
@@ -46,8 +47,9 @@ SAME = "theirs on the same weights"
 
 
 def batches(settings: TrainSettings, data: Dataset, images: int) -> list[tuple[Tensor, Tensor]]:
+    form = form_of(settings, layout_of(settings, make_model(settings, data)))
     chosen = np.linspace(0, len(data.test) - 1, images).round().astype(np.int64)
-    return [form_of(settings).tensors(data.test, chosen[low : low + AT_ONCE]) for low in range(0, images, AT_ONCE)]
+    return [form.tensors(data.test, chosen[low : low + AT_ONCE]) for low in range(0, images, AT_ONCE)]
 
 
 def by_ours(settings: TrainSettings, data: Dataset, steps: int, test: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
@@ -98,7 +100,7 @@ def by_theirs(
         noisy, lr=settings.learning_rate, ess=float(len(data.train)), hess_init=settings.ivon_hess_init,
         beta1=settings.ivon_beta1, beta2=settings.ivon_beta2, weight_decay=settings.ivon_delta,
     )  # fmt: skip
-    rates, form = rate_schedule(settings, schedule), form_of(settings)
+    rates, form = rate_schedule(settings, schedule), form_of(settings, layout_of(settings, model))
     torch.manual_seed(settings.seed)
     start = time.perf_counter()
     for step in range(steps):
