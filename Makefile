@@ -74,13 +74,15 @@ lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 	python .ci/lint_workflow.py --profile "profiles/$(PROFILE)"
 	lint-imports
 
-# Tests that computing beside them does not disturb. Long ones first, so that neither of two processes waits at the end.
-BESIDE = tests/numerical tests/fuzz tests/integration/test_report_browser.py tests/unit
+# Tests that computing beside them does not disturb: those that compute, and those that wait for emulated schedulers.
+# Long ones come first, so that no process is left with one at the end.
+BESIDE = tests/numerical tests/fuzz tests/integration/test_report_browser.py $(wildcard tests/integration/test_chaos*.py) \
+	$(wildcard tests/integration/test_faults*.py) workflow/executor/tests tests/unit
 
 test: lint ## the linters, then the whole test suite (set up from nothing too)
 	python envs/architectures.py
-	@# (one thread each: two processes of two threads on two cores wait for each other)
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 $(BESIDE)
+	@# (one thread each: processes of two threads on two cores wait for each other)
+	OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 25 $(BESIDE)
 	python -m pytest --durations 40 $(addprefix --ignore ,$(BESIDE))
 
 architectures: setup-dev ## all published architectures through every command (ten minutes on two cores)

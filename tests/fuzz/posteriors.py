@@ -149,14 +149,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutations", type=int, default=3000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--poison", action="store_true", help="every argument of every operation, not mutations")
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
+    from tests.fuzz.poison import CASES, poisoned
     from tests.fuzz.seeds import posteriors
 
     start = time.perf_counter()
     with TemporaryDirectory() as folder:
         seeds = posteriors(Path(folder))
-    counts, faults = fuzz(seeds, asked.first, asked.mutations, asked.jobs, say=True)
+    number, make = (len(CASES), poisoned) if asked.poison else (asked.mutations, mutated)
+    counts, faults = fuzz(seeds, asked.first, number, asked.jobs, say=True, make=make)
     print(f"{len(seeds)} posteriors, {sum(counts.values()):,} mutations in {time.perf_counter() - start:.0f} s: "
           f"{dict(counts)}; {len(faults)} faults")  # fmt: skip
     return int(bool(faults))

@@ -44,7 +44,7 @@ def accuracy(model_name: str, estimator: str, seed: int, steps: int) -> float:
     """Of the mean prediction over some draws, on the test images, after training as the paper does."""
     images, labels, test, truth = mnist()
     torch.manual_seed(seed)
-    width = 0.25 if model_name == "conv" else 1.0
+    width = 0.125 if model_name == "conv" else 1.0
     model = build_model(
         model_name, "bnn", input_shape=(1, 28, 28), classes=10, width=width, estimator=estimator, init=NOISY
     )
