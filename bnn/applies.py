@@ -9,7 +9,7 @@ LATER = frozenset(
     {
         "augmentation", "output", "task", "observation_std", "init", "sigma_share", "ivon_ess", "ivon_delta",
         "ivon_hess_init", "ivon_beta1", "ivon_beta2", "ivon_clip_radius", "ivon_rescale", "ivon_noise", "where",
-        "bayesian_biases", "dropout_rate", "normalisation", "fault",
+        "bayesian_biases", "dense_kl", "dropout_rate", "normalisation", "fault",
         "momentum", "weight_decay", "gradient_clip", "lr_schedule", "lr_warmup_epochs", "lr_final_share",
     }
 )  # fmt: skip
@@ -18,7 +18,7 @@ IVON = frozenset(name for name in LATER if name.startswith("ivon_"))
 OF_LAYERS = frozenset(
     {
         "sigma_share", "prior_scale", "rho_init", "rho_init_std", "beta", "beta_anneal_epochs", "where",
-        "bayesian_biases",
+        "bayesian_biases", "dense_kl",
     }
 )  # fmt: skip
 # Which settings do not apply: to a cnn, to a bnn with Bayesian layers, to one by IVON, to one by MC dropout.
@@ -40,6 +40,7 @@ NOT_BY_IVON = {
     "sigma_share": "ivon's sigma starts at 1 / sqrt(ivon_ess (ivon_hess_init + ivon_delta)): set ivon_hess_init",
     "beta": "ivon weighs the KL by 1 / ivon_ess: set ivon_ess",
     "beta_anneal_epochs": "ivon weighs the KL by 1 / ivon_ess throughout",
+    "dense_kl": "ivon's KL is of all weights together",
     "where": "ivon learns the posterior of all layers with weights to convert",
     "bayesian_biases": "ivon learns the posterior of weights and leaves biases conventional",
 }

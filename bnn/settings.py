@@ -127,6 +127,11 @@ class TrainSettings(BaseModel):
     beta_anneal_epochs: float = Field(
         0.0, ge=0, description="epochs over which beta rises linearly from 0; 0: constant"
     )
+    dense_kl: Literal["once", "twice"] = Field(
+        "once",
+        description="how often the KL of dense layers counts in the loss; twice: as in the graphs of the paper's "
+        "authors, where the layer's own loss and the loss function both have it; for the built-in models",
+    )
     ivon_ess: float | None = Field(
         None, gt=0, description="ivon's effective sample size lambda; none: the number of training examples"
     )
@@ -237,6 +242,8 @@ class TrainSettings(BaseModel):
             raise _unfit("augmentation", f"{self.augmentation} would move images and not the targets of {self.task}")
         if self.by_dropout and is_own(self.model) and "dropout_rate" in self.model_fields_set:
             raise _unfit("dropout_rate", f"{self.model} has dropout of its own; the rate is of the built-in models")
+        if self.of_layers and self.dense_kl != "once" and is_own(self.model):
+            raise _unfit("dense_kl", f"{self.dense_kl} is how the paper's models were trained; {self.model} is not one")
         if self.of_layers and self.where is not None and not is_own(self.model):
             raise _unfit("where", f"all layers of {self.model} are Bayesian; only package.module:function has a choice")
         if self.of_layers and not all(self.where_patterns):

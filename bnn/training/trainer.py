@@ -19,7 +19,7 @@ from bnn.data.pipeline import Schedule
 from bnn.engine import Engine
 from bnn.exchange import GradientExchange
 from bnn.ivon import Ivon
-from bnn.layers import NoiseKey, kl_divergence, set_noise
+from bnn.layers import BayesianLinear, NoiseKey, bayesian_layers, kl_divergence, set_noise
 from bnn.layers.noise import layer_seed, noisy_layers
 from bnn.optim import RateSchedule, descend
 from bnn.settings import TrainSettings
@@ -135,7 +135,7 @@ class Trainer:
         learnt = self.draw(step)
         output = self.forward(images)
         nll = self.task.nll(output, targets)
-        kl = kl_divergence(model) if learnt is None else learnt
+        kl = kl_of(model, self.settings) if learnt is None else learnt
         beta = self.beta(step)
         loss = nll + beta * kl / schedule.n
         lap()
@@ -175,6 +175,14 @@ def to_device(array: np.ndarray, device: str) -> Tensor:
     """A copy on the device. A copy to a GPU leaves from pinned memory: the host would wait for it from any other."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor
+
+
+def kl_of(model: nn.Module, settings: TrainSettings) -> Tensor:
+    """The KL divergence of the loss, a 0-dim tensor in nats: of all layers, or with that of dense ones twice."""
+    if settings.dense_kl == "once":
+        return kl_divergence(model)
+    terms = [layer.kl() * (2 if isinstance(layer, BayesianLinear) else 1) for layer in bayesian_layers(model)]
+    return torch.stack(terms).sum()
 
 
 def beta_at(step: int, schedule: Schedule, settings: TrainSettings) -> float:

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bnn.engine import SingleEngine
 from bnn.exchange import GradientExchange
-from bnn.layers import NoiseKey, bayesian_layers, kl_divergence, set_noise
+from bnn.layers import BayesianLinear, NoiseKey, bayesian_layers, kl_divergence, set_noise
 from bnn.layers.noise import layer_seed
 from bnn.settings import TrainSettings
 from bnn.training.build import make_model
@@ -23,7 +24,7 @@ from bnn.training.descent import make_optimizer
 from bnn.training.forward import make_forward
 from bnn.training.recorder import StepClock
 from bnn.training.start import start_run
-from bnn.training.trainer import Trainer, form_of, key_noise
+from bnn.training.trainer import Trainer, form_of, key_noise, kl_of
 from bnn.training.trial import timed_step
 from tests.numerical.test_exchange import HalvingEngine
 
@@ -117,6 +118,32 @@ def test_a_step_makes_no_tensor_elsewhere(tmp_path: Path, settings: dict[str, An
         _, metrics = trainer.step(step, images.to("meta"), labels.to("meta"), lap)
     assert metrics.device.type == "meta"
     assert all(parameter.device.type == "meta" for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("times", ["once", "twice"])
+@pytest.mark.parametrize("model", ["conv", "fc", "resnet18"])
+@pytest.mark.parametrize("estimator", ["flipout", "flipout-reference", "local-reparameterization"])
+def test_the_kl_of_dense_layers_counts_as_often_as_is_asked(
+    tmp_path: Path, model: str, estimator: str, times: str
+) -> None:
+    """In value, against torch.distributions, and in gradient; where layers keep their KL of the pass, too."""
+    shape = {} if model == "resnet18" else {"dataset_options": {"shape": [1, 28, 28], "size": 32}}
+    made = {"model": model, "estimator": estimator, "dense_kl": times, "width": 0.25, "rho_init": -3.0} | shape
+    trainer, images, targets = prepared(tmp_path, **made)
+    trainer.forward(images)
+    kl, expected = kl_of(trainer.model, trainer.settings), 0.0
+    kl.backward()
+    for layer in bayesian_layers(trainer.model):
+        weight = 2 if times == "twice" and isinstance(layer, BayesianLinear) else 1
+        posterior, prior = Normal(layer.mu.detach(), layer.sigma.detach()), Normal(0.0, 1.0)
+        expected += weight * float(torch.distributions.kl_divergence(posterior, prior).double().sum())
+        assert layer.mu.grad is not None
+        torch.testing.assert_close(layer.mu.grad, weight * layer.mu.detach())
+    assert float(kl) == pytest.approx(expected, rel=1e-5)
+    _, told = trainer.step(0, images, targets, lap)
+    nll, in_loss, loss = told[:3].tolist()
+    assert in_loss == pytest.approx(expected, rel=1e-5)
+    assert loss == pytest.approx(nll + in_loss / 32, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["bnn", "cnn"])

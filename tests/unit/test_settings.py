@@ -167,6 +167,7 @@ def test_hashes_are_those_from_before_ivon():
         ({"gradient_clip": 1.0}, "gradient_clip"),
         ({"beta": 0.5}, "beta"),
         ({"beta_anneal_epochs": 2.0}, "beta_anneal_epochs"),
+        ({"dense_kl": "twice"}, "dense_kl"),
     ],
 )
 def test_ivon_refuses_by_name_what_it_cannot_do(values, key):

@@ -35,6 +35,7 @@ from campaign.results.report.mpi import mpi_section
 from campaign.results.report.origin import facts, header
 from campaign.results.report.parameters import parameter_table
 from campaign.results.report.projection import projected_claims, projection_section
+from campaign.results.report.semantics import semantics_section
 from campaign.results.report.series import Points
 from campaign.results.report.summary import QUESTIONS, summary
 from campaign.results.report.svg import embedded_figure, notice_words
@@ -48,9 +49,10 @@ TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
 # The page's parts in its order: file in templates/report/, id of the section, and its words in the list of sections.
 SECTIONS = {
     "summary": "Summary", "claims": "Claims", "numbers": "BNN against CNN", "figures": "Figures",
-    "projected": "Projection", "methods": "Methods", "inference": "Predictions", "pruning": "Pruning",
-    "peers": "Other implementations", "cells": "Cells", "mpi": "MPI", "flops": "FLOPs", "parameters": "Parameters",
-    "absent": "Not measured", "provenance": "Provenance", "files": "Files", "reading": "How to read",
+    "projected": "Projection", "semantics": "As the paper counted", "methods": "Methods", "inference": "Predictions",
+    "pruning": "Pruning", "peers": "Other implementations", "cells": "Cells", "mpi": "MPI", "flops": "FLOPs",
+    "parameters": "Parameters", "absent": "Not measured", "provenance": "Provenance", "files": "Files",
+    "reading": "How to read",
 }  # fmt: skip
 SCRIPTS = ("state.js", "baseline.js", "tables.js", "filter.js", "figures.js")  # in templates/report/, in order
 SCRIPTS_OF_ROWS = ("state.js", "tables.js")
@@ -148,6 +150,7 @@ def render(
         claims=claims_section(tables),
         projected_claims=projected_claims(tables),
         projection=projection_section(tables, fold),
+        semantics=semantics_section(tables),
         inference=inference_section(tables),
         methods=methods_section(tables),
         pruning=pruning_section(tables),
