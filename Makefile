@@ -77,7 +77,7 @@ lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 # Tests that computing beside them does not disturb: those that compute, and those that wait for emulated schedulers.
 # Long ones come first, so that no process is left with one at the end.
 BESIDE = tests/numerical tests/fuzz tests/integration/test_report_browser.py $(wildcard tests/integration/test_chaos*.py) \
-	$(wildcard tests/integration/test_faults*.py) workflow/executor/tests tests/unit
+	$(addprefix tests/integration/test_faults,.py _driver.py _limits.py) workflow/executor/tests tests/unit
 
 test: lint ## the linters, then the whole test suite (set up from nothing too)
 	python envs/architectures.py

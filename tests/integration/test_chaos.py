@@ -1,6 +1,6 @@
 """Many jobs under the executor while everything goes wrong at random, by a seed: jobs, scheduler and driver.
 
-A Snakefile of its own, since campaigns have no part in it. BNN_CHAOS is the number of scripts (80), BNN_CHAOS_SEED the
+A Snakefile of its own, since campaigns have no part in it. BNN_CHAOS is the number of scripts (40), BNN_CHAOS_SEED the
 seed. Packed, four share a job side by side, twice in turn.
 """
 
@@ -30,7 +30,7 @@ from tests.support.ranks import BIN
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.slow]
 
-JOBS = int(os.environ.get("BNN_CHAOS", "80"))
+JOBS = int(os.environ.get("BNN_CHAOS", "40"))
 SEED = int(os.environ.get("BNN_CHAOS_SEED", "1"))
 DEADLINE_S = 120 + 1.2 * JOBS
 SNAKEFILE = """

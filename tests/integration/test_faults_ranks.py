@@ -95,7 +95,7 @@ def test_a_rank_that_dies_while_others_exchange_ends_the_job_and_the_next_one_fi
 
 
 def test_a_rank_that_hangs_is_named_by_the_watchdog_and_the_next_job_finishes(campaign: Start) -> None:
-    faulty = campaign("cobalt", 2, QUICK, LATE, site_changes={"watchdog": {"limit": 6, "start_limit": 120}})
+    faulty = campaign("cobalt", 2, QUICK, LATE, site_changes={"watchdog": {"limit": 15, "start_limit": 120}})
     (faulty.folder / "sleep-1").touch()
     word = rf"watchdog: no rank has moved for \d+ s; late: rank 1 on \S+ .*: step {ASLEEP_AT} of"
     said = failed_then_finished(faulty, faulty.run(), 70, word)

@@ -19,11 +19,11 @@ from tests.support.kernels import need_kernels
 
 need_kernels()
 
-SEEDS = range(4)
+SEEDS = range(3)
 BATCH = 100
 RATE = 1e-3
 NOISY = PosteriorInit(rho_init=-3.0)  # sigma near 0.05: half of mu's spread
-DRAWS = 5
+DRAWS = 3
 
 
 @pytest.fixture(autouse=True)

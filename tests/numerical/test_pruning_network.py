@@ -272,7 +272,7 @@ def test_pruned_and_compacted_posteriors_are_saved_and_read(name: str, tmp_path:
             assert a.layer_index == b.layer_index
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10_000), share=st.floats(0.3, 0.98))
 def test_random_masks_leave_the_outputs(seed: int, share: float) -> None:
     network = branches(seed)
