@@ -83,7 +83,7 @@ test: lint ## the linters, then the whole test suite (set up from nothing too)
 	python envs/architectures.py
 	@# (one thread each: processes of two threads on two cores wait for each other)
 	OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 25 $(BESIDE)
-	python -m pytest --durations 40 $(addprefix --ignore ,$(BESIDE))
+	python -m pytest --durations 40 tests $(addprefix --ignore ,$(BESIDE))
 
 architectures: setup-dev ## all published architectures through every command (ten minutes on two cores)
 	python envs/architectures.py
