@@ -110,7 +110,7 @@ def gone(processes: list[psutil.Process], seconds: float = 10) -> bool:
 
 @pytest.mark.mpi
 def test_a_rank_that_sleeps_in_its_forward_pass_is_named_and_all_are_ended(job, monkeypatch):
-    started = job("--limit", "4", "--grace", "3", model=f"{__name__}:sleeper")
+    started = job("--limit", "15", "--grace", "3", model=f"{__name__}:sleeper")
     ranks = started.wait_until_both(SLEEPS_AT)
     code, line = verdict(started.watchdog)
     assert code == 3
@@ -125,7 +125,7 @@ def test_a_rank_that_sleeps_in_its_forward_pass_is_named_and_all_are_ended(job, 
 
 @pytest.mark.mpi
 def test_a_rank_that_is_stopped_is_named_and_all_are_ended(job):
-    started = job("--limit", "6", "--grace", "1", epochs=100_000)
+    started = job("--limit", "15", "--grace", "1", epochs=100_000)
     ranks = started.wait_until_both(5)
     ranks[1].suspend()
     code, line = verdict(started.watchdog)
