@@ -31,7 +31,7 @@ def test_mutated_posteriors_are_loaded_or_refused(seeds: list[Files]) -> None:
 
 
 EVERY = 5  # of the cases in a run of the tests; python -m tests.fuzz.posteriors --poison tries all
-assert math.gcd(EVERY, len(VALUES)) == 1  # so that each value is tried with some argument of each operation
+assert math.gcd(EVERY, len(VALUES)) == 1  # so that each value is tried, with other arguments each
 
 
 def sparse(number: int, seeds: list[Files]) -> Files:

@@ -84,3 +84,11 @@ def test_the_variant_is_the_papers_and_differs_from_base_in_that_alone() -> None
     ours, base = variants[VARIANT]["settings"], variants["base"]["settings"]
     otherwise = {"sharding": "unsharded", "dense_kl": "twice", "batchnorm_statistics": "rank0"}
     assert ours == base | otherwise
+
+
+def test_the_local_run_differs_from_its_twin_in_that_alone() -> None:
+    site = yaml.safe_load((ROOT / "profiles/local/site.yaml").read_text())["site"]
+    grid = site["grid"]["paper"]
+    studies, variants = grid["studies"], grid["variants"]
+    assert variants[VARIANT]["settings"] == variants["narrow"]["settings"]
+    assert studies["semantics"]["settings"] == studies["accuracy"]["settings"] | {"save_posterior": False}

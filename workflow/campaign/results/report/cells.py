@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from campaign.names.cell import Cell
 from campaign.results.report.grid import Column, grid
-from campaign.results.report.words import DASH, mebibytes, number, percent
+from campaign.results.report.words import mebibytes, number, percent, with_spread
 from campaign.results.tables.schemas import IDENTITY_KEYS
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ def cell_rows(tables: Tables, with_pages: bool = False) -> list[Row]:
     """Every cell of the plan, whatever became of it; `with_pages`: with a link to its page."""
     rows = []
     for _, cell in tables["cells"].iterrows():
-        std = "" if number(cell["throughput_steady_std"]) == DASH else f" ± {number(cell['throughput_steady_std'], 2)}"
         accuracy = cell["held_out_accuracy"]
         rows.append(
             {
@@ -77,7 +76,8 @@ def cell_rows(tables: Tables, with_pages: bool = False) -> list[Row]:
                 "model": cell["model"], "implementation": cell["implementation"],
                 "nodes": cell["nodes"], "batch": cell["batch_size"],
                 "variant": cell["variant"], "repeat": cell["repeat"], "engine": cell["engine"],
-                "steady": number(cell["throughput_steady"]) + std, "paper": number(cell["throughput_paper"]),
+                "steady": with_spread(cell["throughput_steady"], cell["throughput_steady_std"]),
+                "paper": number(cell["throughput_paper"]),
                 "variation": percent(cell["coefficient_of_variation"]), "others": number(cell["foreign_cores"], 2),
                 "step": number(cell["step_seconds"]),
                 "exchange": number(cell["seconds_exchange"], 2), "steps": number(cell["steps"]),

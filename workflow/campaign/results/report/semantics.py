@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaign.results.report.cells import anchor
 from campaign.results.report.grid import Column, grid
-from campaign.results.report.words import DASH, number, percent
+from campaign.results.report.words import DASH, number, percent, with_spread
 from campaign.results.tables.schemas import IDENTITY_KEYS, LABEL_KEYS
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ COLUMNS = (
 
 
 def semantics_section(tables: Mapping[str, pd.DataFrame]) -> Row | None:
-    """`twins` (pairs of runs) and `table`; None where no run has the paper's semantics.
+    """`runs` (how many have the paper's semantics), `without` (of these, how many have no twin) and `table`.
+
+    None where no run has them.
 
     Runs that are INVALID or MISSING have no rows; one without a twin that counts has the rows of itself alone.
     """
@@ -74,8 +76,8 @@ def of_one_run(cell: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     return [
         (
             "throughput ± its standard deviation (samples/s)",
-            _with_spread(cell["throughput_paper"], cell["throughput_paper_std"]),
-            _with_spread(cell["throughput_steady"], cell["throughput_steady_std"]),
+            with_spread(cell["throughput_paper"], cell["throughput_paper_std"]),
+            with_spread(cell["throughput_steady"], cell["throughput_steady_std"]),
             "the mean of all steps' rates has the start-up in it, and its error bar has it above all",
         ),
         (
@@ -107,10 +109,6 @@ def of_two_runs(cell: Mapping[str, Any], twin: Mapping[str, Any]) -> list[tuple[
         )
         rows.append(("training examples that an epoch visits, expected", percent(seen), percent(1.0), why))
     return rows
-
-
-def _with_spread(value: Any, std: Any) -> str:
-    return number(value) + ("" if number(std) == DASH else f" ± {number(std, 2)}")
 
 
 def _row(cell: Mapping[str, Any], other: Mapping[str, Any], quantity: str, paper: str, corrected: str, why: str) -> Row:

@@ -27,6 +27,11 @@ def span(low: Any, high: Any, digits: int = 3) -> str:
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
+def with_spread(value: Any, std: Any) -> str:
+    """A value and its standard deviation, as far as it has one."""
+    return number(value) + ("" if number(std) == DASH else f" ± {number(std, 2)}")
+
+
 def percent(value: Any) -> str:
     return DASH if value is None or pd.isna(value) else f"{100 * float(value):.1f}%"
 
