@@ -99,5 +99,9 @@ def test_no_script_is_lost_run_twice_or_beside_another(tmp_path: Path) -> None:
     lines = (tmp_path / "events").read_text().splitlines()
     print(f"\n{dict(happened)}, {len(lines)} events")
     assert "two at a time" not in lines
-    assert Counter(line for line in lines if line.startswith("end ")) == {f"end {n}": 1 for n in range(JOBS)}
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == set(map(str, range(JOBS))), "one is lost"
+    # A script may be killed between its output and its last line, and be done without that line.
+    ends = Counter(line for line in lines if line.startswith("end "))
+    assert set(ends.values()) == {1}, "one was done twice"
+    assert len(ends) > JOBS - happened["drivers"], "more last lines are missing than drivers were interrupted"
     assert happened["drivers"] > 3, "there was no chaos"
