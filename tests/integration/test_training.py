@@ -83,8 +83,11 @@ def test_both_distributed_engines_compute_the_same(tmp_path, method):
         np.testing.assert_allclose(first[name], second[name], rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("method", [{}, IVON, {**IVON, "ivon_noise": "shared"}], ids=["flipout", "ivon", "ivon-shared"])
+@pytest.mark.parametrize(
+    ("ranks", "method"),
+    [(1, {}), (2, {}), (1, IVON), (2, {**IVON, "ivon_noise": "shared"})],
+    ids=["flipout-1", "flipout-2", "ivon-1", "ivon-shared-2"],
+)
 def test_a_killed_run_resumes_bit_for_bit(tmp_path, ranks, method):
     if ranks > 1:
         need_horovod()
@@ -146,8 +149,7 @@ def test_a_checkpoint_of_other_ranks_is_refused(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("estimator", ["flipout", "ivon"])
+@pytest.mark.parametrize(("ranks", "estimator"), [(1, "flipout"), (2, "ivon")])
 def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path, ranks, estimator):
     if ranks > 1:
         need_horovod()

@@ -87,8 +87,9 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], t
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("estimator", ["flipout", "flipout-reference"])
+@pytest.mark.parametrize(
+    ("estimator", "precision"), [("flipout", "float64"), ("flipout", "float32"), ("flipout-reference", "float64")]
+)
 def test_two_ranks_equal_one_process_with_two_microbatches(tmp_path: Path, estimator: str, precision: str) -> None:
     need_horovod()
     settings = {
@@ -143,8 +144,7 @@ def ivon_oracle(settings: TrainSettings) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("noise", ["rank", "shared"])
+@pytest.mark.parametrize(("noise", "precision"), [("rank", "float64"), ("shared", "float32")])
 def test_two_ranks_by_ivon_equal_one_process_with_two_microbatches(tmp_path: Path, noise: str, precision: str) -> None:
     need_horovod()
     settings = {

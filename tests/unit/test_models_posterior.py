@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -132,12 +133,19 @@ def test_the_models_code_is_not_needed(tmp_path: Path) -> None:
     assert saved.startswith("[[")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = build_model("resnet18", "bnn", input_shape=(1, 8, 8), classes=3, width=0.02)
-    save_posterior(network, tmp_path / "p", example_input=torch.zeros(1, 1, 8, 8), step=9)
-    return tmp_path / "p"
+    folder = tmp_path_factory.mktemp("saved") / "p"
+    save_posterior(network, folder, example_input=torch.zeros(1, 1, 8, 8), step=9)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of its own, to be spoilt."""
+    return Path(shutil.copytree(saved, tmp_path / "p"))
 
 
 def test_text_files_list_variables_and_operations(folder: Path) -> None:

@@ -26,16 +26,18 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-def read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def read(folder: Path) -> dict[str, str]:
     """All digests of a copy."""
-    monkeypatch.setattr(sources, "here", lambda: Sources((folder / "bnn", folder / "workflow/campaign")))
-    found = {name: sources.of_figure(name) for name in FIGURES}
-    return found | {"tables": sources.of_tables(), "report": sources.of_report()}
+    copy = Sources((folder / "bnn", folder / "workflow/campaign"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "here", lambda: copy)
+        found = {name: sources.of_figure(name) for name in FIGURES}
+        return found | {"tables": sources.of_tables(), "report": sources.of_report()}
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    return copied(tmp_path_factory.mktemp("original"))
+def before(tmp_path_factory):
+    return read(copied(tmp_path_factory.mktemp("original")))
 
 
 @pytest.mark.parametrize(
@@ -58,21 +60,19 @@ def original(tmp_path_factory):
         ("bnn/records/columns.py", {*FIGURES, "tables", "report"}),
     ],
 )
-def test_a_changed_file_changes_what_rests_on_it_alone(file, changed, original, tmp_path, monkeypatch):
-    before = read(original, monkeypatch)
+def test_a_changed_file_changes_what_rests_on_it_alone(file, changed, before, tmp_path):
     copy = copied(tmp_path / "copy")
     with (copy / file).open("a") as source:
         source.write("\n")
-    after = read(copy, monkeypatch)
+    after = read(copy)
     assert {name for name in before if before[name] != after[name]} == changed
 
 
-def test_a_changed_definition_changes_tables_report_and_the_figures_that_use_it(original, tmp_path, monkeypatch):
-    before = read(original, monkeypatch)
+def test_a_changed_definition_changes_tables_report_and_the_figures_that_use_it(before, tmp_path):
     copy = copied(tmp_path / "copy")
     with (copy / "bnn/metrics.py").open("a") as source:
         source.write("STEADY = None\n")
-    after = read(copy, monkeypatch)
+    after = read(copy)
     changed = {name for name in before if before[name] != after[name]}
     assert {"tables", "report", "fig2a", "fig3a"} <= changed
     assert not {"fig1", "snr"} & changed
@@ -89,12 +89,11 @@ def test_two_figures_of_one_function_differ():
     assert len({sources.of_figure(name) for name in FIGURES}) == len(FIGURES)
 
 
-def test_neither_place_nor_time_counts(original, tmp_path, monkeypatch):
-    before = read(original, monkeypatch)
+def test_neither_place_nor_time_counts(before, tmp_path):
     copy = copied(tmp_path / "elsewhere")
     for path in copy.rglob("*"):
         os.utime(path, (1, 1))
-    assert read(copy, monkeypatch) == before
+    assert read(copy) == before
 
 
 def imported(module: str) -> set[str]:
