@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from bnn import kernels
 from bnn.layers.noise import NoiseKey, layer_seed
-from bnn.optim import laid_as
+from bnn.optim import Uncompiled, laid_as
 
 OPS = torch.ops.bnn_kernels
 
@@ -54,7 +54,7 @@ class IvonOptions:
         return 1 / math.sqrt(self.ess * self.delta)
 
 
-class Ivon(torch.optim.Optimizer):
+class Ivon(Uncompiled):
     """Learns a posterior of `noisy`; `plain` parameters have none: they are stepped alike with h = hess_init, no decay.
 
     That is SGD with a debiased running mean of gradients. Every step is `sample`, then a backward pass, then `step`.

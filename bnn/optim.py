@@ -55,7 +55,24 @@ def _states(
     return states
 
 
-class FusedAdam(torch.optim.Adam):
+def _bare(method: Callable[..., Any]) -> Callable[..., Any]:
+    return getattr(method, "__wrapped__", method)
+
+
+class Uncompiled(torch.optim.Optimizer):
+    """An optimizer that stands in no compiled graph.
+
+    torch guards an optimizer's methods against that, for which it loads its compiler on the first call: a second or two
+    of every rank's start.
+    """
+
+    add_param_group = _bare(torch.optim.Optimizer.add_param_group)
+    zero_grad = _bare(torch.optim.Optimizer.zero_grad)
+    state_dict = _bare(torch.optim.Optimizer.state_dict)
+    load_state_dict = _bare(torch.optim.Optimizer.load_state_dict)
+
+
+class FusedAdam(Uncompiled, torch.optim.Adam):
     """`torch.optim.Adam` without weight decay, amsgrad, maximize; torch's fused step where the kernels do not fit."""
 
     def __init__(self, params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
@@ -84,7 +101,7 @@ class FusedAdam(torch.optim.Adam):
         return None
 
 
-class FusedRMSprop(torch.optim.RMSprop):
+class FusedRMSprop(Uncompiled, torch.optim.RMSprop):
     """`torch.optim.RMSprop` without momentum, centring and weight decay; torch's step where the kernels do not fit."""
 
     def __init__(self, params: Any, lr: float, alpha: float = 0.99, eps: float = 1e-8) -> None:

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from bnn.errors import UserError
 from bnn.posterior import norms
@@ -225,6 +224,9 @@ class Recording:
             kind, arguments = str(getattr(target, "__name__", target)), {}
         if kind == "aten._native_batch_norm_legit.no_stats" and node.args[0].meta["val"].shape[0] != 1:  # type: ignore[union-attr]
             raise UserError(f"operation {kind}{place(node)}: its statistics are those of the other examples beside one")
+        # (with torch.export's own start, not with ours: sympy takes the better part of a second)
+        from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
         if free_unbacked_symbols(node.meta.get("val")):
             raise UserError(f"operation {kind}{place(node)}: how large its output is depends on values")
         if kind == "aten.index.Tensor" and any(is_mask(index) for index in arguments["indices"]):  # type: ignore[union-attr]
