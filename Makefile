@@ -19,7 +19,7 @@ export BNN_MPICC BNN_CUDA BNN_CUDA_HOME BNN_ENGINE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full methods tuning report plan test lint clean architectures random_networks
+.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full methods tuning report plan test lint clean architectures random_networks thorough
 MAKEFLAGS += --no-print-directory
 
 help: ## explain the targets
@@ -79,11 +79,15 @@ lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 BESIDE = tests/numerical tests/fuzz tests/integration/test_report_browser.py $(wildcard tests/integration/test_chaos*.py) \
 	$(addprefix tests/integration/test_faults,.py _driver.py _limits.py) workflow/executor/tests tests/unit
 
-test: lint ## the linters, then the whole test suite (set up from nothing too)
+test: lint ## the linters, then all tests but the thorough ones (set up from nothing too)
 	python envs/architectures.py
 	@# (one thread each: processes of two threads on two cores wait for each other)
-	OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 25 $(BESIDE)
-	python -m pytest --durations 40 tests $(addprefix --ignore ,$(BESIDE))
+	OMP_NUM_THREADS=1 python -m pytest -m "not thorough" -n 3 --dist loadfile --no-loadscope-reorder --durations 25 \
+		$(BESIDE)
+	python -m pytest -m "not thorough" --durations 40 tests $(addprefix --ignore ,$(BESIDE))
+
+thorough: setup-dev ## tests that take minutes over what a shorter test holds, too
+	python -m pytest -m thorough --durations 10 tests
 
 architectures: setup-dev ## all published architectures through every command (ten minutes on two cores)
 	python envs/architectures.py

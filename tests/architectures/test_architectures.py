@@ -16,8 +16,7 @@ from tests.architectures.stages import REFUSED, STAGES, WORKS
 from tests.architectures.table import ARCHITECTURES
 
 # Of the published ones, those that take seconds and have what others are made of.
-QUICK = ("torchvision alexnet", "torchvision squeezenet1_1", "torchvision vit_b_16", "timm convnext_atto",
-         "timm mobilenetv3_small_050")  # fmt: skip
+QUICK = ("torchvision squeezenet1_1", "torchvision vit_b_16", "timm convnext_atto", "timm mobilenetv3_small_050")
 # Every stage but pruning by unit, which some networks have no unit for.
 WHOLE = [stage for stage in STAGES if stage != "by unit"]
 

@@ -11,7 +11,7 @@ from bnn.records.columns import read_table
 from campaign.results.tables.schemas import TABLES
 from tests.support.ranks import BIN, environment, need_horovod
 
-pytestmark = [pytest.mark.snakemake, pytest.mark.mpi, pytest.mark.slow]
+pytestmark = [pytest.mark.snakemake, pytest.mark.mpi, pytest.mark.slow, pytest.mark.thorough]
 
 ROOT = Path(__file__).parents[2]
 

@@ -44,7 +44,7 @@ def run(ranks: int, posterior: Path, out: Path, *more: str, command: str = "infe
     )
 
 
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("mixed", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_any_number_of_ranks_gives_the_same_bytes(tmp_path: Path, mixed: bool) -> None:
     need_horovod()
     save_network(paper_network("conv", 1 / 32), tmp_path / "p")

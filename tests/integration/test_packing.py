@@ -54,7 +54,7 @@ def all_run(faulty: Faulty, driver: subprocess.Popen[bytes]) -> None:
     faulty.until(lambda: len(faulty.journal("submitted")) == 6, driver)
 
 
-@both
+@pytest.mark.parametrize("kind", [pytest.param("cobalt", marks=pytest.mark.thorough), "pbs"])
 def test_real_ranks_side_by_side(campaign: Start, kind: str) -> None:
     """Two cells of two nodes at a time; aprun refuses what another cell's aprun has, PALS what is beyond its hosts."""
     need_horovod()

@@ -137,7 +137,11 @@ def test_a_driver_that_was_killed_attaches_to_its_jobs(cluster: Cluster, tmp_pat
     assert kinds.count("submitted") == 2, json.dumps(list(read_journal(project.layout)))
 
 
-@pytest.mark.parametrize("launcher", ["mpiexec", "srun, options: [--mpi=none]"], ids=["mpiexec", "srun"])
+@pytest.mark.parametrize(
+    "launcher",
+    ["mpiexec", pytest.param("srun, options: [--mpi=none]", marks=pytest.mark.thorough)],
+    ids=["mpiexec", "srun"],
+)
 def test_cells_share_a_job_on_hosts_of_their_own(cluster: Cluster, tmp_path: Path, launcher: str) -> None:
     """Four cells of one and two nodes on four hosts, at most twice in turn: one job."""
     need_horovod()

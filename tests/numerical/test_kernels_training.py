@@ -71,7 +71,7 @@ def accuracy(model_name: str, estimator: str, seed: int, steps: int) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "steps"), [("fc", 300), ("conv", 60)])
+@pytest.mark.parametrize(("model", "steps"), [("fc", 300), pytest.param("conv", 60, marks=pytest.mark.thorough)])
 def test_training_reaches_the_references_accuracy(model: str, steps: int) -> None:
     """Means over the seeds differ by less than 4 standard errors (Welch), each at least half of the test set's own."""
     fast, slow = (
