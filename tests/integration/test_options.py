@@ -25,9 +25,9 @@ def test_annealed_beta_rises_to_its_final_value(tmp_path):
     "settings",
     [
         {"optimizer": "rmsprop", "estimator": "flipout-reference"},
-        {"estimator": "reparameterization", "precision": "float64"},
+        {"estimator": "reparameterization", "precision": "float64", "save_posterior": True},
         {"kind": "cnn", "baseline": "cnn-plain", "max_steps": 5},
-        {"model": "tests.support.models:small", "width": 1.0},
+        {"model": "tests.support.models:small", "width": 1.0, "save_posterior": True},
         {"model": "tests.support.models:small", "width": 1.0, "kind": "cnn"},
         {"dataset": "mnist-sample", "dataset_options": {}, "model": "fc", "width": 0.1, "max_steps": 4},
         {"estimator": "local-reparameterization", "max_steps": 4},
@@ -74,7 +74,8 @@ def test_batchnorm_momentum_is_the_models_own_unless_set(tmp_path):
     means = {}
     for momentum in (None, 1.0):
         folder = tmp_path / str(momentum)
-        assert run_train(folder, kind="cnn", max_steps=3, batchnorm_momentum=momentum).returncode == 0
+        settings = {"kind": "cnn", "max_steps": 3, "batchnorm_momentum": momentum, "save_posterior": True}
+        assert run_train(folder, **settings).returncode == 0
         (file,) = folder.glob("posterior/step-*/posterior.safetensors")
         means[momentum] = load_file(file)["norm1_1.running_var"]
     # from 1 towards the batches' variance: three small steps leave it near 1, one whole step does not
@@ -83,7 +84,7 @@ def test_batchnorm_momentum_is_the_models_own_unless_set(tmp_path):
 
 
 def test_a_model_that_cannot_be_saved_is_refused_before_it_is_trained(tmp_path):
-    done = run_train(tmp_path / "cell", model="tests.support.models:branching", width=1.0)
+    done = run_train(tmp_path / "cell", model="tests.support.models:branching", width=1.0, save_posterior=True)
     assert done.returncode == 2
     assert "cannot be recorded" in done.stderr
     assert "def forward" not in done.stderr  # (what torch prints of a graph that it gives up)
@@ -112,7 +113,7 @@ def summary_of(folder) -> Summary:
 
 
 def test_a_compiled_run_is_evaluated_saved_and_named(tmp_path):
-    settings = {"model": "fc", "width": 0.1, "compile": True, "evaluate": "epoch"}
+    settings = {"model": "fc", "width": 0.1, "compile": True, "evaluate": "epoch", "save_posterior": True}
     done = run_train(tmp_path / "cell", **settings)
     assert done.returncode == 0, done.stderr
     assert len(summary_of(tmp_path / "cell").evaluations) == 2

@@ -73,7 +73,7 @@ def oracle(settings: TrainSettings) -> dict[str, np.ndarray]:
 
 
 def trained(folder: Path, **settings) -> tuple[dict[str, np.ndarray], Summary]:
-    done = run_train(folder, ranks=RANKS, **settings)
+    done = run_train(folder, ranks=RANKS, **{**settings, "save_posterior": True})
     assert done.returncode == 0, done.stderr
     (file,) = folder.glob("posterior/step-*/posterior.safetensors")
     return load_file(file), Summary.model_validate_json((folder / SUMMARY).read_text())

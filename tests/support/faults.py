@@ -47,7 +47,7 @@ CAMPAIGN: dict[str, Any] = {
     "seed": 3,
     "nodes": [1],
     "accuracy_targets": [0.5],
-    "settings": {"epochs": 4, "max_steps": 6, "warmup_steps": 1},
+    "settings": {"epochs": 4, "max_steps": 6, "warmup_steps": 1, "save_posterior": False},
     "studies": {
         "speed": {
             "roles": ["scaling"],
