@@ -20,18 +20,9 @@ finally:
 
 @pytest.mark.parametrize("estimator", ["flipout", "ivon"])
 def test_a_run_without_a_posterior_loads_no_compiler(tmp_path, estimator):
-    settings = {**SMALL, "model": "fc", "max_steps": 3, "estimator": estimator, "save_posterior": False}
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
-    command = [
-        sys.executable,
-        "-c",
-        CODE,
-        "train",
-        "--settings",
-        str(tmp_path / "settings.json"),
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    file, run = tmp_path / "settings.json", tmp_path / "run"
+    file.write_text(json.dumps({**SMALL, "model": "fc", "max_steps": 3, "estimator": estimator}))
+    command = [sys.executable, "-c", CODE, "train", "--settings", str(file), "--out", str(run)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
-    assert (tmp_path / "run/summary.json").exists(), done.stderr
+    assert (run / "summary.json").exists(), done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
