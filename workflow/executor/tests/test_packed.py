@@ -138,7 +138,9 @@ def test_a_limit_counts_jobs_and_leaves_nothing_of_those_that_were_not_taken(ben
     assert len(bench.scheduler.submissions) == len(bench.packs()) + 1 == 3, "of four, four, and one script"
     events = bench.journals.of(bench.folder / "s0.sh").events()
     learnt = [event["slots"] for event in events if event["event"] == "limit"]
-    assert learnt == [1]
+    # A job may end long after its scripts have: with none of ours there, that there is no room is learnt, too.
+    assert learnt[0] == learnt[-1] == 1
+    assert set(learnt) <= {0, 1}
     bench.check()
 
 
