@@ -116,6 +116,15 @@ def other_ledger(at: Layout) -> None:
     pq.write_table(table.set_column(column, table.schema.field(column), digests), at.table("claims"))
 
 
+def foreign_steps(at: Layout) -> None:
+    """Ten steps of the first cell are another one's, in row groups that end among them."""
+    table = pq.read_table(at.table("steps"))
+    kinds = pa.array(["???" if row < 10 else kind for row, kind in enumerate(table["kind"].to_pylist())])
+    column = table.column_names.index("kind")
+    changed = table.set_column(column, table.schema.field(column), kinds)
+    pq.write_table(changed, at.table("steps"), row_group_size=7)
+
+
 def data_record(at: Layout) -> None:
     (at.root / "data").mkdir()
     (at.root / "data" / "x.json").write_text('{"dataset": "synthetic"}')
@@ -134,6 +143,7 @@ QUICKLY: dict[str, Change] = {
     "row twice": (lambda at: retyped(cells(at), lambda t: pa.concat_tables([t, t.slice(0, 1)])), "base 1: 2 rows"),
     "row less": (lambda at: retyped(cells(at), lambda t: t.slice(1)), "no row of this cell of plan.json"),
     "cut": (lambda at: at.table("steps").write_bytes(b"PAR1"), "steps.parquet: not a readable Parquet file"),
+    "foreign steps": (foreign_steps, "steps.parquet: row 0: "),
     "table": (lambda at: at.table("scaling").unlink(), "scaling.parquet: no such file"),
     "unknown table": (lambda at: shutil.copy(cells(at), at.table("sells")), "no table is called sells"),
     "no table": (lambda at: at.table("x").with_name("notes.txt").write_text("x"), "notes.txt: no table"),
@@ -180,6 +190,11 @@ def test_each_change_is_found_and_named(layout: Layout, name: str):
     assert result.exit_code == 1, result.output
     assert words in result.stdout
     assert all(line.startswith(str(layout.root)) for line in result.stdout.splitlines())
+
+
+def test_steps_of_no_cell_are_one_fault_and_not_one_per_row(layout: Layout):
+    foreign_steps(layout)
+    assert sum("steps.parquet: " in line for line in validate(layout, anew=False).faults) == 1
 
 
 @pytest.fixture(scope="module")

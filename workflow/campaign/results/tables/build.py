@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnn.records.columns import TableSchema
+from bnn.records.columns import TableSchema, write_table
 from campaign.results.tables.after import ROWS, SUMMARY, after_rows
 from campaign.results.tables.bench import bench_rows, load, run_row
 from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
@@ -23,7 +24,7 @@ from campaign.results.tables.mpi import mpi_rank_rows, mpi_rows
 from campaign.results.tables.points import throughput_rows
 from campaign.results.tables.scaling import scaling_rows
 from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, METHOD_TABLES, TABLES
-from campaign.results.tables.steps import Rows
+from campaign.results.tables.steps import Rows, steps_writer
 from campaign.results.tables.tuning import tuning_rows
 from campaign.results.tables.tuning_schemas import TUNING, TUNING_TABLES
 
@@ -61,6 +62,16 @@ def build_tables(
     if wanted & set(TUNING_TABLES):
         built[TUNING.name] = frame(tuning_rows(built["cells"], plan.get("tuning", {})), TUNING)
     return built | (_of_methods(built) if wanted & set(METHOD_TABLES) else {})
+
+
+def write_tables(plan: dict[str, Any], results: Path, paths: Mapping[str, Path]) -> None:
+    """Make the tables that `paths` name, each in its file, as `build_tables`; no more than a cell's steps are held."""
+    steps = paths.get("steps")
+    with steps_writer(steps) if steps else nullcontext() as take:
+        built = build_tables(plan, results, paths, take)
+    for name, path in paths.items():
+        if name != "steps":
+            write_table(built[name], path, TABLES[name])
 
 
 def _of_methods(built: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -12,28 +12,33 @@ from bnn.records.columns import TableSchema, read_table, write_table
 from campaign.names.layout import Layout
 from campaign.results.figures.catalogue import FIGURES, available
 from campaign.results.figures.sites import OtherSite
-from campaign.results.tables.build import build_tables, frame
+from campaign.results.tables.build import frame, write_tables
 from campaign.results.tables.claims import CLAIMS
 from campaign.results.tables.projection_schemas import PROJECTION_TABLES
 from campaign.results.tables.schemas import OF_REPORT, TABLES
+from campaign.results.tables.steps import StepsFile
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 HERE = "by this version of the program"
-Tables = Mapping[str, "pd.DataFrame"]
+WINDOW = 100_000  # rows that are looked through at once
+Tables = Mapping[str, Any]  # frames by name; `steps`, the one that grows with steps, as its file
 
 
 def tables_of_records(layout: Layout, plan: dict[str, Any]) -> Iterator[str]:
     """Tables that are not what the records come to."""
-    there = [name for name in TABLES if layout.table(name).exists()]
-    try:
-        built = build_tables(plan, layout.results, there)
-    except UserError as error:
-        yield f"{layout.root}: tables cannot be made of the records: {error}"
-        return
-    for name in there:
-        yield from table_differs(layout.table(name), built[name], TABLES[name], "its records come to")
+    there = [path for name in TABLES if (path := layout.table(name)).exists()]
+    with tempfile.TemporaryDirectory() as folder:
+        made = {path.stem: Path(folder) / path.name for path in there}
+        try:
+            write_tables(plan, layout.results, made)
+        except UserError as error:
+            yield f"{layout.root}: tables cannot be made of the records: {error}"
+            return
+        for path in there:
+            yield from file_differs(path, made[path.stem], "its records come to")
 
 
 def claims_of_tables(layout: Layout, ledger: Path, tables: Tables, others: Sequence[OtherSite]) -> Iterator[str]:
@@ -65,30 +70,53 @@ def projections_of_records(layout: Layout, plan: dict[str, Any], ledger: Path) -
 
 
 def table_differs(path: Path, made: pd.DataFrame, schema: TableSchema, words: str) -> Iterator[str]:
-    """A line naming the first row and column in which a file is not what was made; nothing where it is."""
-    import pyarrow.parquet as pq
-
+    """As `file_differs`, of a table in memory."""
     with tempfile.TemporaryDirectory() as folder:
         beside = Path(folder) / path.name
         write_table(made, beside, schema)
-        old, new = pq.read_table(path), pq.read_table(beside)
-    if old.equals(new):
-        return
-    if len(old) != len(new):
-        yield f"{path}: {len(old)} rows, {words} {len(new)} {HERE}"
-        return
-    for name in new.column_names:
-        one, two = (table.column(name).to_pylist() for table in (old, new))
-        for row, (a, b) in enumerate(zip(one, two, strict=True)):
-            if a != b and not (a != a and b != b):  # noqa: PLR0124
-                yield f"{path}: row {row}, column {name}: {a!r}, {words} {b!r} {HERE}"
+        yield from file_differs(path, beside, words)
+
+
+def file_differs(path: Path, made: Path, words: str) -> Iterator[str]:
+    """A line naming the first row and column in which a table's file is not what was made; nothing where it is.
+
+    Both have the columns of the table's schema, of which one is held at a time.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as old, pq.ParquetFile(made) as new:
+        rows, wanted = old.metadata.num_rows, new.metadata.num_rows
+        if rows != wanted:
+            yield f"{path}: {rows} rows, {words} {wanted} {HERE}"
+            return
+        for name in new.schema_arrow.names:
+            one, two = (file.read(columns=[name]).column(name) for file in (old, new))
+            if found := _first_difference(one, two):
+                row, is_, should = found
+                yield f"{path}: row {row}, column {name}: {is_!r}, {words} {should!r} {HERE}"
                 return
 
 
-def read_all(layout: Layout) -> dict[str, pd.DataFrame]:
+def _first_difference(one: pa.ChunkedArray, two: pa.ChunkedArray) -> tuple[int, Any, Any] | None:
+    """Row and both values; NaN is NaN's equal here."""
+    if one.equals(two):
+        return None
+    for start in range(0, len(one), WINDOW):
+        some, others = one.slice(start, WINDOW), two.slice(start, WINDOW)
+        if some.equals(others):
+            continue
+        for row, (a, b) in enumerate(zip(some.to_pylist(), others.to_pylist(), strict=True), start):
+            if a != b and not (a != a and b != b):  # noqa: PLR0124
+                return row, a, b
+    return None
+
+
+def read_all(layout: Layout) -> dict[str, Any]:
     """All tables that are there. Raises UserError naming one that cannot be read."""
-    paths = {name: layout.table(name) for name in OF_REPORT}
-    return {name: read_table(path, OF_REPORT[name]) for name, path in paths.items() if path.exists()}
+    there = {name: path for name in OF_REPORT if (path := layout.table(name)).exists()}
+    return {
+        name: StepsFile(path) if name == "steps" else read_table(path, OF_REPORT[name]) for name, path in there.items()
+    }
 
 
 def figures_of_tables(

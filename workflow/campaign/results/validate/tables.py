@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bnn.records.columns import TableSchema
 from campaign.names.layout import Layout
@@ -13,6 +18,7 @@ from campaign.results.tables.schemas import CELL_TABLES, IDENTITY_KEYS, OF_REPOR
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Identity = tuple[Any, ...]  # the values of a row's identity keys
 # One row per cell in these; in others a cell may have several or none.
 ONE_ROW_EACH = ("cells", "cell_efficiencies")
 
@@ -35,24 +41,57 @@ def table_faults(layout: Layout, plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def file_faults(path: Path, schema: TableSchema, plan: Mapping[str, Any]) -> Iterator[str]:
-    """A line per fault of one table's file."""
+    """A line per fault of one table's file, of which a row group is held at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            found = list(_head_faults(file.schema_arrow, schema))
+            by_cell = not found and "site" in schema.names
+            keys = [key for key in IDENTITY_KEYS if key in schema.names] if by_cell else []
+            rows: list[tuple[int, Identity]] = []
+            first, every = 0, schema.name in ONE_ROW_EACH
+            for number in range(file.num_row_groups):  # all of it: what is damaged has to show
+                group = file.read_row_group(number)
+                rows += [(first + at, row) for at, row in _identities(group, keys, every)]
+                first += len(group)
     except (pa.ArrowException, OSError) as error:
         yield f"{path}: not a readable Parquet file ({' '.join(str(error).split())})"
         return
-    metadata = table.schema.metadata or {}
-    name, version = (metadata.get(key, b"?").decode() for key in (b"schema", b"schema_version"))
-    if (name, version) != (schema.name, str(schema.version)):
-        yield f"{path}: holds table {name} version {version}, this version of the program has {schema.version}"
-        return
-    found = list(schema_faults(table.schema, schema))
+    if not every:  # a row group may begin within a cell
+        rows = [next(same) for _, same in groupby(rows, key=itemgetter(1))]
+    found += _identity_faults(rows, keys, schema, plan) if by_cell else []
     yield from (f"{path}: {fault}" for fault in found)
-    if not found and "site" in schema.names:
-        yield from (f"{path}: {fault}" for fault in _identity_faults(table, schema, plan))
+
+
+def _head_faults(found: pa.Schema, schema: TableSchema) -> Iterator[str]:
+    """Where a file is another table or version; else where its columns are not the schema's."""
+    name, version = ((found.metadata or {}).get(key, b"?").decode() for key in (b"schema", b"schema_version"))
+    if (name, version) != (schema.name, str(schema.version)):
+        yield f"holds table {name} version {version}, this version of the program has {schema.version}"
+    else:
+        yield from schema_faults(found, schema)
+
+
+def _identities(group: pa.Table, keys: Sequence[str], every: bool) -> list[tuple[int, Identity]]:
+    """Number and identity of rows: of `every` row, else of those whose identity is not that of the row before."""
+    import pyarrow.compute as pc
+
+    if not keys or not len(group):
+        return []
+    columns = group.select(keys)
+    if not every:
+        begins = np.ones(len(group), dtype=bool)
+        begins[1:] = False
+        for column in columns.columns:
+            differs = pc.not_equal(column.slice(1), column.slice(0, len(column) - 1))
+            begins[1:] |= pc.fill_null(differs, True).to_numpy()
+        numbers = np.flatnonzero(begins)
+    else:
+        numbers = np.arange(len(group))
+    values = (column.to_pylist() for column in columns.take(numbers).columns)
+    return list(zip(numbers.tolist(), zip(*values, strict=True), strict=True))
 
 
 def schema_faults(found: pa.Schema, schema: TableSchema) -> Iterator[str]:
@@ -79,34 +118,28 @@ def schema_faults(found: pa.Schema, schema: TableSchema) -> Iterator[str]:
                 yield f"column {field.name}: {key.decode()} {is_!r}, expected {should!r}"
 
 
-def _identity_faults(table: pa.Table, schema: TableSchema, plan: Mapping[str, Any]) -> Iterator[str]:
+def _identity_faults(
+    rows: Sequence[tuple[int, Identity]], keys: Sequence[str], schema: TableSchema, plan: Mapping[str, Any]
+) -> Iterator[str]:
     """Rows of no cell or point of the plan, cells that are there twice, cells of the plan that are not there."""
-    keys = [key for key in IDENTITY_KEYS if key in schema.names]
-    rows = list(zip(*(table.column(key).to_pylist() for key in keys), strict=True))
-    planned: dict[tuple[Any, ...], bool] = {}
+    planned: dict[Identity, bool] = {}
     for cell in plan["cells"]:
         place = tuple(cell[key] for key in keys)
         planned[place] = planned.get(place, True) and bool(cell.get("target"))  # a target of its own may not have run
-    for number, row in enumerate(rows):
+    for number, row in rows:
         if row not in planned and None not in row:
             yield f"row {number}: {_words(row)} is not in plan.json"
         elif None in row and "kind" in keys:
             yield f"row {number}: column {keys[row.index(None)]}: empty"
     if schema.name in ONE_ROW_EACH:
-        yield from (f"{_words(row)}: {rows.count(row)} rows" for row in _twice(rows))
+        counts = Counter(row for _, row in rows)
+        yield from (f"{_words(row)}: {count} rows" for row, count in counts.items() if count > 1)
         yield from (
             f"{_words(row)}: no row of this cell of plan.json"
             for row, may_lack in planned.items()
-            if row not in set(rows) and not may_lack
+            if row not in counts and not may_lack
         )
 
 
-def _twice(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    seen: dict[tuple[Any, ...], int] = {}
-    for row in rows:
-        seen[row] = seen.get(row, 0) + 1
-    return [row for row, count in seen.items() if count > 1]
-
-
-def _words(row: tuple[Any, ...]) -> str:
+def _words(row: Identity) -> str:
     return " ".join(map(str, row))
