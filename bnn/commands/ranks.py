@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bnn.commands.threads import Settings, threads_for_all
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from bnn.engine import Engine
 
 Result = TypeVar("Result")
+STARTED_AT = "BNN_STARTED_AT"
 
 
 def with_engine(
@@ -54,7 +58,29 @@ def on_ranks(engine: Engine, work: Callable[[], Result]) -> Result:
 
 
 def process_start() -> float:
-    """When this process began, seconds since 1970: imports are part of a run's start-up."""
-    import psutil
+    """When this process began, seconds since 1970: imports are part of a run's start-up.
 
-    return float(psutil.Process().create_time())
+    A script that becomes the program (`exec`) says in BNN_STARTED_AT when it did: what it waited for before is no
+    start-up of the program's. What another process said, which began before this one, counts for nothing here. Raises
+    UserError where that variable is no number.
+    """
+    began = _began()
+    said = os.environ.get(STARTED_AT)
+    if said is None:
+        return began
+    try:
+        became = float(said)
+    except ValueError:
+        raise UserError(f"environment variable {STARTED_AT}: {said!r} is no time in seconds since 1970") from None
+    return became if began <= became <= time.time() else began
+
+
+def _began() -> float:
+    """By /proc, to 10 ms; psutil, where there is none, counts from the machine's start in whole seconds."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # since the machine's start
+    except OSError:
+        import psutil
+
+        return float(psutil.Process().create_time())
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))

@@ -12,7 +12,7 @@ from scipy import stats
 
 from bnn import metrics
 from bnn.metrics import log_intervals, ratio_interval, repeats_interval, variance_inflation
-from tests.support.coverage import CORRELATED, INDEPENDENT, coverage, percentile_bootstrap
+from tests.support.coverage import ALL_PAIRS, CORRELATED, INDEPENDENT, coverage, held_at_once, percentile_bootstrap
 
 POSITIVE = st.floats(1e-6, 1e6)
 
@@ -26,6 +26,11 @@ def test_of_independent_values_95_in_100_hold_the_median(noise: str, count: int)
 @pytest.mark.parametrize(("noise", "least"), list(zip(CORRELATED.values(), (0.91, 0.86), strict=True)))
 def test_autocorrelation_is_corrected_where_there_are_values_enough(noise: str, least: float) -> None:
     assert coverage(noise, 20, 6000) >= least
+
+
+@pytest.mark.parametrize(("noise", "least"), zip(ALL_PAIRS.values(), (0.93, 0.93, 0.93, 0.88), strict=True))
+def test_intervals_of_all_pairs_hold_at_once(noise: str, least: float) -> None:
+    assert held_at_once(noise, settings=4, repeats=3, studies=1000) >= least
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,16 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from bnn.errors import UserError
 from campaign.plan.campaign import Campaign
 from campaign.plan.content import plan_content
+from campaign.results.blocks import Blocks
 from campaign.results.figures.catalogue import FIGURES, available, not_measured
 from campaign.results.figures.context import Context
 from campaign.results.figures.select import NothingToDrawError
 from campaign.results.figures.tuning import sentence, tuning_figure
-from campaign.results.statistics import simultaneous_ratio
 from campaign.results.tables.build import build_tables
 from campaign.results.tables.tuning_schemas import ALIKE, BEST, SLOWER
 from tests.support.campaigns import CAMPAIGN, campaign, changed
@@ -144,23 +146,76 @@ def test_two_repeats_have_no_interval_and_no_standing_but_the_best(tmp_path: Pat
     assert "too few repeats to compare" in sentence(rows)
 
 
-def test_intervals_of_one_point_hold_at_once() -> None:
-    """Twelve combinations that are all alike: the best is beyond noise in no more than about 5% of studies."""
-    random, wrong, studies = np.random.default_rng(1), 0, 400
+def test_the_axes_are_in_the_order_of_numbers_though_the_plan_sorts_names(tmp_path: Path) -> None:
+    made = asked(repeats=1, over={"cycle_time_ms": [5, 1, 20], "fusion_buffer_mb": [64, 0]})
+    plan = json.loads(json.dumps(plan_content(made), sort_keys=True))
+    for entry, job in zip(plan["cells"], made.cells, strict=True):
+        if job.target == "tuning":
+            write_cell(tmp_path, entry, steps=12, jitter=0, labels=job.settings.labels)
+    axes = tuning_figure(build_tables(plan, tmp_path, ["tuning"]), Context.from_plan(plan)).axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["1", "5", "20"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "64"]
+
+
+def by_repeat(logs: np.ndarray) -> dict[str, dict[int, float]]:
+    return {str(number): dict(enumerate(np.exp(row).tolist())) for number, row in enumerate(logs)}
+
+
+def test_two_settings_have_the_paired_t_interval_of_scipy() -> None:
+    logs = np.random.default_rng(2).normal(0, 0.1, (2, 5))
+    found, theirs = Blocks(by_repeat(logs)).ratio("0", "1"), stats.ttest_rel(*logs).confidence_interval(0.95)
+    assert (math.log(found.low), math.log(found.high)) == pytest.approx((theirs.low, theirs.high), rel=1e-6)
+
+
+def test_many_settings_have_the_half_width_of_the_textbook() -> None:
+    """Two-way analysis of variance by hand: q(0.95; k, (k - 1)(b - 1)) s / sqrt(b) to each side."""
+    logs = np.random.default_rng(3).normal(0, 0.1, (7, 4)) + np.arange(
+        4
+    )  # repeats that differ, as on a drifting machine
+    left = logs - logs.mean(0) - logs.mean(1, keepdims=True) + logs.mean()
+    half = stats.studentized_range.ppf(0.95, 7, 18) * math.sqrt(np.sum(left**2) / 18 / 4)
+    compared = Blocks(by_repeat(logs))
+    for other in range(1, 7):
+        found = compared.ratio("0", str(other))
+        centre = logs[0].mean() - logs[other].mean()
+        assert [math.log(x) for x in (found.value, found.low, found.high)] == pytest.approx(
+            [centre, centre - half, centre + half], rel=1e-5
+        )
+    assert compared.best() == str(np.argmax(logs.mean(1)))
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_intervals_of_one_point_hold_at_once(missing: float) -> None:
+    """Twelve combinations, all alike: in about 5% of studies some pair is told apart, repeats missing or not."""
+    random, wrong, studies = np.random.default_rng(1), 0, 300
     for _ in range(studies):
-        logs = random.normal(0, 0.02, (12, 4))
-        rates = [dict(enumerate(np.exp(each))) for each in logs]
-        found = [simultaneous_ratio(rate, rates[0], 11) for rate in rates[1:]]
-        wrong += any(each.low > 1 or each.high < 1 for each in found)
-    assert wrong / studies <= 0.075  # 5% and what 400 studies leave to chance
+        rates = by_repeat(random.normal(0, 0.02, (12, 3)) + random.normal(0, 0.3, 3))
+        for values in rates.values():
+            for repeat in (2, 1):
+                if random.random() < missing:
+                    values.pop(repeat)
+        compared = Blocks(rates)
+        best = compared.best()
+        found = [compared.ratio(name, best) for name in rates if name != best]
+        wrong += any(each.high < 1 for each in found)
+    assert wrong / studies <= 0.085  # 5% and what 300 studies leave to chance
 
 
-@given(st.dictionaries(st.integers(1, 6), st.floats(0.1, 10)), st.dictionaries(st.integers(1, 6), st.floats(0.1, 10)))
-def test_a_simultaneous_ratio_is_of_common_repeats(one: dict[int, float], other: dict[int, float]) -> None:
-    found = simultaneous_ratio(one, other, 3)
-    common = set(one) & set(other)
-    assert math.isnan(found.value) == (not common)
-    assert math.isnan(found.low) == (len(common) < 3)
-    if len(common) >= 3:
-        assert found.low <= found.value * (1 + 1e-12)
-        assert found.value <= found.high * (1 + 1e-12)
+RATES = st.dictionaries(st.integers(1, 4), st.floats(0.1, 10), max_size=4)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), RATES))
+def test_any_pattern_of_repeats_is_compared_as_far_as_it_goes(rates: dict[str, dict[int, float]]) -> None:
+    compared = Blocks(rates)
+    assert compared.best() in {"", *rates}
+    for one in "abcdefg":
+        for other, theirs in rates.items():
+            found = compared.ratio(one, other)
+            assert math.isnan(found.value) == (not set(rates.get(one, ())) & set(theirs))
+            if not math.isnan(found.low):
+                assert found.low <= found.value * (1 + 1e-12)
+                assert found.value <= found.high * (1 + 1e-12)
+                back = compared.ratio(other, one)
+                assert back.low == pytest.approx(1 / found.high)
+            if other == compared.best():
+                assert math.isnan(found.value) or found.value <= 1 + 1e-9

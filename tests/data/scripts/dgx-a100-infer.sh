@@ -31,5 +31,8 @@ data_dir=/project/data
 export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
 export OMP_NUM_THREADS=128 MKL_NUM_THREADS=128 OPENBLAS_NUM_THREADS=128
 
+# This process becomes the program: what it has waited for is none of that one's start-up.
+BNN_STARTED_AT=$(date +%s.%N)
+export BNN_STARTED_AT
 # What an interrupted run has finished is kept; the summary is written last of all.
 exec bnn infer "${posteriors[@]}" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 128 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "0561826cee988bce", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "dgx-a100", "variant": "base"}' --out "$folder" </dev/null

@@ -31,5 +31,8 @@ data_dir=/project/data
 export BNN_DATA_DIR="${BNN_DATA_DIR:-$data_dir}"
 export OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2
 
+# This process becomes the program: what it has waited for is none of that one's start-up.
+BNN_STARTED_AT=$(date +%s.%N)
+export BNN_STARTED_AT
 # What an interrupted run has finished is kept; the summary is written last of all.
 exec bnn infer "${posteriors[@]}" --dataset mnist-sample --images 250 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 2 --labels '{"batch_size": "32", "dataset": "mnist-sample", "job": "c934a74c0621e96f", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "local", "variant": "narrow"}' --out "$folder" </dev/null

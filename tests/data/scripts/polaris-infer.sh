@@ -45,5 +45,8 @@ export MPICH_GPU_SUPPORT_ENABLED=0
 export NCCL_CROSS_NIC=1
 export NCCL_NET_GDR_LEVEL=PHB
 
+# This process becomes the program: what it has waited for is none of that one's start-up.
+BNN_STARTED_AT=$(date +%s.%N)
+export BNN_STARTED_AT
 # What an interrupted run has finished is kept; the summary is written last of all.
 exec bnn infer "${posteriors[@]}" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 32 --device cuda --labels '{"batch_size": "128", "dataset": "cifar10", "job": "e7d9464886e9e7a7", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "polaris", "variant": "base"}' --out "$folder" </dev/null

@@ -40,5 +40,8 @@ export KMP_AFFINITY=granularity=fine,compact,1,0
 export KMP_BLOCKTIME=0
 export MPICH_MAX_THREAD_SAFETY=multiple
 
+# This process becomes the program: what it has waited for is none of that one's start-up.
+BNN_STARTED_AT=$(date +%s.%N)
+export BNN_STARTED_AT
 # What an interrupted run has finished is kept; the summary is written last of all.
 exec aprun -n 1 -N 1 -cc depth -d 64 -j 1 bnn infer "${posteriors[@]}" --dataset cifar10 --split test --mode exact --engine single --draws 1000 --seed 1 --threads 64 --labels '{"batch_size": "128", "dataset": "cifar10", "job": "23c6d067dd7ff062", "kind": "bnn", "model": "vgg16", "nodes": "1", "repeat": "1", "site": "theta", "variant": "base"}' --out "$folder" </dev/null

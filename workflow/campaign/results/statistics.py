@@ -36,28 +36,6 @@ def paired(numerators: Mapping[int, float], denominators: Mapping[int, float]) -
     return ratio_interval([numerators[r] for r in common], [denominators[r] for r in common])
 
 
-def simultaneous_ratio(
-    numerators: Mapping[int, float], denominators: Mapping[int, float], comparisons: int
-) -> Interval:
-    """As `paired`, one of so many ratios whose intervals hold all at once with 95% (Bonferroni; t on the logarithm).
-
-    Fewer than three pairs have no interval: at this confidence two say nothing.
-    """
-    from scipy import special
-
-    logs = [math.log(numerators[r] / denominators[r]) for r in sorted(set(numerators) & set(denominators))]
-    if not logs:
-        return NO_INTERVAL
-    count = len(logs)
-    centre = sum(logs) / count
-    if count < 3:
-        return Interval(math.exp(centre), math.nan, math.nan, "")
-    deviation = math.sqrt(sum((value - centre) ** 2 for value in logs) / (count - 1) / count)
-    half = float(special.stdtrit(count - 1, 1 - 0.025 / max(comparisons, 1))) * deviation
-    value, low, high = (math.exp(centre + sign * half) for sign in (0, -1, 1))
-    return Interval(value, low, high, f"t on the logarithm, {comparisons} at once")
-
-
 def ratio_sigma(ratio: float, a: float, sigma_a: float, b: float, sigma_b: float) -> float:
     """First-order standard deviation of a/b for independent a and b (the 1-sigma bars of the paper's Fig. 3)."""
     return ratio * math.hypot(sigma_a / a, sigma_b / b)

@@ -21,7 +21,7 @@ from campaign.results.tables.loss_schemas import BAYESIAN, CONVENTIONAL, INFLATI
 # Computing is blue to purple, waiting red to yellow, the rest grey to green; from the bottom of a stack to its top.
 _PALETTE = sns.color_palette("colorblind")
 COLOURS = {
-    "forward": "#9ECAE1", "backward": "#3182BD",
+    "forward": "#C6DBEF", "backward": "#6BAED6",
     CONVENTIONAL: "#3182BD", BAYESIAN: "#C44E8C", INFLATION: "#7A1C4B",
     "input": _PALETTE[2], "optimizer": "#8C8C8C", "between": "#C7C7C7",
     "transfer": "#FDBE6F", "negotiation": "#F28E2B", "reduction": "#F28E2B", "late": "#D62728", "exchange": "#8C2D04",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,7 +15,7 @@ from campaign.results.figures import select
 from campaign.results.figures.context import Context
 from campaign.results.figures.marks import entry, mark
 from campaign.results.figures.select import NothingToDrawError, Series, Tables
-from campaign.results.figures.style import MUTED, RC, TINTS, WIDTH, finish, new_figure, node_axis
+from campaign.results.figures.style import KIND_NAMES, MUTED, RC, TINTS, WIDTH, finish, new_figure, node_axis
 
 PROJECTED = (0, (4, 2))  # as no measured curve is drawn
 LABELLED = 4  # every so many powers of two have a number
@@ -38,7 +40,7 @@ def projection_figure(tables: Tables, context: Context) -> Figure:
     figure, axes = new_figure(
         len(networks), len(points), height=1.9, width=WIDTH if len(networks) > 1 else 0.75 * WIDTH
     )
-    series = select.series_of(known)
+    series = [replace(one, label=KIND_NAMES[one.kind]) for one in select.series_of(known)]  # a panel names its variant
     for place, point in enumerate(points):
         for column, network in enumerate(networks):
             here = known[(known[PANEL] == list(point)).all(axis=1) & (known["source"] == network)]
@@ -89,9 +91,9 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, series: list[Series]) -> None:
 
 
 def handles(rows: pd.DataFrame, series: list[Series]) -> list[Line2D | Patch]:
-    """The legend: of each series, and of what the shades are."""
+    """The legend: of each kind of network, and of what the shades are."""
     made: list[Line2D | Patch] = []
-    for one in series:
+    for one in {one.kind: one for one in series}.values():
         made.append(Line2D([], [], color=one.colour, linestyle=PROJECTED, linewidth=1.2, label=one.label))
         entry(made[-1])
     made.append(Patch(color=MUTED, alpha=0.25, linewidth=0, label="range of what is assumed"))

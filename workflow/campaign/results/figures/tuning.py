@@ -38,10 +38,10 @@ def tuning_figure(tables: Tables, context: Context) -> Figure:
     panels = [
         (title, part)
         for key, point in rows.groupby(GROUP, sort=True)
-        for title, part in _parts(_title(point.iloc[0], context.node_label), point)
+        for title, part in _parts("\n".join(_title(point.iloc[0], context.node_label)), point)
     ]
     columns = min(len(panels), 2)
-    figure, axes = new_figure(columns, -(-len(panels) // columns), height=2.1, width=WIDTH)
+    figure, axes = new_figure(columns, -(-len(panels) // columns), height=2.2, width=WIDTH)
     for spare in axes[len(panels) :]:
         spare.remove()
     far = max(NARROWEST, float(np.abs(rows["gain"] - 1).max()))
@@ -49,20 +49,24 @@ def tuning_figure(tables: Tables, context: Context) -> Figure:
         with mpl.rc_context(RC):
             _draw(ax, part, TwoSlopeNorm(1, 1 - far, 1 + far))
             ax.set_title(title, loc="left", fontsize=7.5)
-            mark_points(ax, title, "tuning", "gain", part)
-    said = [f"{_title(point.iloc[0], context.node_label)}: {sentence(point)}." for _, point in rows.groupby(GROUP)]
+            mark_points(ax, title.replace("\n", ", "), "tuning", "gain", part)
+    said = [
+        f"{', '.join(_title(point.iloc[0], context.node_label))}: {sentence(point)}."
+        for _, point in rows.groupby(GROUP)
+    ]
     notes = [
-        "Throughput over that of the stated choice (dashed), paired by repeat; small: intervals that hold for all of a "
-        "panel's study at once with 95%. Framed: the best; dot: not told apart from it.",
+        "Throughput over that of the stated choice (dashed), repeats as blocks; small: intervals that hold for all of "
+        "a panel's study at once with 95% (Tukey's; noise of one spread). Framed: the best; dot: not told apart.",
         *said,
     ]
     return finish(figure, f"Settings tried on {context.site}", [], notes)
 
 
-def _title(row: pd.Series, node_label: str) -> str:
+def _title(row: pd.Series, node_label: str) -> tuple[str, str]:
+    """The network, and where it ran."""
     kind = "BNN" if row["kind"] == "bnn" else "CNN"
     network = f"{select.model_name(row['model'])}, {kind}, batch {row['batch_size']}"
-    return f"{row['study']}: {network}, {row['nodes']} {node_label}"
+    return f"{row['study']}: {network}", f"{row['nodes']} {node_label}"
 
 
 def _parts(title: str, point: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -70,7 +74,11 @@ def _parts(title: str, point: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     third = point["setting_3"].iloc[0]
     if not third:
         return [(title, point)]
-    return [(f"{title}, {third} {value}", part) for value, part in point.groupby("value_3", sort=False)]
+    return [
+        (f"{title}, {third} {value}", part)
+        for value in _listed(point["value_3"])
+        for part in (point[point["value_3"] == value],)
+    ]
 
 
 def _draw(ax: Axes, rows: pd.DataFrame, norm: TwoSlopeNorm) -> None:
@@ -107,8 +115,12 @@ def _write(ax: Axes, x: int, y: int, row: pd.Series) -> None:
 
 
 def _listed(values: pd.Series) -> list[str]:
-    """In the order of the campaign's lists, in which the rows are."""
-    return list(dict.fromkeys(values))
+    """Numbers by their size, anything else as the rows have it."""
+    listed = list(dict.fromkeys(values))
+    try:
+        return sorted(listed, key=float)
+    except ValueError:
+        return listed
 
 
 def sentence(rows: pd.DataFrame) -> str:

@@ -1,8 +1,6 @@
-"""Rows of table `tuning`: every combination of settings against the stated one and against the best, in pairs.
+"""Rows of table `tuning`: every combination of settings against the stated one and against the best.
 
-Many are compared at once, and the best is chosen by looking: intervals of ratios are Student's t on the logarithm of
-pairs of one repeat, at 1 - 5% / comparisons (Bonferroni), so that all of a point hold together with 95%. Against the
-stated combination there are as many as others; against the best, which any may be, as many as there are pairs.
+Repeats are blocks, and all intervals of a point hold together with 95% (`campaign.results.blocks`).
 """
 
 from __future__ import annotations
@@ -11,7 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from campaign.results.statistics import interval_or_nan, simultaneous_ratio
+from campaign.results.blocks import Blocks
+from campaign.results.statistics import interval_or_nan
 from campaign.results.tables.identity import POINT
 from campaign.results.tables.tuning_schemas import ALIKE, BEST, MOST, SLOWER
 
@@ -21,11 +20,10 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 KEYS = tuple(column.name for column in POINT)
 GROUP = tuple(key for key in KEYS if key != "variant")
-FEW = 3  # repeats that a ratio's interval needs
 
 
 def tuning_rows(cells: pd.DataFrame, tuned: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """From table `cells` and the plan's `tuning`: rows of each study's points, combinations as listed."""
+    """From table `cells` and the plan's `tuning`: rows of each study's points."""
     rows = []
     for name, study in tuned.items():
         mine = cells[cells["variant"].isin(study["choices"])]
@@ -38,8 +36,8 @@ def _point(name: str, study: Mapping[str, Any], point: pd.DataFrame) -> list[Row
     order = [variant for variant in study["choices"] if (point["variant"] == variant).any()]
     groups = {variant: point[point["variant"] == variant] for variant in order}
     rates = {variant: _rates(group) for variant, group in groups.items()}
-    best = _best(rates)
-    return [_row(name, study, variant, groups[variant], rates, best) for variant in order]
+    compared = Blocks(rates)
+    return [_row(name, study, variant, groups[variant], rates[variant], compared) for variant in order]
 
 
 def _rates(group: pd.DataFrame) -> dict[int, float]:
@@ -48,19 +46,9 @@ def _rates(group: pd.DataFrame) -> dict[int, float]:
     return {int(repeat): float(rate) for repeat, rate in zip(known["repeat"], known["throughput_steady"], strict=True)}
 
 
-def _best(rates: Mapping[str, Mapping[int, float]]) -> str:
-    """The variant of the highest geometric mean over the repeats that all measured ones have; empty of one alone."""
-    known = {variant: values for variant, values in rates.items() if values}
-    common = set.intersection(*(set(values) for values in known.values())) if len(known) > 1 else set()
-    if not common:
-        return ""
-    return max(known, key=lambda variant: sum(math.log(known[variant][repeat]) for repeat in common))
-
-
 def _row(
-    name: str, study: Mapping[str, Any], variant: str, group: pd.DataFrame, rates: Mapping[str, Mapping[int, float]],
-    best: str,
-) -> Row:  # fmt: skip
+    name: str, study: Mapping[str, Any], variant: str, group: pd.DataFrame, rates: Mapping[int, float], compared: Blocks
+) -> Row:
     counted = group[group["counted"].astype(bool)]
     first = (counted if len(counted) else group).iloc[0]
     warned = (counted["verdict"] == "WARN").any()
@@ -69,7 +57,7 @@ def _row(
     for place in range(1, MOST + 1):
         key, value = settings[place - 1] if place <= len(settings) else ("", "")
         row |= {f"setting_{place}": key, f"value_{place}": value}
-    whole = interval_or_nan([*rates[variant].values()])
+    whole = interval_or_nan([*rates.values()])
     row |= {
         "repeats": len(counted),
         "repeats_planned": len(group),
@@ -79,17 +67,13 @@ def _row(
         "throughput_high": whole.high,
         "against": study["against"],
     }
-    reasons = [] if rates[variant] else ["no repeat counts"]
-    others = sum(1 for values in rates.values() if values) - 1
-    pairs = others * (others + 1) // 2
-    for column, other, comparisons in (("gain", study["against"], others), ("of_best", best, pairs)):
-        found = simultaneous_ratio(rates[variant], rates.get(other, {}), comparisons)
+    reasons = [] if rates else ["no repeat counts"]
+    best = compared.best()
+    for column, other in (("gain", study["against"]), ("of_best", best)):
+        found = compared.ratio(variant, other)
         row |= {column: found.value, f"{column}_low": found.low, f"{column}_high": found.high}
-        same = other == variant and not math.isnan(found.value)
-        if same:
-            row |= {f"{column}_low": 1.0, f"{column}_high": 1.0}
-        elif rates[variant] and math.isnan(found.low):
-            reasons.append(f"{column}: an interval needs {FEW} repeats of both")
+        if rates and math.isnan(found.low):
+            reasons.append(f"{column}: an interval needs more repeats of both")
     row["standing"] = _standing(row, variant == best)
     row["reason"] = "; ".join(reasons)
     return row
