@@ -3,8 +3,9 @@
     python -m tests.support.projected FOLDER
 
 FOLDER is what `tests.support.shaped` left: at every rate of the links an allreduce.csv, and replays of cells on some
-numbers of hosts. A step is projected from the cell's own records and that curve; and, as "unseen", from the curve
-without its largest scale to the replay that has as many hosts. Of a replay only the engine's settings are taken.
+numbers of hosts, perhaps trainings. A step is projected from the cell's own records and that curve; and, as "unseen",
+from the curve without its largest scale to the replay that has as many hosts. Of a replay and of a training only the
+engine's settings are taken.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bnn.metrics import STEADY, repeats_interval
+from bnn.records import STEPS, STEPS_FILE, read_table
 from bnn.records.bench import header_path
 from bnn.records.cell import CellRecord
 from bnn.records.files import CELL, SUMMARY
@@ -35,12 +38,13 @@ BELOW_SITE = 9  # folders of a cell's path, from the site's on
 
 @dataclass(frozen=True)
 class Beside:
-    """One replay and its projections: seconds of a step; `why` in place of one that is refused."""
+    """One replay or training and its projection: seconds of a step; `why` in place of one that is refused."""
 
     rate: str
     cell: str
     hosts: int
-    replayed: float
+    how: str  # replayed, or trained
+    seconds: float
     low: float
     high: float
     parts: Parts | None
@@ -50,12 +54,12 @@ class Beside:
     def words(self) -> str:
         """A line: both times in ms, their ratio, and what the projection consists of."""
         name = f"{self.rate} {self.cell} {self.hosts} hosts{', unseen' if self.unseen else ''}"
-        replayed = f"replayed {1000 * self.replayed:.2f} ({1000 * self.low:.2f} to {1000 * self.high:.2f})"
+        found = f"{self.how} {1000 * self.seconds:.2f} ({1000 * self.low:.2f} to {1000 * self.high:.2f})"
         if self.parts is None:
-            return f"{name}: {replayed}, {self.why}"
+            return f"{name}: {found}, {self.why}"
         told = ", ".join(f"{part} {1000 * value:.2f}" for part, value in self.parts._asdict().items())
         total = self.parts.total
-        return f"{name}: {replayed}, projected {1000 * total:.2f}: {total / self.replayed:.3f} of it ({told})"
+        return f"{name}: {found}, projected {1000 * total:.2f}: {total / self.seconds:.3f} of it ({told})"
 
 
 def family_of(folder: Path) -> Family:
@@ -74,16 +78,19 @@ def family_of(folder: Path) -> Family:
 
 
 def besides(folder: Path) -> Iterator[Beside]:
-    """Of all replays of a folder, by rate, cell and hosts."""
+    """Of all replays and trainings of a folder, by rate, cell and hosts."""
     for times in sorted(folder.glob("*/allreduce.csv")):
         (curve,) = read_curves(times)
         for table in sorted(times.parent.glob("*.parquet")):
             header = read_record(header_path(table), ReplayHeader)
             if header is None:
                 sys.exit(f"{header_path(table)}: not the header of a replay")
-            yield _beside(times.parent.name, header, curve, unseen=False)
+            seen = _of_replay(times.parent.name, header)
+            yield projected(*seen, curve)
             if header.ranks == curve.ranks[-1] and len(curve.ranks) > 2:
-                yield _beside(times.parent.name, header, without_largest(curve), unseen=True)
+                yield replace(projected(*seen, without_largest(curve)), unseen=True)
+        for summary in sorted(times.parent.glob("*-trained-*/" + SUMMARY)):
+            yield projected(*_of_training(times.parent.name, summary.parent), curve)
 
 
 def without_largest(curve: Curve) -> Curve:
@@ -93,15 +100,37 @@ def without_largest(curve: Curve) -> Curve:
     )  # fmt: skip
 
 
-def _beside(rate: str, header: ReplayHeader, curve: Curve, unseen: bool) -> Beside:
-    recorded = family_of(Path(header.cell).resolve())
+def _of_replay(rate: str, header: ReplayHeader) -> tuple[Beside, Family]:
+    """What was replayed, without a projection, and the cell with the engine's settings of the replay."""
+    family = family_of(Path(header.cell).resolve())
     cycle = header.cycle_time_ms * 1e-3 if header.engine == "horovod" else None
-    gradients = replace(recorded.gradients, rules=Rules(cycle, header.fusion_buffer_mb * 2**20))
-    family = replace(recorded, gradients=gradients)
     value, low, high = header.step_seconds
-    found = Beside(rate, str(family.key), header.ranks, value, low, high, None, unseen=unseen)
+    found = Beside(rate, str(family.key), header.ranks, "replayed", value, low, high, None)
+    return found, _told(family, Rules(cycle, header.fusion_buffer_mb * 2**20))
+
+
+def _of_training(rate: str, folder: Path) -> tuple[Beside, Family]:
+    """The same of a training: the median of its steady steps, each as long as on its slowest rank."""
+    record, summary = read_record(folder / CELL, CellRecord), read_record(folder / SUMMARY, Summary)
+    assert record is not None
+    assert summary is not None
+    steps = read_table(folder / STEPS_FILE, STEPS)
+    seconds = steps[steps["phase"] == STEADY].groupby("step")["seconds"].max()
+    step = repeats_interval(seconds.tolist())
+    family, settings = family_of(Path(summary.labels["cell"])), record.settings
+    found = Beside(rate, str(family.key), summary.ranks, "trained", step.value, step.low, step.high, None)
+    cycle = settings.cycle_time_ms * 1e-3 if settings.engine == "horovod" else None
+    return found, _told(family, Rules(cycle, settings.fusion_buffer_mb * 2**20))
+
+
+def _told(family: Family, rules: Rules) -> Family:
+    return replace(family, gradients=replace(family.gradients, rules=rules))
+
+
+def projected(found: Beside, family: Family, curve: Curve) -> Beside:
+    """With the parts of the step that is projected for as many hosts, or why there are none."""
     try:
-        return replace(found, parts=Model.of(family, OfCurve(curve, [], [header.ranks])).step(header.ranks).parts)
+        return replace(found, parts=Model.of(family, OfCurve(curve, [], [found.hosts])).step(found.hosts).parts)
     except RefusedError as why:
         return replace(found, why=str(why))
 

@@ -3,12 +3,14 @@
     python -m tests.support.shaped --out FOLDER CELL...
 
 Virtual hosts of one rank each send to one another at a given rate (needs root; Debian: iproute2). At every rate MPI's
-allreduce is timed on 2, 4, ... hosts, and every cell is replayed on each number of hosts. FOLDER gets
-`<rate>/allreduce.csv` and `<rate>/<cell>-<hosts>.parquet` with their headers; what is there already is kept.
+allreduce is timed on 2, 4, ... hosts, and every cell is replayed on each number of hosts; with `--trained 2` its
+network is also trained on two. FOLDER gets `<rate>/allreduce.csv`, `<rate>/<cell>-<hosts>.parquet` with their headers
+and `<rate>/<cell>-trained-<hosts>/`; what is there already is kept.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 import socket
 import subprocess
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import click
 
+from bnn.records.files import CELL, SUMMARY
 from tests.support.hosts import HOST_SCRIPT, THROUGH_LINKS, claim, net_of, no_hosts, shape, sweep, wire
 from tests.support.ranks import BIN, environment
 
@@ -59,6 +62,18 @@ def cell_name(cell: Path) -> str:
     return "-".join(parts[-3:])
 
 
+def train(hosts: Hosts, cell: Path, count: int, steps: int, out: Path) -> None:
+    """Train a cell's network on so many hosts; the record's label `cell` says whose it is."""
+    if (out / SUMMARY).is_file():
+        return
+    settings = out.with_suffix(".json")
+    settings.write_text(json.dumps(json.loads((cell / CELL).read_text())["settings"] | {"labels": {"cell": str(cell)}}))
+    hosts.mpiexec(
+        count, BIN / "bnn", "train", "--settings", settings, "--max-steps", str(steps + 4), "--warmup-steps", "4",
+        "--out", out,
+    )  # fmt: skip
+
+
 @click.command()
 @click.argument("cells", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--rates", default="1gbit,200mbit", show_default=True, help="of every host's link, as tc reads them")
@@ -66,8 +81,11 @@ def cell_name(cell: Path) -> str:
 @click.option("--steps", default=12, show_default=True, help="replayed steps after warm-up")
 @click.option("--rounds", default=5, show_default=True, help="of the allreduces")
 @click.option("--most", default=2**27, show_default=True, help="largest allreduce, bytes")
+@click.option("--trained", type=int, help="hosts, one core each, on which cells are trained as well")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(cells: tuple[Path, ...], rates: str, counts: str, steps: int, rounds: int, most: int, out: Path) -> None:
+def main(
+    cells: tuple[Path, ...], rates: str, counts: str, steps: int, rounds: int, most: int, trained: int | None, out: Path
+) -> None:
     """Measure what is not there yet."""
     if reason := no_hosts():
         sys.exit(reason)
@@ -98,6 +116,8 @@ def main(cells: tuple[Path, ...], rates: str, counts: str, steps: int, rounds: i
                                 count, BIN / "bnn", "bench", "replay", cell.resolve(), "--steps", str(steps),
                                 "--warmup", "3", "--out", record,
                             )  # fmt: skip
+                    if trained:
+                        train(hosts, cell.resolve(), trained, steps, folder / f"{cell_name(cell)}-trained-{trained}")
         finally:
             sweep(f"bnn{slot}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,19 @@ def test_a_replay_stands_beside_the_projection_of_its_cell(tmp_path: Path) -> No
         table = rate / f"cell-{ranks}.parquet"
         table.touch()
         header_path(table).write_text(header(folder, ranks, seconds).model_dump_json())
-    found = {(each.hosts, each.unseen): each for each in besides(tmp_path / "replays")}
+    twin, seconds = entry(nodes=2, max_steps=80, engine="torch"), 0.092 + 1e-6 * float(measured.microseconds[0, place])
+    write_cell(tmp_path / "t", twin, seconds=seconds, jitter=0, profiled=False, labels={"cell": str(folder)})
+    shutil.copytree(tmp_path / "t" / Cell(**{key: twin[key] for key in IDENTITY}).folder, rate / "cell-trained-2")
+    made = list(besides(tmp_path / "replays"))
+    assert [each.words().partition(" (")[0] for each in made if each.how == "trained"] == [
+        f"{made[0].rate} {made[0].cell} 2 hosts: trained {1000 * seconds:.2f}"
+    ]
+    assert [each.seconds for each in made if each.hosts == 2] == pytest.approx([seconds, seconds])
+    found = {(each.hosts, each.unseen): each for each in made if each.how == "replayed"}
     for key in ((2, False), (8, False), (8, True)):
         parts = found[key].parts
         assert parts is not None
-        assert parts.total == pytest.approx(found[key].replayed, rel=1e-4)
+        assert parts.total == pytest.approx(found[key].seconds, rel=1e-4)
         assert ": 1.000 of it (work 92.00" in found[key].words()
     assert found[16, False].parts is not None  # beyond the curve, which is a ring's
     assert "8 hosts, unseen: replayed" in found[8, True].words()
