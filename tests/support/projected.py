@@ -23,6 +23,7 @@ from bnn.records.files import CELL, SUMMARY
 from bnn.records.reading import read_record
 from bnn.records.replay import ReplayHeader
 from bnn.records.summary import Summary
+from bnn.settings import TrainSettings
 from campaign.names.cell import IDENTITY, Cell
 from campaign.results.projection.curves import Curve
 from campaign.results.projection.families import Family, families
@@ -103,10 +104,9 @@ def without_largest(curve: Curve) -> Curve:
 def _of_replay(rate: str, header: ReplayHeader) -> tuple[Beside, Family]:
     """What was replayed, without a projection, and the cell with the engine's settings of the replay."""
     family = family_of(Path(header.cell).resolve())
-    cycle = header.cycle_time_ms * 1e-3 if header.engine == "horovod" else None
     value, low, high = header.step_seconds
     found = Beside(rate, str(family.key), header.ranks, "replayed", value, low, high, None)
-    return found, _told(family, Rules(cycle, header.fusion_buffer_mb * 2**20))
+    return found, _told(family, header)
 
 
 def _of_training(rate: str, folder: Path) -> tuple[Beside, Family]:
@@ -119,11 +119,12 @@ def _of_training(rate: str, folder: Path) -> tuple[Beside, Family]:
     step = repeats_interval(seconds.tolist())
     family, settings = family_of(Path(summary.labels["cell"])), record.settings
     found = Beside(rate, str(family.key), summary.ranks, "trained", step.value, step.low, step.high, None)
-    cycle = settings.cycle_time_ms * 1e-3 if settings.engine == "horovod" else None
-    return found, _told(family, Rules(cycle, settings.fusion_buffer_mb * 2**20))
+    return found, _told(family, settings)
 
 
-def _told(family: Family, rules: Rules) -> Family:
+def _told(family: Family, engine: ReplayHeader | TrainSettings) -> Family:
+    """With the engine's settings of a replay or a training."""
+    rules = Rules(engine.cycle_time_ms * 1e-3 if engine.engine == "horovod" else None, engine.fusion_buffer_mb * 2**20)
     return replace(family, gradients=replace(family.gradients, rules=rules))
 
 

@@ -99,8 +99,6 @@ def file_differs(path: Path, made: Path, words: str) -> Iterator[str]:
 
 def _first_difference(one: pa.ChunkedArray, two: pa.ChunkedArray) -> tuple[int, Any, Any] | None:
     """Row and both values; NaN is NaN's equal here."""
-    if one.equals(two):
-        return None
     for start in range(0, len(one), WINDOW):
         some, others = one.slice(start, WINDOW), two.slice(start, WINDOW)
         if some.equals(others):
