@@ -79,19 +79,23 @@ lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 # Long ones come first, so that no process is left with one at the end.
 BESIDE = tests/numerical tests/fuzz tests/integration/test_report_browser.py $(wildcard tests/integration/test_chaos*.py) \
 	$(addprefix tests/integration/test_workflow_,after.py jobs.py methods.py) tests/integration/test_snakemake_site.py \
-	$(addprefix tests/integration/test_faults,.py _driver.py _limits.py) workflow/executor/tests tests/unit
+	$(addprefix tests/integration/test_faults,.py _driver.py _limits.py) tests/integration/test_packing.py \
+	workflow/executor/tests tests/unit
+# Those that start two ranks and measure nothing: two files at a time, since a rank computes little while it starts.
+RANKS = $(addprefix tests/integration/test_,training.py options.py infer_ranks.py two_ranks.py)
+EACH_FILE = --dist loadfile --no-loadscope-reorder --durations 25
 
 test: lint ## the linters, then all tests but the thorough ones (set up from nothing too)
 	python envs/architectures.py
 	@# (one thread each: processes of two threads on two cores wait for each other)
-	OMP_NUM_THREADS=1 python -m pytest -m "not thorough" -n 3 --dist loadfile --no-loadscope-reorder --durations 25 \
-		$(BESIDE)
-	python -m pytest -m "not thorough" --durations 40 tests $(addprefix --ignore ,$(BESIDE))
+	OMP_NUM_THREADS=1 python -m pytest -m "not thorough" -n 3 $(EACH_FILE) $(BESIDE)
+	OMP_NUM_THREADS=1 python -m pytest -m "not thorough" -n 2 $(EACH_FILE) $(RANKS)
+	python -m pytest -m "not thorough" --durations 40 tests $(addprefix --ignore ,$(BESIDE) $(RANKS))
 
 thorough: setup-dev ## tests that take minutes over what a shorter test holds, too
 	python -m pytest -m thorough --durations 10 tests
 
-architectures: setup-dev ## all published architectures through every command (ten minutes on two cores)
+architectures: setup-dev ## all published architectures through every command (ten to twenty minutes on two cores)
 	python envs/architectures.py
 	ARCHITECTURES=all python -m pytest tests/architectures
 

@@ -5,6 +5,7 @@ All processes of a set of hosts live in its namespaces, so these alone say what 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -70,13 +71,22 @@ def wire(name: str, net: str, addresses: Mapping[str, str], home: Path) -> None:
         run("ip", "-n", host, "link", "set", "eth0", "up")
 
 
-def shape(hosts: Iterable[str], rate: str | None) -> None:
-    """Let every host send at most at `rate`, as `tc` reads it (200mbit, 1gbit); None: as fast as it can."""
+def shape(hosts: Iterable[str], rate: str | None, burst: str = "512kb") -> None:
+    """Let every host send at most at `rate`, as `tc` reads it (200mbit, 1gbit); None: as fast as it can.
+
+    After a pause `burst` bytes leave at once.
+    """
     for host in hosts:
         subprocess.run(["ip", "netns", "exec", host, "tc", "qdisc", "del", "dev", "eth0", "root"], capture_output=True)
         if rate:
-            limit = ("tbf", "rate", rate, "burst", "512kb", "latency", "50ms")
+            limit = ("tbf", "rate", rate, "burst", burst, "latency", "50ms")
             run("ip", "netns", "exec", host, "tc", "qdisc", "add", "dev", "eth0", "root", *limit)
+
+
+def sent(host: str) -> int:
+    """Bytes that a shaped host has sent since its rate was set, with all headers, as `tc` counts them."""
+    told = json.loads(run("ip", "netns", "exec", host, "tc", "-s", "-j", "qdisc", "show", "dev", "eth0", "root"))
+    return int(told[0]["bytes"])
 
 
 def kill_all(host: str) -> None:

@@ -107,6 +107,19 @@ class Found:
 FINE, NOISY, WRONG = "as it should", "too noisy to tell", "WRONG"
 
 
+def judged(beyond: Move, expected: float, margin: float, floor: float) -> str:
+    """Of a row that was `expected` to move so far, s, from how much further it moved.
+
+    Within a share `margin` of what was expected; of a row of which nothing was, its interval has to meet the `floor`.
+    """
+    distance = max(0.0, beyond.low, -beyond.high)  # of the interval from zero
+    if not expected:
+        return FINE if distance <= floor else WRONG
+    if beyond.high - beyond.low > 2 * margin * expected:
+        return NOISY if distance <= margin * expected else WRONG
+    return FINE if abs(beyond.median) <= margin * expected else WRONG
+
+
 def judge(fault: str, faulty: pd.DataFrame, control: pd.DataFrame) -> Found:
     """Look for `fault` in the steps of one run, with the noise floors of another one without."""
     moved, injected = moves(faulty, LANDS[fault])
@@ -114,14 +127,7 @@ def judge(fault: str, faulty: pd.DataFrame, control: pd.DataFrame) -> Found:
     rows = []
     for key, move in moved.items():
         expected = injected if key in ((LANDS[fault], RANK), ("late", -1), LATE_BEYOND) else 0.0
-        margin = MARGIN * injected
-        distance = max(0.0, move.low, -move.high)  # of the interval from zero
-        if expected and move.high - move.low > 2 * margin:
-            verdict = NOISY if distance <= margin else WRONG
-        elif expected:
-            verdict = FINE if abs(move.median) <= margin else WRONG
-        else:
-            verdict = FINE if distance <= floors[key] else WRONG
+        verdict = judged(move, expected, MARGIN, floors[key])
         rows.append(
             {"part": key[0], "rank": key[1], "expected": expected, "moved": expected + move.median,
              "low": expected + move.low, "high": expected + move.high, "floor": floors[key], "verdict": verdict}

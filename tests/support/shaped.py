@@ -15,6 +15,8 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -56,6 +58,22 @@ class Hosts:
         subprocess.run(words, env=environment() | THROUGH_LINKS, check=True, stdin=subprocess.DEVNULL)
 
 
+@contextmanager
+def virtual_hosts(home: Path, count: int) -> Iterator[Hosts]:
+    """So many hosts, gone afterwards. Exits with the reason where there can be none."""
+    if reason := no_hosts():
+        sys.exit(reason)
+    slot, lock = claim()
+    with lock:
+        home.mkdir(parents=True, exist_ok=True)
+        if (home / "sys").is_dir():  # left by a killed run
+            (home / "sys").rmdir()
+        try:
+            yield Hosts(home, slot, count)
+        finally:
+            sweep(f"bnn{slot}")
+
+
 def cell_name(cell: Path) -> str:
     """`vgg16-bnn-batch=32` of a cell's folder."""
     parts = [part for part in cell.resolve().parts if not part.startswith(("repeat=", "nodes=", "variant="))]
@@ -87,39 +105,27 @@ def main(
     cells: tuple[Path, ...], rates: str, counts: str, steps: int, rounds: int, most: int, trained: int | None, out: Path
 ) -> None:
     """Measure what is not there yet."""
-    if reason := no_hosts():
-        sys.exit(reason)
     numbers = sorted(int(count) for count in counts.split(","))
-    slot, lock = claim()
     out = out.resolve()
-    with lock:
-        home = out / ".hosts"
-        home.mkdir(parents=True, exist_ok=True)
-        for left in ("sys",):
-            if (home / left).is_dir():
-                (home / left).rmdir()
-        try:
-            hosts = Hosts(home, slot, numbers[-1])
-            for rate in rates.split(","):
-                shape(hosts.names, rate)
-                folder = out / rate
-                if not (folder / "allreduce.csv").is_file():
-                    hosts.mpiexec(
-                        numbers[-1], BIN / "bnn", "bench", "allreduce", "--least", "1024", "--most", str(most),
-                        "--rounds", str(rounds), "--node", f"virtual host, {rate}", "--out", folder / "allreduce.csv",
-                    )  # fmt: skip
-                for cell in cells:
-                    for count in numbers:
-                        record = folder / f"{cell_name(cell)}-{count}.parquet"
-                        if not record.is_file():
-                            hosts.mpiexec(
-                                count, BIN / "bnn", "bench", "replay", cell.resolve(), "--steps", str(steps),
-                                "--warmup", "3", "--out", record,
-                            )  # fmt: skip
-                    if trained:
-                        train(hosts, cell.resolve(), trained, steps, folder / f"{cell_name(cell)}-trained-{trained}")
-        finally:
-            sweep(f"bnn{slot}")
+    with virtual_hosts(out / ".hosts", numbers[-1]) as hosts:
+        for rate in rates.split(","):
+            shape(hosts.names, rate)
+            folder = out / rate
+            if not (folder / "allreduce.csv").is_file():
+                hosts.mpiexec(
+                    numbers[-1], BIN / "bnn", "bench", "allreduce", "--least", "1024", "--most", str(most),
+                    "--rounds", str(rounds), "--node", f"virtual host, {rate}", "--out", folder / "allreduce.csv",
+                )  # fmt: skip
+            for cell in cells:
+                for count in numbers:
+                    record = folder / f"{cell_name(cell)}-{count}.parquet"
+                    if not record.is_file():
+                        hosts.mpiexec(
+                            count, BIN / "bnn", "bench", "replay", cell.resolve(), "--steps", str(steps),
+                            "--warmup", "3", "--out", record,
+                        )  # fmt: skip
+                if trained:
+                    train(hosts, cell.resolve(), trained, steps, folder / f"{cell_name(cell)}-trained-{trained}")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def _title(row: pd.Series, node_label: str) -> tuple[str, str]:
     """The network, and where it ran."""
     kind = "BNN" if row["kind"] == "bnn" else "CNN"
     network = f"{select.model_name(row['model'])}, {kind}, batch {row['batch_size']}"
-    return f"{row['study']}: {network}", f"{row['nodes']} {node_label}"
+    # (a label after its number would want a singular: "1 ranks")
+    return f"{row['study']}: {network}", f"{node_label}: {row['nodes']}"
 
 
 def _parts(title: str, point: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
