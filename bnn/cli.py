@@ -9,6 +9,7 @@ import click
 from bnn import __version__
 from bnn.bench.commands import bench
 from bnn.check.commands import check
+from bnn.commands.collector import seldom
 from bnn.commands.options import ImageShape, Known, dataset_names, model_names
 from bnn.commands.saying import errors_said
 from bnn.commands.settings import json_object
@@ -81,7 +82,7 @@ def prepare_data(
 
 def main() -> None:
     """Entry point: an error a user can cause is one line and exit code 2."""
-    with errors_said():
+    with seldom(), errors_said():
         cli.main(standalone_mode=False)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from bnn.commands.collector import as_usual
 from bnn.commands.threads import Settings, threads_for_all
 from bnn.cores import Room
 from bnn.errors import UserError
@@ -34,6 +35,7 @@ def with_engine(
 
     engine = start_engine(settings)
     started(engine.rank)
+    as_usual()
     return on_ranks(engine, lambda: work(threads_for_all(settings, engine, room) if room else settings, engine))
 
 
