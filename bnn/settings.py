@@ -216,6 +216,12 @@ class TrainSettings(BaseModel):
     )
     seed: int = Field(0, ge=0, description="seed of initialisation, shuffling and noise")
     evaluate: Literal["none", "final", "epoch"] = Field("none", description="when to measure held-out accuracy")
+    evaluate_steps: int | None = Field(
+        None, gt=0, description="measure it after every so many steps, too; none: only when evaluate says"
+    )
+    evaluate_images: int | None = Field(
+        None, gt=0, description="images of an evaluation, evenly over the held-out set; none: all"
+    )
     evaluate_draws: int = Field(10, gt=0, description="Monte-Carlo draws of an evaluation")
     checkpoint_epochs: int = Field(0, ge=0, description="epochs between checkpoints; 0: none")
     save_posterior: bool = Field(True, description="write the trained posterior at the end")
@@ -265,6 +271,8 @@ class TrainSettings(BaseModel):
             raise _unfit("baseline", "cnn-kernels needs device cpu, precision float32 and no mixed_precision")
         if self.lr_warmup_epochs and self.lr_warmup_epochs >= self.epochs:
             raise _unfit("lr_warmup_epochs", f"{self.lr_warmup_epochs:g} must be fewer than the run's epochs")
+        if self.evaluate == "none" and self.evaluate_steps is not None:
+            raise _unfit("evaluate_steps", "evaluate is none; final measures after these steps and at the end")
         if self.fault is not None and self.device != "cpu":
             raise _unfit("fault", "faults are for device cpu: on a GPU the host runs ahead of the steps")
         if self.by_ivon:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -55,6 +56,19 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def evenly_spread(split: Sized, asked: int | None, option: str, dataset: str, name: str) -> NDArray[np.int64]:
+    """Indices of as many images as are asked for, all of them if None; a split may be sorted by class.
+
+    Raises UserError, naming the option or the data set, for more than there are, and for a split without images.
+    """
+    count = len(split) if asked is None else asked
+    if count > len(split):
+        raise UserError(f"{option}: {count} asked for, {dataset} has {len(split)} {name} images")
+    if count == 0:
+        raise UserError(f"{dataset}: no {name} images")
+    return np.asarray(np.arange(count, dtype=np.int64) * len(split) // count, np.int64)
 
 
 @dataclass(frozen=True)

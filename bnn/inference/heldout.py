@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bnn.data import load_dataset
-from bnn.data.base import Images, Labels
+from bnn.data.base import Images, Labels, evenly_spread
 from bnn.errors import UserError
 from bnn.inference.settings import HeldOutSettings
 from bnn.inference.tasks import refuse_other_tasks
@@ -69,16 +68,3 @@ def held_out(settings: HeldOutSettings, network: GraphNetwork) -> HeldOut:
         )
     images = split.images if len(indices) == len(split) else split.images[indices]
     return HeldOut(images, labels, indices, output[1], dataset.name, dataset.source, dataset.checksum)
-
-
-def evenly_spread(split: Sized, asked: int | None, option: str, dataset: str, name: str) -> NDArray[np.int64]:
-    """Indices of as many images as are asked for, all of them if None; a split may be sorted by class.
-
-    Raises UserError, naming the option or the data set, for more than there are, and for a split without images.
-    """
-    count = len(split) if asked is None else asked
-    if count > len(split):
-        raise UserError(f"{option}: {count} asked for, {dataset} has {len(split)} {name} images")
-    if count == 0:
-        raise UserError(f"{dataset}: no {name} images")
-    return np.asarray(np.arange(count, dtype=np.int64) * len(split) // count, np.int64)

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from bnn.data import load_dataset
+from bnn.data.base import evenly_spread
 from bnn.errors import UserError
 from bnn.inference.chunks import Chunk
 from bnn.inference.detection import detection
-from bnn.inference.heldout import HeldOut, evenly_spread
+from bnn.inference.heldout import HeldOut
 from bnn.inference.measures import PredictiveStatistics
 from bnn.inference.settings import InferSettings
 from bnn.records import inference as records

@@ -17,9 +17,10 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from bnn.data.base import evenly_spread
 from bnn.engine import Engine
 from bnn.errors import UserError
-from bnn.inference.heldout import HeldOut, evenly_spread, held_out
+from bnn.inference.heldout import HeldOut, held_out
 from bnn.inference.mixture import Mixture
 from bnn.inference.settings import FIT, InferSettings
 from bnn.posterior import GraphNetwork

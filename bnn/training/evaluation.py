@@ -7,12 +7,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bnn.data import Dataset
+from bnn.data.base import evenly_spread
 from bnn.layers import NoiseKey, set_noise
 from bnn.models.normalise import running_statistics
 from bnn.models.own import user_code
 from bnn.records import Evaluation
+from bnn.settings import TrainSettings
 from bnn.training.measures import ClassSums, RegressionSums
 from bnn.training.run import Run
 from bnn.training.task import Regression, Segmentation, Task
@@ -41,6 +45,18 @@ def average_statistics(run: Run, done: int) -> None:
         engine.broadcast_(buffers, f"statistics.{done}")
 
 
+def evaluation_due(run: Run, done: int) -> bool:
+    """Whether held-out metrics are asked for after `done` steps, before the last."""
+    settings, schedule = run.settings, run.trainer.schedule
+    by_step = settings.evaluate_steps is not None and done % settings.evaluate_steps == 0
+    return by_step or (settings.evaluate == "epoch" and schedule.ends_epoch(done - 1))
+
+
+def evaluated_images(settings: TrainSettings, dataset: Dataset) -> NDArray[np.int64]:
+    """Indices of the held-out images of every evaluation. Raises UserError for more than there are."""
+    return evenly_spread(dataset.test, settings.evaluate_images, "evaluate_images", settings.dataset, "held-out")
+
+
 @torch.no_grad()
 def evaluate(run: Run, step: int) -> Evaluation:
     """Accuracy and mean NLL (nats) of the mean predictive distribution (the paper's eq. 4) after `step` steps.
@@ -53,7 +69,8 @@ def evaluate(run: Run, step: int) -> Evaluation:
     model, engine = trainer.posterior().eval(), trainer.engine
     draws = settings.evaluate_draws if settings.kind == "bnn" else 1
     sums = RegressionSums(trainer.task) if isinstance(trainer.task, Regression) else ClassSums(trainer.task)
-    mine = np.arange(engine.rank, len(split), engine.size)
+    chosen = evaluated_images(settings, run.dataset)
+    mine = chosen[engine.rank :: engine.size]
     block = images_at_once(trainer.task)
     for low in range(0, len(mine), block):
         run.heartbeat.move("evaluation")
@@ -67,8 +84,8 @@ def evaluate(run: Run, step: int) -> Evaluation:
         step=step,
         epoch=trainer.schedule.epoch(step),
         draws=draws,
-        images=len(split),
-        **sums.measures(totals, len(split), draws),
+        images=len(chosen),
+        **sums.measures(totals, len(chosen), draws),
         seconds=time.perf_counter() - start,
     )
 

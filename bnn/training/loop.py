@@ -13,7 +13,7 @@ from bnn.neighbours import gather_neighbours
 from bnn.records import Summary
 from bnn.settings import TrainSettings
 from bnn.training.checkpoint import checkpoint_due, save_checkpoint
-from bnn.training.evaluation import average_statistics, evaluate
+from bnn.training.evaluation import average_statistics, evaluate, evaluation_due
 from bnn.training.faults import faults_of
 from bnn.training.finish import finish
 from bnn.training.phases import Phases
@@ -58,8 +58,8 @@ def train(
         beta, metrics = trainer.step(step, images, labels, lap)
         recorder.add(step, trainer.schedule.epoch(step), beta, clock.timing, metrics)
         heartbeat.advance(step + 1)
-        if trainer.schedule.ends_epoch(step) and step + 1 < run.steps:
-            end_epoch(run, step + 1, meter, clock, phases)
+        if step + 1 < run.steps and (trainer.schedule.ends_epoch(step) or evaluation_due(run, step + 1)):
+            between_steps(run, step + 1, meter, clock, phases)
         if recorder.failed_step is not None:
             break
 
@@ -78,14 +78,13 @@ def train(
     return finish(run, process_start, training_start, energy, gather_neighbours(engine, phases.neighbours))
 
 
-def end_epoch(run: Run, done: int, meter: EnergyMeter, clock: StepClock, phases: Phases) -> None:
-    """Between two epochs, after `done` steps: held-out metrics and a checkpoint, where they are due.
+def between_steps(run: Run, done: int, meter: EnergyMeter, clock: StepClock, phases: Phases) -> None:
+    """After `done` steps: held-out metrics and a checkpoint, where they are due.
 
     The last step ends before that, so that neither is in any step.
     """
-    settings = run.settings
-    evaluating = settings.evaluate == "epoch"
-    saving = checkpoint_due(run.trainer.schedule, done, settings.checkpoint_epochs)
+    evaluating = evaluation_due(run, done)
+    saving = checkpoint_due(run.trainer.schedule, done, run.settings.checkpoint_epochs)
     if not (evaluating or saving):
         return
     clock.stop()

@@ -26,6 +26,7 @@ from bnn.training.build import make_trainer
 from bnn.training.checkpoint import load_checkpoint, optimizer_tensors
 from bnn.training.choice import choose
 from bnn.training.descent import steps_of
+from bnn.training.evaluation import evaluated_images
 from bnn.training.folder import open_folder
 from bnn.training.implementation import conventional, implementation_of
 from bnn.training.recorder import Recorder, RunFacts
@@ -45,6 +46,8 @@ def start_run(settings: TrainSettings, out: Path, engine: Engine, heartbeat: Hea
     prepare_device(settings.device, settings.threads, engine)
     heartbeat.move("data")
     dataset = load_dataset(settings.dataset, settings.data_dir, **settings.dataset_options)
+    if settings.evaluate != "none":
+        evaluated_images(settings, dataset)  # refused before anything is trained
     size = len(dataset.train)
     schedule = Schedule(size, settings.batch_size, engine.size, settings.epochs, settings.seed, settings.sharding)
     steps = steps_of(settings, schedule)
