@@ -45,13 +45,6 @@ def average_statistics(run: Run, done: int) -> None:
         engine.broadcast_(buffers, f"statistics.{done}")
 
 
-def evaluation_due(run: Run, done: int) -> bool:
-    """Whether held-out metrics are asked for after `done` steps, before the last."""
-    settings, schedule = run.settings, run.trainer.schedule
-    by_step = settings.evaluate_steps is not None and done % settings.evaluate_steps == 0
-    return by_step or (settings.evaluate == "epoch" and schedule.ends_epoch(done - 1))
-
-
 def evaluated_images(settings: TrainSettings, dataset: Dataset) -> NDArray[np.int64]:
     """Indices of the held-out images of every evaluation. Raises UserError for more than there are."""
     return evenly_spread(dataset.test, settings.evaluate_images, "evaluate_images", settings.dataset, "held-out")

@@ -13,7 +13,7 @@ from bnn.neighbours import gather_neighbours
 from bnn.records import Summary
 from bnn.settings import TrainSettings
 from bnn.training.checkpoint import checkpoint_due, save_checkpoint
-from bnn.training.evaluation import average_statistics, evaluate, evaluation_due
+from bnn.training.evaluation import average_statistics, evaluate
 from bnn.training.faults import faults_of
 from bnn.training.finish import finish
 from bnn.training.phases import Phases
@@ -101,3 +101,10 @@ def between_steps(run: Run, done: int, meter: EnergyMeter, clock: StepClock, pha
                 run.folder.keep_evaluations(run.evaluations)
             phases.enter("checkpoint")
             save_checkpoint(run, done)
+
+
+def evaluation_due(run: Run, done: int) -> bool:
+    """Whether held-out metrics are asked for after `done` steps, before the last."""
+    settings, schedule = run.settings, run.trainer.schedule
+    by_step = settings.evaluate_steps is not None and done % settings.evaluate_steps == 0
+    return by_step or (settings.evaluate == "epoch" and schedule.ends_epoch(done - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -35,6 +36,7 @@ def method_rows(half: float = 0.03, **changes: dict[str, Any]) -> list[dict[str,
                 "verdict": "OK", "images": 1000, "draws": draws, "baseline": "cnn-kernels (base)", "cost_repeats": 3,
                 "ood": "mnist" if not shift else "", "interval_method": "t-interval on log", "reason": "",
             }  # fmt: skip
+            row |= dict.fromkeys(("seconds_to_nll", "seconds_to_nll_low", "seconds_to_nll_high"), math.nan)
             row |= ends("cost", cost, 0.0 if own else half / 2) | ends("nll", nll * factor, half)
             row |= ends("calibration_error_debiased", error * factor, 3 * half)
             row |= ends("accuracy", 0.7 / factor, half) | ends("seconds_per_image", seconds * draws, half)
@@ -42,6 +44,17 @@ def method_rows(half: float = 0.03, **changes: dict[str, Any]) -> list[dict[str,
             row |= ends("ood_auroc_entropy", 0.9, half) | ends("ood_auroc_information", 0.85, half)
             rows.append(row | changes.get(method.replace(" ", "_").replace("-", "_"), {}))
     return rows
+
+
+def timed_rows(target: float = 1.6) -> list[dict[str, Any]]:
+    """Those rows where half of the methods have a training time to an NLL."""
+    times = {"deterministic": 10.0, "IVON": 11.0, "flipout": 40.0}
+    return [
+        row | {"nll_target": target, "nll_reached": 3} | ends("seconds_to_nll", times[row["method"]], 0.05)
+        if row["method"] in times
+        else row | {"nll_target": target, "nll_reached": 0}
+        for row in method_rows()
+    ]
 
 
 def point(method: str, kind: str) -> dict[str, Any]:

@@ -13,10 +13,12 @@ import pytest
 from bnn.cli import main
 from bnn.metrics import ratio_interval, repeats_interval
 from bnn.posterior.save import save_network
+from bnn.records import Evaluation
 from campaign.names.layout import Layout
 from campaign.plan.campaign import Campaign
 from campaign.plan.content import plan_content
 from campaign.results.tables.build import build_tables
+from campaign.results.tables.evaluations import NOT_MEASURED, OF_OTHERS
 from campaign.results.tables.inference_schemas import INFERENCE
 from campaign.results.tables.method_names import method_name
 from campaign.results.tables.method_schemas import AT_MOST_ONE, MEASURES
@@ -37,8 +39,22 @@ STUDY = {
 }  # fmt: skip
 
 
+# NLL on held-out images by step, while it trained.
+LEARNED = {
+    ("bnn", 1): {4: 2.0, 8: 1.5, 12: 1.2}, ("bnn", 2): {4: 2.2, 8: 1.7, 12: 1.6},
+    ("cnn", 1): {4: 1.6, 8: 1.5, 12: 1.7}, ("cnn", 2): {4: 1.9, 8: 1.8, 12: 1.7},
+}  # fmt: skip
+TARGET = 1.6
+WARMING = 6  # steps' time that the two of warm-up take more
+
+
 def asked() -> Campaign:
-    return campaign(changed(CAMPAIGN, "studies/side-by-side", STUDY))
+    return campaign(changed(changed(CAMPAIGN, "studies/side-by-side", STUDY), "nll_target", TARGET))
+
+
+def learned(kind: str, repeat: int) -> list[Evaluation]:
+    fixed = {"epoch": 0, "draws": 2, "images": 50, "accuracy": 0.5, "accuracy_single_draw": 0.4, "draw_spread": None}
+    return [Evaluation(step=step, nll=nll, seconds=0.1, **fixed) for step, nll in LEARNED[kind, repeat].items()]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +66,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for entry, planned in zip(plan_content(made)["cells"], made.cells, strict=True):
         if planned.target == "methods":
             pace = SECONDS[entry["kind"], entry["repeat"]]
-            write_cell(folder, entry, steps=12, seconds=pace, jitter=0, labels=planned.settings.labels)
+            write_cell(
+                folder, entry, steps=12, seconds=pace, jitter=0, labels=planned.settings.labels,
+                evaluations=learned(entry["kind"], entry["repeat"]),
+            )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         for job in made.after:
             for cell in job.after:
@@ -157,10 +176,51 @@ def test_an_ensemble_says_what_the_mean_of_its_members_says(tables: dict[str, pd
     assert "a single repeat: no intervals" in mixed["reason"]
 
 
+def test_what_was_measured_in_training_has_its_training_time(tables: dict[str, pd.DataFrame]) -> None:
+    rows = tables["evaluations"]
+    assert len(rows) == 4 * 3
+    for row in rows.to_dict("records"):
+        assert row["nll"] == LEARNED[row["kind"], row["repeat"]][row["step"]]
+        pace = SECONDS[row["kind"], row["repeat"]]
+        assert row["seconds"] == pytest.approx((row["step"] + WARMING) * pace, rel=1e-6)
+
+
+def test_the_time_to_an_nll_is_told_where_all_repeats_reach_it(tables: dict[str, pd.DataFrame]) -> None:
+    rows = tables["methods"].set_index(["method", "shift"])
+    wanted = repeats_interval([(8 + WARMING) * 0.30, (12 + WARMING) * 0.33])
+    for shift in ("", "rotation:3"):
+        row = rows.loc[("flipout", shift)]
+        assert (row["nll_target"], row["nll_reached"]) == (TARGET, 2)
+        assert (row["seconds_to_nll"], row["seconds_to_nll_low"], row["seconds_to_nll_high"]) == pytest.approx(
+            (wanted.value, wanted.low, wanted.high), rel=1e-6
+        )
+    late = rows.loc[("deterministic", "")]
+    assert late["nll_reached"] == 1
+    assert math.isnan(late["seconds_to_nll"])
+    assert "NLL 1.6 was reached in 1 of 2 repeats (lowest in 12 steps: 1.5)" in late["reason"]
+    for other in ("ensemble of 2, flipout", "flipout, at temperature 2.5"):
+        assert math.isnan(rows.loc[(other, ""), "seconds_to_nll"])
+        assert OF_OTHERS in rows.loc[(other, ""), "reason"]
+
+
+def test_without_a_target_or_a_measurement_there_is_no_time(tables: dict[str, pd.DataFrame]) -> None:
+    args = (tables["cells"], tables["inference_others"])
+    for row in method_rows(*args, tables["evaluations"], None):
+        assert math.isnan(row["seconds_to_nll"])
+        assert math.isnan(row["nll_target"])
+        assert "NLL" not in row["reason"]
+    rows = pd.DataFrame(method_rows(*args, tables["evaluations"].iloc[:0], TARGET)).set_index(["method", "shift"])
+    assert NOT_MEASURED in rows.loc[("flipout", ""), "reason"]
+    spoilt = tables["evaluations"].assign(nll=math.nan)
+    rows = pd.DataFrame(method_rows(*args, spoilt, TARGET)).set_index(["method", "shift"])
+    assert "reached in 0 of 2 repeats" in rows.loc[("flipout", ""), "reason"]
+
+
 def altered(tables: dict[str, pd.DataFrame], **changes: Any) -> pd.DataFrame:
     """Rows of methods, of changed tables: keys cells, inference_others; a function of the table each."""
     made = {name: changes.get(name, lambda table: table)(tables[name].copy()) for name in ("cells", "inference_others")}
-    return pd.DataFrame(method_rows(made["cells"], made["inference_others"])).set_index(["method", "shift"])
+    rows = method_rows(made["cells"], made["inference_others"], tables["evaluations"], TARGET)
+    return pd.DataFrame(rows).set_index(["method", "shift"])
 
 
 def test_a_method_without_a_baseline_or_a_record_says_why(tables: dict[str, pd.DataFrame]) -> None:
@@ -204,7 +264,7 @@ def test_a_mixture_is_called_so(tables: dict[str, pd.DataFrame]) -> None:
 
 
 def test_no_predictions_make_no_rows() -> None:
-    assert method_rows(pd.DataFrame(), pd.DataFrame(columns=INFERENCE.names)) == []
+    assert method_rows(pd.DataFrame(), pd.DataFrame(columns=INFERENCE.names), pd.DataFrame()) == []
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from campaign.results.report import write_report
 from campaign.results.report.methods import listed, methods_section, sentence, standings
 from tests.support.campaigns import campaign
 from tests.support.cells import built_campaign
-from tests.support.methods import MADE, method_frames, method_rows
+from tests.support.methods import MADE, method_frames, method_rows, timed_rows
 from tests.unit.test_after_jobs import with_study
 from tests.unit.test_report import Page
 
@@ -81,6 +81,24 @@ def test_the_front_is_drawn_through_the_methods_that_none_beats_by_its_centre() 
     ax = draw("uncertainty", method_frames()).axes[0]
     (front,) = [line for line in ax.lines if line.get_label() == "_front"]
     assert front.get_xydata().tolist() == [[1.0, 0.98], [1.03, 0.90]]
+
+
+def test_the_time_to_an_nll_has_panels_of_its_own_and_names_who_has_none() -> None:
+    figure = draw("uncertainty", method_frames(timed_rows()))
+    assert [ax.get_xlabel() for ax in figure.axes] == ["relative cost of a training step"] * 2 + [
+        "training time to NLL 1.6 (s)"
+    ] * 2
+    for ax in figure.axes[2:]:
+        names = {text.get_text() for text in ax.texts if isinstance(text, Annotation)}
+        assert names == {"deterministic", "IVON", "flipout"}
+        places = {x for line in ax.lines if line.get_marker() == "o" for x, _ in line.get_xydata()}
+        assert places == {10.0, 11.0, 40.0}
+    (front,) = [line for line in figure.axes[2].lines if line.get_label() == "_front"]
+    assert front.get_xydata().tolist() == [[10.0, 1.10], [11.0, 0.90]]
+    late = "local reparameterization, reparameterization, temperature-scaled"
+    assert f"Without a time to NLL 1.6 (table methods says why): {late}." in words(figure)
+    alone = [row if row["method"] == "IVON" else row | {"seconds_to_nll": None} for row in timed_rows()]
+    assert len(draw("uncertainty", method_frames(alone)).axes) == 2, "one method alone is no comparison"
 
 
 def test_curves_of_draws_end_where_the_method_stands() -> None:

@@ -51,6 +51,7 @@ class Campaign:
     cut: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     tuning: dict[str, Tuning] = field(default_factory=dict)
+    nll_target: float | None = None
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
@@ -64,7 +65,7 @@ class Campaign:
 
 
 # What a campaign file has at its top, and a site's grid one level deeper, below the campaign's name.
-SECTIONS = {"accuracy_targets", "bench", "nodes", "seed", "settings", "studies", "tuning", "variants"}
+SECTIONS = {"accuracy_targets", "bench", "nll_target", "nodes", "seed", "settings", "studies", "tuning", "variants"}
 
 
 class _Point(NamedTuple):
@@ -136,7 +137,10 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site, data_dir: Pa
     bench = parse_bench(values.get("bench"), where, site)
     cells = tuple(planned.values())
     after = plan_after(studies.values(), cells, site)
-    return Campaign(name, origin, site, targets, studies, variants, cells, bench, after, shortened, replaced, tuning)
+    return Campaign(
+        name, origin, site, targets, studies, variants, cells, bench, after, shortened, replaced, tuning,
+        values.get("nll_target"),
+    )  # fmt: skip
 
 
 def _points(studies: dict[str, Study]) -> Iterator[_Point]:

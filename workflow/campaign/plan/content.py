@@ -25,6 +25,7 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "campaign": campaign.name,
         "accuracy_targets": list(campaign.accuracy_targets),
+        "nll_target": campaign.nll_target,
         "site": {
             "name": site.name,
             "title": f"{site.title or site.name} ({site.machine})" if site.machine else site.title or site.name,

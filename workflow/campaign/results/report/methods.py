@@ -31,6 +31,9 @@ COLUMNS = (
     _measured("Brier", "brier", "Squared distance of predicted probabilities from the truth."),
     Column("accuracy", "accuracy", "accuracy", "n"),
     _measured("AURC", "aurc", "Area under risk against coverage."),
+    _measured("s to NLL", "seconds_to_nll", "Training time until the NLL on held-out images was first measured at the "
+              "campaign's nll_target or below, in all repeats."),
+    Column("that NLL", "nll_target", "nll_target", "n"),
     Column("other data set", "ood", "ood"),
     _measured("AUROC", "ood_auroc_entropy", "Of telling the other data set's images apart by predictive entropy."),
     _measured("s per image", "seconds_per_image", "Of all draws."),
@@ -124,5 +127,6 @@ def _row(row: pd.Series) -> Row:
         "shift": row["shift"] or "none", "record": row,
         "accuracy": percent(row["accuracy"]),
         "draws": number(row["draws"]), "images": number(row["images"]), "repeats": row["repeats"],
+        "nll_target": number(row["nll_target"]),
         "ood": text(row["ood"]), "baseline": text(row["baseline"]), "reason": text(row["reason"]),
     }  # fmt: skip

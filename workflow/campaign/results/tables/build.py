@@ -18,6 +18,7 @@ from campaign.results.tables.bench import bench_rows, load, run_row
 from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
 from campaign.results.tables.compare import accuracy_rows, ratio_rows
 from campaign.results.tables.efficiencies import cell_efficiency_row, efficiency_rows
+from campaign.results.tables.evaluations import evaluation_rows
 from campaign.results.tables.losses import cell_loss_rows, loss_rows
 from campaign.results.tables.methods import draw_rows, method_rows
 from campaign.results.tables.mpi import mpi_rank_rows, mpi_rows
@@ -61,7 +62,7 @@ def build_tables(
             built |= {name: frame(rows, TABLES[name]) for name, rows in after_rows(command, plan, results).items()}
     if wanted & set(TUNING_TABLES):
         built[TUNING.name] = frame(tuning_rows(built["cells"], plan.get("tuning", {})), TUNING)
-    return built | (_of_methods(built) if wanted & set(METHOD_TABLES) else {})
+    return built | (_of_methods(built, plan.get("nll_target")) if wanted & set(METHOD_TABLES) else {})
 
 
 def write_tables(plan: dict[str, Any], results: Path, paths: Mapping[str, Path]) -> None:
@@ -74,12 +75,15 @@ def write_tables(plan: dict[str, Any], results: Path, paths: Mapping[str, Path])
             write_table(built[name], path, TABLES[name])
 
 
-def _of_methods(built: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def _of_methods(built: dict[str, pd.DataFrame], target: float | None) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
     found = [each for name in ("inference", "inference_others") if len(each := built[name])]
     jobs = pd.concat(found) if found else built["inference"]
-    rows = {"methods": method_rows(built["cells"], jobs), "method_draws": draw_rows(jobs, built["inference_draws"])}
+    rows = {
+        "methods": method_rows(built["cells"], jobs, built["evaluations"], target),
+        "method_draws": draw_rows(jobs, built["inference_draws"]),
+    }
     return {name: frame(made, TABLES[name]) for name, made in rows.items()}
 
 
@@ -151,6 +155,7 @@ ROWS_OF_CELL: dict[str, Callable[[LoadedCell], list[dict[str, Any]]]] = {
     "cells": lambda cell: [cell_row(cell)],
     "cell_efficiencies": lambda cell: [cell_efficiency_row(cell)],
     "cell_losses": cell_loss_rows,
+    "evaluations": evaluation_rows,
     "provenance": provenance_rows,
     "mpi_ranks": mpi_rank_rows,
 }

@@ -46,7 +46,7 @@ METHOD_DRAWS = TableSchema(
 # One row per point, method and shift. A point's cost and the predictions of its posteriors have repeats of their own.
 METHODS = TableSchema(
     name="methods",
-    version=2,  # 1: no mixtures, no threads
+    version=3,  # 1: no mixtures, no threads; 2: no time to an NLL
     columns=(
         *POINT,
         Column("method", "string", "", "what it is called (campaign.results.tables.method_names)"),
@@ -70,6 +70,13 @@ METHODS = TableSchema(
         Column("cost_low", "float64", "", "lower end of its 95% interval over repeats; empty: it has none"),
         Column("cost_high", "float64", "", "upper end of its 95% interval over repeats; empty: it has none"),
         *(column for name, told in MEASURES.items() for column in with_interval(name, *told)),
+        Column("nll_target", "float64", "nats", "the NLL whose time to reach is told; empty: none"),
+        Column("nll_reached", "int64", "", "repeats whose NLL on held-out images was measured there while it trained"),
+        *with_interval(
+            "seconds_to_nll",
+            "s",
+            "training time until the NLL is first measured at nll_target or below (empty: not all)",
+        ),
         Column("ood", "string", "", "the other data set; empty: none"),
         Column("interval_method", "string", "", "how the intervals of the predictions' measures were made"),
         Column("reason", "string", "", "why there is no value or no interval, separated by '; '"),

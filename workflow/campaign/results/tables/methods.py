@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bnn.metrics import Interval
 from campaign.results.statistics import NO_INTERVAL, interval_or_nan, paired, worse
 from campaign.results.tables.compare import step_seconds
+from campaign.results.tables.evaluations import OF_OTHERS, time_to_nll
 from campaign.results.tables.identity import IDENTITY, POINT
 from campaign.results.tables.method_names import method_name
 from campaign.results.tables.method_schemas import AT_MOST_ONE, MEASURES
@@ -25,12 +26,17 @@ COUNTED = ("OK", "WARN")
 NO_BASELINE = "no conventional network of this size was timed at this point: no relative cost"
 
 
-def method_rows(cells: pd.DataFrame, jobs: pd.DataFrame) -> list[Row]:
-    """`cells` is the table of that name, `jobs` the rows of `inference` and of `inference_others`."""
+def method_rows(
+    cells: pd.DataFrame, jobs: pd.DataFrame, evaluations: pd.DataFrame, target: float | None = None
+) -> list[Row]:
+    """`cells` and `evaluations` are the tables of these names, `jobs` the rows of `inference` and `inference_others`.
+
+    `target`: the NLL whose time to reach is told, if one is.
+    """
     if jobs.empty:
         return []
     groups = _named(jobs).groupby([*POINT_KEYS, "method", "shift"], sort=True)
-    return [_row(group.sort_values("repeat"), cells) for _, group in groups]
+    return [_row(group.sort_values("repeat"), cells, evaluations, target) for _, group in groups]
 
 
 def draw_rows(jobs: pd.DataFrame, draws: pd.DataFrame) -> list[Row]:
@@ -65,7 +71,7 @@ def _named(jobs: pd.DataFrame) -> pd.DataFrame:
     return asked.assign(method=[method_name(*each) for each in names], members=members)
 
 
-def _row(group: pd.DataFrame, cells: pd.DataFrame) -> Row:
+def _row(group: pd.DataFrame, cells: pd.DataFrame, evaluations: pd.DataFrame, target: float | None) -> Row:
     good = group[group["status"].isin(COUNTED) & group["verdict"].isin(COUNTED)]
     first = (good if len(good) else group).iloc[0]
     same = ("method", "shift", "implementation", "width", "images", "draws")
@@ -82,7 +88,20 @@ def _row(group: pd.DataFrame, cells: pd.DataFrame) -> Row:
     reasons = [] if len(good) else sorted(set(group["reasons"].dropna())) or ["no repeat of its training counts"]
     cost, why = _cost(mine, cells, max(int(first["members"]), 1))
     measures, lacking, method = _measures(good)
-    return row | cost | measures | {"interval_method": method, "reason": "; ".join([*reasons, *why, *lacking])}
+    reach, late = _reach(first, mine, evaluations, target)
+    reason = "; ".join(filter(None, [*reasons, *why, *lacking, late]))
+    return row | cost | measures | reach | {"interval_method": method, "reason": reason}
+
+
+def _reach(first: pd.Series, mine: pd.DataFrame, evaluations: pd.DataFrame, target: float | None) -> tuple[Row, str]:
+    """Training time to `target`, of a network as it was trained, and why there is none."""
+    nothing = evaluations.iloc[:0]
+    if target is None:
+        return time_to_nll(nothing, math.nan, 0)[0], ""
+    if first["members"] > 1 or first["temperature_asked"]:
+        return time_to_nll(nothing, target, 0)[0], OF_OTHERS
+    same = (evaluations[POINT_KEYS] == first[POINT_KEYS]).all(axis=1)
+    return time_to_nll(evaluations[same], target, int(mine["counted"].sum()))
 
 
 def _measures(good: pd.DataFrame) -> tuple[Row, list[str], str]:

@@ -200,6 +200,24 @@ ACCURACY = TableSchema(
     ),
 )
 
+EVALUATIONS = TableSchema(
+    name="evaluations",
+    version=1,
+    columns=(
+        *IDENTITY,
+        Column("implementation", "string", "", "what ran, e.g. bnn-flipout"),
+        Column("step", "int64", "steps", "steps that were done"),
+        Column("epoch", "int64", "", "epoch of the next one, from 0"),
+        Column("seconds", "float64", "s", "training time of these steps, start-up not included"),
+        Column("draws", "int64", "draws", "Monte-Carlo draws"),
+        Column("images", "int64", "images", "held-out images"),
+        Column("accuracy", "float64", "fraction", "held-out accuracy of the mean over draws; empty: a regression"),
+        Column("nll", "float64", "nats", "negative log likelihood per held-out image; empty: not finite"),
+        Column("seconds_evaluation", "float64", "s", "what measuring it took"),
+        Column("verdict", "string", "", "the cell's verdict"),
+    ),
+)
+
 RATIOS = TableSchema(
     name="ratios",
     version=1,
@@ -315,6 +333,7 @@ CELL_TABLES: dict[str, TableSchema] = {
     "cell_losses": CELL_LOSSES,
     "losses": LOSSES,
     "accuracy": ACCURACY,
+    "evaluations": EVALUATIONS,
     "ratios": RATIOS,
     "provenance": PROVENANCE_OF_CELLS,
     "mpi": MPI,
