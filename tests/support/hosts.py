@@ -71,15 +71,15 @@ def wire(name: str, net: str, addresses: Mapping[str, str], home: Path) -> None:
         run("ip", "-n", host, "link", "set", "eth0", "up")
 
 
-def shape(hosts: Iterable[str], rate: str | None, burst: str = "512kb") -> None:
+def shape(hosts: Iterable[str], rate: str | None, burst: str = "512kb", queue: str = "50ms") -> None:
     """Let every host send at most at `rate`, as `tc` reads it (200mbit, 1gbit); None: as fast as it can.
 
-    After a pause `burst` bytes leave at once.
+    After a pause `burst` bytes leave at once; what would wait for longer than `queue` is lost, and sent again.
     """
     for host in hosts:
         subprocess.run(["ip", "netns", "exec", host, "tc", "qdisc", "del", "dev", "eth0", "root"], capture_output=True)
         if rate:
-            limit = ("tbf", "rate", rate, "burst", burst, "latency", "50ms")
+            limit = ("tbf", "rate", rate, "burst", burst, "latency", queue)
             run("ip", "netns", "exec", host, "tc", "qdisc", "add", "dev", "eth0", "root", *limit)
 
 
