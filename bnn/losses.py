@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnn.metrics import rows_of, steady
+from bnn.metrics import Chosen
 from bnn.records.parts import PARTS
 
 if TYPE_CHECKING:
@@ -48,32 +48,31 @@ class RankLosses:
         return self.wall - sum(self.parts.values())
 
 
-def rank_losses(
-    steps: pd.DataFrame, clock_error: float | None = 0.0, chosen: pd.DataFrame | None = None
-) -> list[RankLosses]:
+def rank_losses(steps: pd.DataFrame, clock_error: float | None = 0.0, chosen: Chosen | None = None) -> list[RankLosses]:
     """Of every rank, from the steady steps that give the headline throughput (`chosen`, if known); empty without any.
 
     Where waiting is split in some of them only, from those. `clock_error`: s by which hosts' clocks may be off to one
     another, None if unknown; beyond BEYOND_CLOCKS of a step waiting is not split.
     """
-    chosen = steady(steps) if chosen is None else chosen
-    if chosen.empty:
+    rows = (chosen or Chosen.of(steps)).rows
+    if rows.empty:
         return []
-    rows = rows_of(steps, chosen)
     trusted = clock_error is not None and clock_error <= BEYOND_CLOCKS * float(rows["seconds"].mean())
-    split = rows["seconds_late"].notna().groupby(rows["step"]).transform("all")
-    if trusted and split.any():
-        rows = rows[split]
+    known = rows["seconds_late"].notna()
+    if trusted and not known.all():
+        split = known.groupby(rows["step"]).transform("all")
+        rows = rows[split] if split.any() else rows
     names = next(names for names in SPLITS if names == SPLITS[-1] or (trusted and _measured(rows, names)))
     waiting = {name for split in SPLITS for name in split} - set(names)
     columns = {name: part.column for name, part in PARTS.items() if name not in waiting}
-    rows = rows.assign(wall=rows["ended_at"] - rows["started_at"])
-    whole = rows[["wall", "seconds_hidden"]].isna().groupby(rows["rank"]).any()
-    means = rows.groupby("rank")[[*columns.values(), "wall", "seconds", "seconds_hidden"]].mean()
-    means[["wall", "seconds_hidden"]] = means[["wall", "seconds_hidden"]].mask(whole)  # in every step or not at all
+    seconds = rows[[*columns.values(), "seconds", "seconds_hidden"]].assign(wall=rows["ended_at"] - rows["started_at"])
+    by_rank = seconds.groupby(rows["rank"])
+    means, count = by_rank.mean(), by_rank.size()
+    lacking = seconds[["wall", "seconds_hidden"]].isna()
+    if lacking.any(axis=None):  # in every step or not at all
+        means[["wall", "seconds_hidden"]] = means[["wall", "seconds_hidden"]].mask(lacking.groupby(rows["rank"]).any())
     late = rows["late_rank"].dropna()
     last = (late == rows["rank"][late.index]).groupby(rows["rank"][late.index]).mean().to_dict() if trusted else {}
-    count = rows.groupby("rank").size()
     return [
         RankLosses(
             rank=int(rank),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -102,8 +102,23 @@ def steady_of(by_step: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["attempt"] == best]
 
 
+class Chosen(NamedTuple):
+    """The steady steps that give the headline throughput: as `steady` has them, and the rows of all their ranks."""
+
+    by_step: pd.DataFrame
+    rows: pd.DataFrame
+
+    @staticmethod
+    def of(steps: pd.DataFrame, by_step: pd.DataFrame | None = None) -> Chosen:
+        """Of the rows of steps.parquet; `by_step`: `per_step` of them, where it is known."""
+        chosen = steady(steps) if by_step is None else steady_of(by_step)
+        return Chosen(chosen, rows_of(steps, chosen))
+
+
 def rows_of(steps: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     """The rows of all ranks of the steps that `steady` chose, in their order."""
+    if chosen.empty:
+        return steps.iloc[:0]
     mine = (steps["attempt"] == chosen["attempt"].iloc[0]) & steps["step"].isin(chosen["step"])
     return steps[mine]
 
@@ -193,19 +208,18 @@ class UsefulWork:
         return self.parallel_efficiency * self.computation_scaling(reference)
 
 
-def useful_work(steps: pd.DataFrame, chosen: pd.DataFrame | None = None) -> UsefulWork | None:
+def useful_work(steps: pd.DataFrame, chosen: Chosen | None = None) -> UsefulWork | None:
     """The useful work of the steady steps that give the headline throughput (`chosen`, if known); None without any."""
-    chosen = steady(steps) if chosen is None else chosen
-    if chosen.empty:
+    by_step, rows = chosen or Chosen.of(steps)
+    if rows.empty:
         return None
-    rows = rows_of(steps, chosen)
     by_rank = rows[[f"seconds_{part}" for part in USEFUL]].sum(axis=1).groupby(rows["rank"]).sum()
     return UsefulWork(
         total=float(by_rank.sum()),
         largest=float(by_rank.max()),
-        seconds=float(chosen["seconds"].sum()),
+        seconds=float(by_step["seconds"].sum()),
         ranks=len(by_rank),
-        samples=int(chosen["samples"].sum()),
+        samples=int(by_step["samples"].sum()),
     )
 
 
@@ -225,7 +239,7 @@ def time_to_accuracy(steps: pd.DataFrame, target: float, column: str, epochs_com
 
 def time_to_accuracy_of(by_step: pd.DataFrame, target: float, column: str, epochs_completed: int) -> float | None:
     """The same from rows of `per_step`."""
-    rows = by_step.sort_values("step")
+    rows = by_step[["step", "epoch", "seconds", column]].sort_values("step")
     elapsed = rows["seconds"].cumsum().to_numpy()
     if column == "accuracy":
         by_epoch = rows[rows["epoch"] < epochs_completed].groupby("epoch")["accuracy"].mean()

@@ -72,10 +72,10 @@ def test_without_pages_the_report_leads_to_none(tmp_path: Path) -> None:
 def test_no_peak_is_lost_of_many_steps(seconds: np.ndarray) -> None:
     kept = thinned(seconds)
     assert len(kept) <= 2 * MOST
-    assert [index for index, _ in kept] == sorted({index for index, _ in kept})
-    assert all(seconds[index] == value for index, value in kept)
-    assert max(value for _, value in kept) == seconds.max()
-    assert min(value for _, value in kept) == seconds.min()
+    assert kept.tolist() == sorted(set(kept.tolist()))
+    assert seconds[kept].max() == seconds.max()
+    assert seconds[kept].min() == seconds.min()
+    assert len(kept) == len(seconds) or np.diff(np.append(kept, len(seconds))).max() < 2 * -(-len(seconds) // MOST)
 
 
 @given(st.lists(st.tuples(st.floats(1e-6, 1e3), st.booleans()), min_size=1, max_size=60))

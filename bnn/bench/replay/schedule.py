@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bnn.errors import UserError
-from bnn.metrics import rows_of, steady
+from bnn.metrics import Chosen
 from bnn.records import STEPS, STEPS_FILE, SUMMARY, Summary, read_table
 from bnn.records.cell import CellRecord
 from bnn.records.files import CELL
@@ -58,10 +58,10 @@ def read_cell(folder: Path) -> Recorded:
     if not (folder / STEPS_FILE).is_file():
         raise UserError(f"{folder / STEPS_FILE}: is missing")
     rows = read_table(folder / STEPS_FILE, STEPS)
-    chosen = steady(rows)
+    chosen = Chosen.of(rows).rows
     if chosen.empty:
         raise UserError(f"{folder}: has no steady steps")
-    steps = rows_of(rows, chosen).sort_values(["rank", "step"])
+    steps = chosen.sort_values(["rank", "step"])
     missing = [name for name in COMPUTED if steps[name].isna().any()]
     if missing:
         raise UserError(f"{folder / STEPS_FILE}: {missing[0]} is not there in every step; run the cell again")

@@ -62,7 +62,7 @@ def entry(handle: Artist) -> Artist:
 def mark_points(artist: Artist, series: str, table: str, value: str, rows: pd.DataFrame) -> None:
     """Say of an artist with a point per row, in their order, of which rows of `table` and which column they are."""
     keys = [key for key in KEYS if key in rows.columns]
-    points = tuple(tuple(_plain(row[key]) for key in keys) for _, row in rows.iterrows())
+    points = tuple(tuple(map(_plain, row)) for row in rows[keys].itertuples(index=False, name=None))
     artist.set_gid(Mark(series, table, value, points).text())
 
 

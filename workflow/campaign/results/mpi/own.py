@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from bnn.errors import UserError
 from bnn.records.columns import read_arrow
 from bnn.records.mpi import MPI_CALLS
 from campaign.results.mpi.mpitrace import read_mpitrace
 from campaign.results.mpi.profile import Call, Profile, Routine, SizeBin
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 CALL_COLUMNS = [field.name for field in fields(Call)]
 ONE_RANK = ["job", "rank", "size", "overhead_ns"]
@@ -28,7 +24,7 @@ def read_own(parquet: Path) -> Profile:
 
     Raises UserError when the file is not such a table, or when it and the text do not tell the same counts.
     """
-    columns = {name: values.to_pylist() for name, values in _columns(parquet)}
+    columns = _columns(parquet)
     facts = set(zip(*(columns[name] for name in ONE_RANK), strict=True))
     if len(facts) != 1 or any(count is None or count <= 0 for count in columns["calls"]):
         raise UserError(f"{parquet}: not the calls of one rank")
@@ -50,18 +46,13 @@ def read_own(parquet: Path) -> Profile:
     return _with_text(profile, read_mpitrace(text, sizes=False)) if text.is_file() else profile
 
 
-def _columns(parquet: Path) -> Iterator[tuple[str, pa.ChunkedArray]]:
-    """Name and values of each column; of seconds none reads NaN, of the overhead NaN reads none."""
-    import pyarrow.compute as pc
-
-    table = read_arrow(parquet, MPI_CALLS)
-    for name, values in zip(table.column_names, table.columns, strict=True):
-        if name == "overhead_ns":
-            yield name, pc.if_else(pc.is_nan(values), None, values)
-        elif name in SECONDS:
-            yield name, values.fill_null(math.nan)
-        else:
-            yield name, values
+def _columns(parquet: Path) -> dict[str, list[Any]]:
+    """Values by column; of seconds none reads NaN, of the overhead NaN reads none."""
+    columns: dict[str, list[Any]] = read_arrow(parquet, MPI_CALLS).to_pydict()
+    for name in SECONDS:
+        columns[name] = [math.nan if value is None else value for value in columns[name]]
+    columns["overhead_ns"] = [None if value is None or math.isnan(value) else value for value in columns["overhead_ns"]]
+    return columns
 
 
 def _routines(calls: tuple[Call, ...]) -> tuple[Routine, ...]:

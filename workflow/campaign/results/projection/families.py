@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from bnn.errors import UserError
-from bnn.metrics import rows_of
 from bnn.records import STEPS_FILE, Summary
 from bnn.settings import TrainSettings
 from campaign.names.cell import Cell
@@ -174,10 +173,9 @@ def recorded(loaded: LoadedCell) -> Recorded:
 
 def _laps(loaded: LoadedCell) -> Laps | None:
     assert loaded.steps is not None
-    chosen = loaded.steady
+    chosen, rows = loaded.chosen
     if chosen.empty or loaded.steps["seconds_between"].isna().any():
         return None
-    rows = rows_of(loaded.steps, chosen)
     work = _work(loaded, rows)
     return Laps(
         step=float(chosen["seconds"].mean()),

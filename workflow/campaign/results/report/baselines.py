@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -55,7 +56,7 @@ def baselines_section(tables: Mapping[str, pd.DataFrame]) -> Row | None:
     if points.empty:
         return None
     cells = tables["cells"]
-    counted = {key: rows[rows["counted"].astype(bool)] for key, rows in cells.groupby(KEYS)}
+    counted = {key: Counted.of(rows[rows["counted"].astype(bool)]) for key, rows in cells.groupby(KEYS)}
     keys = [tuple(point[KEYS]) for _, point in points.iterrows()]
     nodes = sorted({int(key[KEYS.index("nodes")]) for key in keys})
     implementations = {(point["kind"], point["variant"]): point["implementation"] for _, point in points.iterrows()}
@@ -80,26 +81,41 @@ def baselines_section(tables: Mapping[str, pd.DataFrame]) -> Row | None:
     }  # fmt: skip
 
 
-def efficiency(counted: Mapping[Key, pd.DataFrame], key: Key, nodes: int) -> Interval:
+@dataclass(frozen=True)
+class Counted:
+    """Of a point's repeats that count: sizes of their training sets, ranks, seconds of an epoch and of a step."""
+
+    train_sizes: frozenset[int]
+    ranks: int
+    epoch_seconds: dict[int, float]
+    step_seconds: dict[int, float]
+
+    @staticmethod
+    def of(rows: pd.DataFrame) -> Counted:
+        known = rows.dropna(subset=["epoch_seconds"])
+        epochs = dict(zip(known["repeat"].tolist(), known["epoch_seconds"].tolist(), strict=True))
+        ranks = int(rows["ranks"].iloc[0]) if len(rows) else 0
+        return Counted(frozenset(rows["train_size"].tolist()), ranks, epochs, step_seconds(rows))
+
+
+def efficiency(counted: Mapping[Key, Counted], key: Key, nodes: int) -> Interval:
     """n Tn / (N TN) of a point against the same on n `nodes`, T being an epoch's time from steady throughput."""
-    ours = counted.get(key)
-    theirs = counted.get(_with(key, nodes=nodes))
-    if ours is None or theirs is None or ours.empty or theirs.empty:
+    ours, theirs = counted.get(key), counted.get(_with(key, nodes=nodes))
+    if ours is None or theirs is None or not ours.train_sizes or not theirs.train_sizes:
         return NO_INTERVAL
-    if set(ours["train_size"]) != set(theirs["train_size"]):
+    if ours.train_sizes != theirs.train_sizes:
         return NO_INTERVAL  # epochs of different lengths are not compared
-    scale = ours["ranks"].iloc[0] / theirs["ranks"].iloc[0]
-    one, many = (side.dropna(subset=["epoch_seconds"]).set_index("repeat")["epoch_seconds"] for side in (theirs, ours))
-    return paired(one.to_dict(), (many * scale).to_dict())
+    scale = ours.ranks / theirs.ranks
+    return paired(theirs.epoch_seconds, {repeat: scale * value for repeat, value in ours.epoch_seconds.items()})
 
 
-def ratio(counted: Mapping[Key, pd.DataFrame], key: Key, side: str) -> Interval:
+def ratio(counted: Mapping[Key, Counted], key: Key, side: str) -> Interval:
     """Step time of a point over that of a side ('KIND VARIANT', or SAME) at the same nodes and batch."""
     kind, _, variant = side.partition(" ")
     other = _with(key, kind=kind) if side == SAME else _with(key, kind=kind, variant=variant)
     if key not in counted or other not in counted:
         return NO_INTERVAL
-    return paired(step_seconds(counted[key]), step_seconds(counted[other]))
+    return paired(counted[key].step_seconds, counted[other].step_seconds)
 
 
 def _with(key: Key, **changes: Any) -> Key:

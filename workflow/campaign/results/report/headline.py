@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from campaign.results.figures.catalogue import ACCURACY, LARGE_BATCH, SCALING
@@ -185,13 +185,14 @@ def accuracy_rows(tables: Tables) -> list[Row]:
     rows = []
     keys = ["dataset", "model", "variant", "batch_size", "nodes", "target", "definition"]
     for (dataset, model, _, batch, nodes, target, definition), group in serving(table, ACCURACY).groupby(keys):
-        sides = {kind: group[group["kind"] == kind] for kind in ("bnn", "cnn")}
-        times = {k: s[s["reached"]].set_index("repeat")["seconds"].to_dict() for k, s in sides.items()}
+        records = group.to_dict("records")
+        sides = {kind: [record for record in records if record["kind"] == kind] for kind in ("bnn", "cnn")}
+        times = {k: {each["repeat"]: each["seconds"] for each in side if each["reached"]} for k, side in sides.items()}
         interval = paired(times["bnn"], times["cnn"])
         known = published.ACCURACY_TIME_RATIO.get((int(nodes), float(target)))
         rows.append(
             {
-                "record": group.iloc[0], "records": [record for _, record in group.iterrows()],
+                "record": records[0], "records": records,
                 "model": model, "dataset": dataset, "batch": batch, "nodes": nodes, "target": f"{target:g}",
                 "definition": definition, **{k: _times(times[k], sides[k]) for k in sides},
                 "ratio": number(interval.value), "interval": span(interval.low, interval.high),
@@ -201,11 +202,11 @@ def accuracy_rows(tables: Tables) -> list[Row]:
     return rows
 
 
-def _times(times: Mapping[int, float], side: pd.DataFrame) -> str:
+def _times(times: Mapping[int, float], side: Sequence[Row]) -> str:
     """Geometric mean in seconds with how many repeats arrived."""
-    if side.empty:
+    if not side:
         return "not run"
-    best = side["best"].max()
+    best = max((each["best"] for each in side if not math.isnan(each["best"])), default=math.nan)
     if not times and math.isnan(best):
         return "no epoch completed"
     if not times:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from campaign.results.report.words import DASH, moment, text
@@ -58,12 +59,19 @@ def _columns(provenance: pd.DataFrame) -> dict[str, list[str]]:
         values = provenance[column]
         if column == "memory_bytes":
             values = (values / 2**30).round(1)
-        columns[name] = [text(value) for value in values]
+        columns[name] = [text(value) for value in values.tolist()]
     for column, prefix in (("versions", ""), ("environment", "$")):
-        parsed = [json.loads(value) for value in provenance[column]]
+        parsed = [_parsed(value) for value in provenance[column].tolist()]
         for key in sorted({key for each in parsed for key in each}):
             columns[f"{prefix}{key}"] = [text(each.get(key)) for each in parsed]
     return columns
+
+
+@lru_cache(maxsize=256)
+def _parsed(value: str) -> dict[str, Any]:
+    """Of JSON that most ranks have in common; not to be changed."""
+    found: dict[str, Any] = json.loads(value)
+    return found
 
 
 def _cell_names(provenance: pd.DataFrame) -> list[str]:

@@ -32,18 +32,20 @@ def step_chart(steps: pd.DataFrame) -> Markup | None:
     highest = float(seconds.max())
     right = WIDTH - 8
 
-    def across(index: float) -> float:
-        return LEFT + (right - LEFT) * (index + 0.5) / len(seconds)
+    def across(index: np.ndarray) -> list[float]:
+        return (LEFT + (right - LEFT) * (index + 0.5) / len(seconds)).tolist()
 
     def up(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / highest
 
-    line = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in thinned(seconds))
-    warm = [index for index, phase in enumerate(rows["phase"]) if phase != STEADY]
+    kept = thinned(seconds)
+    points = zip(across(kept), seconds[kept].tolist(), strict=True)
+    line = " ".join([f"{x:.1f},{up(y):.1f}" for x, y in points])
+    warm = np.flatnonzero((rows["phase"] != STEADY).to_numpy(dtype=bool))
     parts = [
-        f'<rect x="{across(index - 0.5):.1f}" y="{TOP}" width="{(right - LEFT) / len(seconds):.1f}" '
+        f'<rect x="{x:.1f}" y="{TOP}" width="{(right - LEFT) / len(seconds):.1f}" '
         f'height="{HEIGHT - BOTTOM - TOP}" fill="currentColor" opacity="0.12"/>'
-        for index in warm[:MOST]
+        for x in across(warm[:MOST] - 0.5)
     ]
     marks = [(0.0, "0"), (highest, number(highest))]
     if len(steady):
@@ -62,15 +64,14 @@ def step_chart(steps: pd.DataFrame) -> Markup | None:
     )
 
 
-def thinned(values: np.ndarray) -> list[tuple[int, float]]:
-    """(index, value) of all values, or of the least and greatest of each of MOST parts, in order: no peak is lost."""
+def thinned(values: np.ndarray) -> np.ndarray:
+    """Indices of all values, or of the least and greatest of each of MOST parts, in order: no peak is lost."""
     if len(values) <= 2 * MOST:
-        return list(enumerate(values.tolist()))
-    kept = []
-    for part in np.array_split(np.arange(len(values)), MOST):
-        ends = {int(part[values[part].argmin()]), int(part[values[part].argmax()])}
-        kept += [(index, float(values[index])) for index in sorted(ends)]
-    return kept
+        return np.arange(len(values))
+    starts = np.arange(MOST + 1) * len(values) // MOST
+    place = starts[:-1, None] + np.arange(int(np.diff(starts).max()))
+    parts = np.where(place < starts[1:, None], values[np.minimum(place, len(values) - 1)], np.nan)
+    return np.unique(starts[:-1] + np.stack([np.nanargmin(parts, axis=1), np.nanargmax(parts, axis=1)]))
 
 
 def spread(marks: list[tuple[float, str]], up: Callable[[float], float]) -> list[tuple[float, str]]:

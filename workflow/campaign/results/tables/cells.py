@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bnn.errors import UserError
-from bnn.metrics import STEADY, epoch_seconds, per_step, rows_of, steady_of
+from bnn.metrics import STEADY, Chosen, epoch_seconds, per_step
 from bnn.records import PROVENANCE, STEPS, STEPS_FILE, SUMMARY, Provenance, Summary, read_table
 from bnn.settings import TrainSettings, parse_settings
 from campaign.names.cell import IDENTITY, Cell
@@ -65,7 +65,13 @@ class LoadedCell:
     @cached_property
     def steady(self) -> pd.DataFrame:
         """`bnn.metrics.steady` of its steps. As `by_step`."""
-        return steady_of(self.by_step)
+        return self.chosen.by_step
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """The steady steps, and the rows of all their ranks. As `by_step`."""
+        assert self.steps is not None
+        return Chosen.of(self.steps, self.by_step)
 
     @cached_property
     def profiled_steps(self) -> dict[str, int]:
@@ -80,11 +86,12 @@ class LoadedCell:
         """Whether it enters aggregates: OK and WARN do."""
         return self.verdict in ("OK", "WARN")
 
-    @property
+    @cached_property
     def identity(self) -> Row:
+        """Not to be changed, as `labels`: every row of the cell begins with them."""
         return asdict(self.cell)
 
-    @property
+    @cached_property
     def labels(self) -> Row:
         done = self.summary
         return {
@@ -170,7 +177,7 @@ def cell_row(loaded: LoadedCell) -> Row:
         row["epoch_seconds"] = epoch_seconds(rates.steady, done.train_size)
     if load := (done.neighbours or {}).get(STEADY):
         row |= {name: getattr(load, name) for name in DISTURBANCES}
-    row |= _seconds_by_part(loaded.steps, loaded.steady)
+    row |= _seconds_by_part(loaded.chosen)
     if done.evaluations:
         last = done.evaluations[-1]
         row |= {
@@ -190,16 +197,12 @@ def cell_row(loaded: LoadedCell) -> Row:
     return row
 
 
-def _seconds_by_part(steps: pd.DataFrame, chosen: pd.DataFrame) -> Row:
-    """Mean seconds of a steady step by part over all ranks, and of the slowest rank as a whole.
-
-    `chosen`: the steady steps that give the headline throughput.
-    """
-    if chosen.empty:
+def _seconds_by_part(chosen: Chosen) -> Row:
+    """Mean seconds of a steady step by part over all ranks, and of the slowest rank as a whole."""
+    if chosen.rows.empty:
         return {}
-    rows = rows_of(steps, chosen)
-    parts: Row = {f"seconds_{part}": float(rows[f"seconds_{part}"].mean()) for part in PARTS}
-    return parts | {"step_seconds": float(chosen["seconds"].mean())}
+    parts: Row = {f"seconds_{part}": float(chosen.rows[f"seconds_{part}"].mean()) for part in PARTS}
+    return parts | {"step_seconds": float(chosen.by_step["seconds"].mean())}
 
 
 def step_rows(loaded: LoadedCell) -> tuple[Row, pd.DataFrame] | None:

@@ -28,7 +28,7 @@ def cell_efficiency_row(loaded: LoadedCell) -> Row:
         return row | {"reason": "the cell has not finished"}
     if loaded.steps["seconds_between"].isna().any():
         return row | {"reason": WITHOUT_BETWEEN}
-    work = useful_work(loaded.steps, loaded.steady)
+    work = useful_work(loaded.steps, loaded.chosen)
     if work is None:
         return row | {"reason": "no steady steps"}
     return row | {

@@ -41,7 +41,7 @@ def cell_loss_rows(loaded: LoadedCell) -> list[Row]:
     if loaded.steps["seconds_between"].isna().any():
         return [row | {"reason": WITHOUT_BETWEEN}]
     error = loaded.summary.clock_error_seconds if loaded.summary.ranks > 1 else 0.0
-    ranks = rank_losses(loaded.steps, error, loaded.steady)
+    ranks = rank_losses(loaded.steps, error, loaded.chosen)
     if not ranks:
         return [row | {"reason": "no steady steps"}]
     return [row | _rank(each) | _reasons(loaded, each, error) for each in ranks]
