@@ -228,27 +228,38 @@ def epoch_seconds(throughput: float, train_size: int) -> float:
     return train_size / throughput
 
 
-def time_to_accuracy(steps: pd.DataFrame, target: float, column: str, epochs_completed: int) -> float | None:
-    """Seconds of training until `column` first reaches `target`; None when it never does.
+@dataclass(frozen=True)
+class LearningCurve:
+    """A training accuracy against seconds of training; `definition` is a column of `per_step`.
 
-    `accuracy_running` is the paper's running mean since step 0. `accuracy` is judged per completed epoch: the
-    mean over the epoch's steps, reached at the epoch's end.
+    `accuracy_running` is the paper's running mean since step 0. `accuracy` is judged per completed epoch: the mean over
+    the epoch's steps, reached at the epoch's end.
     """
-    return time_to_accuracy_of(per_step(steps), target, column, epochs_completed)
 
+    seconds: np.ndarray
+    accuracies: np.ndarray
 
-def time_to_accuracy_of(by_step: pd.DataFrame, target: float, column: str, epochs_completed: int) -> float | None:
-    """The same from rows of `per_step`."""
-    rows = by_step[["step", "epoch", "seconds", column]].sort_values("step")
-    elapsed = rows["seconds"].cumsum().to_numpy()
-    if column == "accuracy":
-        by_epoch = rows[rows["epoch"] < epochs_completed].groupby("epoch")["accuracy"].mean()
-        reached = by_epoch.index[by_epoch >= target]
-        if reached.empty:
-            return None
-        return float(elapsed[(rows["epoch"] <= reached[0]).to_numpy()][-1])
-    hits = np.flatnonzero(rows[column].to_numpy() >= target)
-    return float(elapsed[hits[0]]) if len(hits) else None
+    @staticmethod
+    def of(by_step: pd.DataFrame, definition: str, epochs_completed: int) -> LearningCurve:
+        """Of rows of `per_step`."""
+        rows = by_step[["step", "epoch", "seconds", definition]].sort_values("step")
+        elapsed = rows["seconds"].cumsum().to_numpy()
+        if definition != "accuracy":
+            return LearningCurve(elapsed, rows[definition].to_numpy(dtype=float))
+        means = rows[rows["epoch"] < epochs_completed].groupby("epoch")["accuracy"].mean()
+        ends = np.searchsorted(rows["epoch"].to_numpy(), means.index.to_numpy(), side="right") - 1
+        return LearningCurve(elapsed[ends], means.to_numpy(dtype=float))
+
+    def time_to(self, target: float) -> float | None:
+        """Seconds until it first reaches `target`; None when it never does."""
+        hits = np.flatnonzero(self.accuracies >= target)
+        return float(self.seconds[hits[0]]) if len(hits) else None
+
+    @property
+    def best(self) -> float:
+        """NaN of no value."""
+        known = self.accuracies[~np.isnan(self.accuracies)]
+        return float(known.max()) if len(known) else math.nan
 
 
 def repeats_interval(values: Sequence[float]) -> Interval:

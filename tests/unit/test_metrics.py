@@ -100,12 +100,17 @@ def test_perfect_scaling_has_efficiency_one(seconds: float, n: int):
     assert metrics.scaling_efficiency(seconds, seconds / n, n) == pytest.approx(1.0)
 
 
+def time_to(frame: pd.DataFrame, target: float, definition: str, epochs: int) -> float | None:
+    return metrics.LearningCurve.of(metrics.per_step(frame), definition, epochs).time_to(target)
+
+
 def test_time_to_accuracy_running_and_by_epoch():
     frame = steps_frame([[1.0] * 10])
-    assert metrics.time_to_accuracy(frame, 0.2, "accuracy_running", 2) == pytest.approx(5.0)
-    assert metrics.time_to_accuracy(frame, 0.5, "accuracy", 2) == pytest.approx(10.0)
-    assert metrics.time_to_accuracy(frame, 0.99, "accuracy", 2) is None
-    assert metrics.time_to_accuracy(frame, 0.5, "accuracy", 1) is None
+    assert time_to(frame, 0.2, "accuracy_running", 2) == pytest.approx(5.0)
+    assert time_to(frame, 0.5, "accuracy", 2) == pytest.approx(10.0)
+    assert time_to(frame, 0.99, "accuracy", 2) is None
+    assert time_to(frame, 0.5, "accuracy", 1) is None
+    assert math.isnan(metrics.LearningCurve.of(metrics.per_step(frame), "accuracy", 0).best)
 
 
 @given(st.lists(st.floats(0.1, 1e3), min_size=2, max_size=4))

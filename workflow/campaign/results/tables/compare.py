@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bnn.metrics import time_to_accuracy_of
+from bnn.metrics import LearningCurve
 from campaign.results.statistics import NO_INTERVAL, paired, worse
 from campaign.results.tables.cells import LoadedCell
 from campaign.results.tables.schemas import LABEL_KEYS, POINT_KEYS
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
-# definition in the table -> column that bnn.metrics.time_to_accuracy judges
+# definition in the table -> column that bnn.metrics.LearningCurve judges
 DEFINITIONS = {"running": "accuracy_running", "epoch": "accuracy"}
 SIDE_KEYS = [key for key in POINT_KEYS if key != "kind"]
 SHARED_LABELS = [key for key in LABEL_KEYS if key not in ("implementation", "rho_init")]
@@ -26,16 +26,13 @@ def accuracy_rows(loaded: LoadedCell, targets: Sequence[float]) -> list[Row]:
     if "accuracy" not in loaded.roles or not loaded.counted or loaded.summary is None or loaded.steps is None:
         return []
     steps, completed = loaded.by_step, loaded.summary.epochs_completed
-    best = {
-        "running": float(steps["accuracy_running"].max()),
-        "epoch": float(steps[steps["epoch"] < completed].groupby("epoch")["accuracy"].mean().max()),
-    }
+    curves = {name: LearningCurve.of(steps, column, completed) for name, column in DEFINITIONS.items()}
     rows = []
     for target in targets:
-        for definition, column in DEFINITIONS.items():
-            seconds = time_to_accuracy_of(steps, target, column, completed)
-            missed = f"not reached in {len(steps)} steps: the highest value is {best[definition]:.3f}"
-            if math.isnan(best[definition]):
+        for definition, curve in curves.items():
+            seconds = curve.time_to(target)
+            missed = f"not reached in {len(steps)} steps: the highest value is {curve.best:.3f}"
+            if math.isnan(curve.best):
                 missed = f"no epoch was completed in {len(steps)} steps"
             rows.append(
                 loaded.identity
@@ -45,7 +42,7 @@ def accuracy_rows(loaded: LoadedCell, targets: Sequence[float]) -> list[Row]:
                     "definition": definition,
                     "seconds": math.nan if seconds is None else seconds,
                     "reached": seconds is not None,
-                    "best": best[definition],
+                    "best": curve.best,
                     "reason": missed if seconds is None else "",
                     "verdict": loaded.verdict,
                 }
