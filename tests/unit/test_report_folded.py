@@ -18,6 +18,7 @@ from campaign.results.report import folded as folding
 from campaign.results.report.folded import GROUPED, Folded
 from campaign.results.report.grid import Column, grid
 from tests.support.cells import built_campaign
+from tests.support.methods import method_frames
 
 HREF, ID = re.compile(r'href="([^"]+)"'), re.compile(r'\bid="([^"]+)"')
 
@@ -45,6 +46,20 @@ def test_links_of_a_folded_report_lead_somewhere(tmp_path: Path, monkeypatch: py
             to = (path.parent / unquote(file)).resolve() if file else path
             assert to.exists(), link
             assert not place or to not in places or place in places[to], link
+
+
+@pytest.mark.parametrize("most", [300, 12])
+def test_a_long_table_of_a_section_is_folded_too(most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """24 rows of methods."""
+    monkeypatch.setattr(folding, "MOST", most)
+    plan, tables = built_campaign()
+    report = tmp_path / "toy" / "report.html"
+    write_report(plan, tables | method_frames(), {}, report, cells=tmp_path / "toy" / "report" / "cells")
+    pages = list((report.parent / "report" / "rows").glob("methods-table-*.html"))
+    text = "".join(path.read_text() for path in pages) if most < 24 else report.read_text()
+    assert bool(pages) == (most < 24)
+    assert text.count("<td>IVON</td>") == 2 * 4, "its method and its variant, by shift"
+    assert ("Its 24 rows by data set" in report.read_text()) == (most < 24)
 
 
 def test_every_row_is_in_one_group_and_on_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,10 +150,10 @@ def render(
         claims=claims_section(tables),
         projected_claims=projected_claims(tables),
         projection=projection_section(tables, fold),
-        semantics=semantics_section(tables),
-        inference=inference_section(tables),
-        methods=methods_section(tables),
-        pruning=pruning_section(tables),
+        semantics=_with_table(semantics_section(tables), fold),
+        inference=_with_table(inference_section(tables), fold),
+        methods=_with_table(methods_section(tables), fold),
+        pruning=_with_table(pruning_section(tables), fold),
         bench=bench_section(tables),
         comparison=_figure(PEER_COMPARISON, figures[PEER_COMPARISON], captions, points)
         if PEER_COMPARISON in drawn
@@ -184,6 +184,13 @@ def render(
         published_pruning=UNCHANGED_PERCENT,
     )
     return folded.redirected(text) if folded else text
+
+
+def _with_table(
+    section: dict[str, Any] | None, fold: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any] | None:
+    """A section whose table is folded, if it has one."""
+    return section | {"table": fold(section["table"])} if section and section["table"] else section
 
 
 def environment_of(templates: Path) -> jinja2.Environment:
