@@ -82,7 +82,8 @@ def prepare_data(
 
 def main() -> None:
     """Entry point: an error a user can cause is one line and exit code 2."""
-    with seldom(), errors_said():
+    seldom()
+    with errors_said():
         cli.main(standalone_mode=False)
 
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 USUAL = gc.get_threshold()
 SELDOM = (50_000, 50, 1_000)  # Python's own: 700, 10, 10; torch alone makes 165,000 objects that it looks at
 
 
-@contextmanager
-def seldom() -> Iterator[None]:
-    """Within this context it seldom looks, until `as_usual` is called; at the end of the process it does not look.
+def seldom() -> None:
+    """From here on it seldom looks, until `as_usual` is called; while the interpreter ends it does not look.
 
     Importing torch takes a seventh less CPU time so, and a process that has imported it ends a second sooner.
     """
     gc.set_threshold(*SELDOM)
-    try:
-        yield
-    finally:
-        gc.freeze()  # what is there is freed by its reference counts alone
+    atexit.register(gc.freeze)  # what is there is freed by its reference counts alone
 
 
 def as_usual() -> None:
