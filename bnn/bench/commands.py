@@ -96,6 +96,7 @@ def bench_inference(**given: Any) -> None:
 @click.option("--least", type=click.IntRange(min=4), default=4, show_default=True, help="smallest size, bytes")
 @click.option("--most", type=click.IntRange(4, 2**33 - 4), default=2**28, show_default=True, help="largest, bytes")
 @click.option("--rounds", type=click.IntRange(min=2), default=7, show_default=True, help="turns of every size, twice")
+@click.option("--computing", is_flag=True, help="also what an allreduce leaves of the speed of a thread that computes")
 @click.option("--algorithm", type=click.Choice(ALGORITHMS), help="that MPICH has to take [default: its own choice]")
 @click.option("--node", help="what to call this kind of node [default: its processor]")
 @click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True, help="where sums lie")
@@ -108,6 +109,7 @@ def bench_allreduce(
     least: int,
     most: int,
     rounds: int,
+    computing: bool,
     algorithm: str | None,
     node: str | None,
     device: str,
@@ -126,7 +128,7 @@ def bench_allreduce(
         raise UserError(f"--least {least} --most {most}: sizes are whole float32 (4 bytes), the least one first")
     sizes = powers(least, most)
     chosen = Through(through, algorithm, device, cycle_time_ms)
-    run_allreduce(Plan(sizes, ranks or (), rounds, seed=seed), chosen, node, out)
+    run_allreduce(Plan(sizes, ranks or (), rounds, seed=seed, computing=computing), chosen, node, out)
 
 
 @bench.command("replay")

@@ -27,7 +27,7 @@ def test_allreduces_of_mpi_by_size_and_rank_count(tmp_path: Path) -> None:
     build()
     out = tmp_path / "times.csv"
     few = ("--most", "4096", "--rounds", "2", "--node", "here")
-    for algorithm in ((), ("--algorithm", "ring")):
+    for algorithm in (("--computing",), ("--algorithm", "ring")):
         done = on_ranks(4, "allreduce", *few, *algorithm, "--out", str(out))
         assert done.returncode == 0, done.stderr
         assert done.stdout.rstrip().endswith(str(out)), "rank 0 alone speaks"
@@ -37,7 +37,12 @@ def test_allreduces_of_mpi_by_size_and_rank_count(tmp_path: Path) -> None:
     assert (table["nodes"] == 1).all()
     assert (table["low"] <= table["microseconds"]).all()
     assert (table["microseconds"] <= table["high"]).all()
-    assert {curve.library for curve in read_curves(out)} == {"mpi", "mpi-ring"}
+    curves = {curve.library: curve for curve in read_curves(out)}
+    assert set(curves) == {"mpi", "mpi-ring"}
+    left = curves["mpi"].computing
+    assert left is not None
+    assert 0 <= left.min() < left.max() <= 1
+    assert curves["mpi-ring"].computing is None
     assert len(json.loads((tmp_path / "times.mpi-4.json").read_text())["hosts"]) == 4
 
 

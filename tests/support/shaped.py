@@ -114,7 +114,8 @@ def main(
             if not (folder / "allreduce.csv").is_file():
                 hosts.mpiexec(
                     numbers[-1], BIN / "bnn", "bench", "allreduce", "--least", "1024", "--most", str(most),
-                    "--rounds", str(rounds), "--node", f"virtual host, {rate}", "--out", folder / "allreduce.csv",
+                    "--rounds", str(rounds), "--computing", "--node", f"virtual host, {rate}",
+                    "--out", folder / "allreduce.csv",
                 )  # fmt: skip
             for cell in cells:
                 for count in numbers:

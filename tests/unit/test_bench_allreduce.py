@@ -24,6 +24,7 @@ class Pretended(Ranks):
 
     def __init__(self, hosts: list[str], wrong: int = 0) -> None:
         self.hosts, self.count, self.wrong, self.asked = hosts, 0, wrong, []
+        self.beside: list[int] = []
 
     def choose(self, ranks: int) -> None:
         self.count = ranks
@@ -34,6 +35,10 @@ class Pretended(Ranks):
     def seconds(self, count: int, calls: int) -> float:
         self.asked.append((self.count, count * 4, calls))
         return 1e-5 + 4e-9 * count * self.count
+
+    def left(self, count: int, calls: int, alone: float) -> float:
+        self.beside.append(count * 4)
+        return 1.02 if count == 1 else 0.5
 
     def close(self) -> None: ...
 
@@ -49,6 +54,39 @@ def header(**changes: object) -> AllreduceHeader:
 
 def times(*counts: int) -> list[Time]:
     return [Time(count // 2, count, size, 1e-5 * count, 9e-6, 1.1e-5, 1.0, 3) for count in counts for size in (4, 8)]
+
+
+def test_what_is_left_to_computing_is_measured_where_it_is_asked_for(tmp_path: Path) -> None:
+    ranks = Pretended(["a", "b", "a", "b"])
+    plain = measure(ranks, Plan((4, 8), rounds=3), lambda text, done: None)
+    assert {time.computing for time in plain} == {None}
+    assert not ranks.beside
+    found = measure(ranks, Plan((4, 8), rounds=3, computing=True), lambda text, done: None)
+    assert {(time.bytes, time.computing) for time in found} == {(4, 1.0), (8, 0.5)}, "never faster than without"
+    assert sorted(ranks.beside) == [4] * 6 + [8] * 6
+    write(tmp_path / "times.csv", header(), found)
+    (curve,) = read_curves(tmp_path / "times.csv")
+    assert curve.computing is not None
+    assert curve.computing.tolist() == [[1.0, 0.5]] * 2
+    write(tmp_path / "times.csv", header(), plain[:2])
+    assert read_curves(tmp_path / "times.csv")[0].computing is None, "of one scale alone it says nothing"
+
+
+def test_rows_of_a_file_without_it_are_kept(tmp_path: Path) -> None:
+    out = tmp_path / "times.csv"
+    write(out, header(node="other"), times(2, 4))
+    lines = [line.rpartition(",")[0] for line in out.read_text().splitlines()]
+    out.write_text("\n".join([*lines, ""]))
+    write(out, header(), times(2, 4))
+    assert [curve.node for curve in read_curves(out)] == ["a node", "other"]
+    assert len(out.read_text().splitlines()) == 1 + 8
+
+
+def test_an_engine_does_not_say_what_is_left_to_computing(tmp_path: Path) -> None:
+    command = ["bench", "allreduce", "--computing", "--through", "torch", "--out", str(tmp_path / "times.csv")]
+    done = CliRunner().invoke(cli, command)
+    assert isinstance(done.exception, UserError)
+    assert "--computing: mpi by itself" in str(done.exception)
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=2, max_size=12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -26,9 +27,53 @@ exchanges = st.lists(st.tuples(sizes, times), min_size=1, max_size=8).map(
 def test_without_cycles_blocks_follow_each_other_as_soon_as_they_are_full() -> None:
     blocks = [Block(1, 0.0), Block(2, 0.005), Block(1, 0.05)]  # 0 to 11 ms, 11 to 32 ms, 50 to 61 ms
     found = exposed(blocks, 0.05, TORCH, LINK)
-    assert found == pytest.approx((0, 0.001, 0.01, 0.032))
+    assert found == pytest.approx((0, 0.001, 0.01, 0.032, 0))
     assert found.total == pytest.approx(0.011)
     assert exposed(blocks, 0.1, TORCH, LINK).total == 0  # all is hidden behind a longer backward pass
+
+
+@dataclass(frozen=True)
+class Sharing(Affine):
+    """A link whose messages leave computing a share of its speed."""
+
+    share: float = 1.0
+
+    def left(self, size: float) -> float:
+        return self.share
+
+
+def test_messages_slow_the_backward_pass_that_hides_them() -> None:
+    """At half its speed: 5.5 of its 50 ms are done when the first block is there after 11 ms."""
+    link = Sharing(LINK.ways, 0.5)
+    found = exposed([Block(1, 0.0)], 0.05, TORCH, link)
+    assert found == pytest.approx((0, 0, 0, 0.011, 0.0055))
+    # the second is full when 10 ms of the work are done: at 15.5 ms
+    found = exposed([Block(1, 0.0), Block(1, 0.010)], 0.05, TORCH, link)
+    assert found == pytest.approx((0, 0, 0, 0.022, 0.011))
+    # 6 ms of work are left when the second one leaves: it takes 12 ms, and one goes before the message is there
+    found = exposed([Block(1, 0.0), Block(2, 0.0445)], 0.05, TORCH, link)
+    assert found == pytest.approx((0, 0, 0.010, 0.022, 0.011))
+
+
+@given(exchanges, rules, links, st.floats(0.05, 1))
+def test_what_is_lost_is_the_share_that_messages_take_while_they_are_hidden(
+    blocks: list[Block], rules: Rules, link: Affine, share: float
+) -> None:
+    found = exposed(blocks, 1.0, rules, Sharing(link.ways, share))
+    assert min(found) >= 0
+    assert found.slowed == pytest.approx((1 - share) * found.hidden, abs=1e-9)
+    alone = exposed(blocks, 1.0, rules, link)
+    if share == 1:
+        assert found == alone
+    if rules.cycle is None:
+        assert found.slowed + found.total >= alone.total - 1e-9
+
+
+def test_beside_a_message_computing_keeps_what_was_measured() -> None:
+    curve = Tabled((4.0, 64.0, 1024.0), (1e-5, 2e-5, 9e-5), ("", "", ""), (1.0, 0.8, 0.4))
+    assert [curve.left(size) for size in (1, 4, 64, 1024, 5000)] == pytest.approx([1.0, 1.0, 0.8, 0.4, 0.4])
+    assert curve.left(256) == pytest.approx(0.6)
+    assert Tabled((4.0,), (1e-5,), ("",)).left(9) == 1
 
 
 def test_one_block_at_the_end_waits_half_a_cycle_and_agrees_before_it_travels() -> None:

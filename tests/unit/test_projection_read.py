@@ -47,6 +47,28 @@ def test_columns_may_stand_in_any_order_beside_others(tmp_path: Path) -> None:
     assert read_curves(written(tmp_path, *rows, header=header))[0].microseconds.tolist() == [[1.5, 1.6], [2.5, 2.6]]
 
 
+def with_shares(*shares: str) -> list[str]:
+    return [f"{row},{share}" for row, share in zip(GOOD, shares, strict=True)]
+
+
+def test_what_is_left_to_computing_is_read_where_all_of_a_curve_has_it(tmp_path: Path) -> None:
+    header = f"{HEADER},computing"
+    (found,) = read_curves(written(tmp_path, *with_shares("1", "0.9", "0.8", "0"), header=header))
+    assert found.computing is not None
+    assert found.computing.tolist() == [[1, 0.9], [0.8, 0]]
+    assert [found.beside(ranks) for ranks in (1, 4, 7, 8, 100)] == [(1, 0.9)] * 3 + [(0.8, 0)] * 2
+    (found,) = read_curves(written(tmp_path, *with_shares("1", "", "0.8", "0.7"), header=header))
+    assert found.computing is None
+    assert found.beside(8) == ()
+
+
+@pytest.mark.parametrize("share", ["1.01", "-0.1", "nan", "half", "inf"])
+def test_no_share_of_computing_is_refused_by_row(share: str, tmp_path: Path) -> None:
+    said = refused(written(tmp_path, *with_shares("1", "1", share, "1"), header=f"{HEADER},computing"))
+    assert f"row 4: computing {share}" in said.replace("'", "")
+    assert refused(written(tmp_path, header=f"{HEADER},computing,computing")).endswith("computing more than once")
+
+
 def test_sizes_that_some_scales_lack_are_kept_apart(tmp_path: Path) -> None:
     found = read_curves(written(tmp_path, *GOOD, "v,mpi,2,8,32,3"))[0]
     assert (found.sizes, found.partial) == ((8, 16), (32,))

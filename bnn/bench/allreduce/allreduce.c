@@ -3,6 +3,8 @@
  * Every function returns 0, or MPI's error code. All ranks call the same functions in the same order; those that are
  * not in the group sleep until it is done, so that they do not take its cores. */
 #include <mpi.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -38,7 +40,8 @@ static int largest(double mine, double *all) {
 }
 
 __attribute__((visibility("default"))) int bnn_allreduce_start(int *rank, int *size) {
-    TRY(MPI_Init(NULL, NULL));
+    int provided;
+    TRY(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided)); /* a thread computes beside, and calls nothing */
     TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
     TRY(MPI_Comm_rank(MPI_COMM_WORLD, rank));
     return MPI_Comm_size(MPI_COMM_WORLD, size);
@@ -107,6 +110,70 @@ __attribute__((visibility("default"))) int bnn_allreduce_time(float *buffer, int
         mine = (now() - start) / calls;
     }
     return largest(mine, seconds);
+}
+
+/* What a thread of a rank computes until it is told to stop: how often, and in how many seconds. It needs no memory but
+ * its core's own. */
+struct work {
+    atomic_int stop;
+    double units, seconds;
+    float values[512];
+};
+
+static void *compute(void *given) {
+    struct work *work = given;
+    const double start = now();
+    while (!atomic_load_explicit(&work->stop, memory_order_relaxed)) {
+        for (int times = 0; times < 8; times++)
+            for (int i = 0; i < 512; i++) work->values[i] = work->values[i] * 0.999f + 0.001f;
+        work->units += 1;
+    }
+    work->seconds = now() - start;
+    return NULL;
+}
+
+/* Start computing; MPI's code for an internal error where there can be no thread. */
+static int begin(struct work *work, pthread_t *thread) {
+    atomic_store(&work->stop, 0);
+    work->units = 0;
+    return pthread_create(thread, NULL, compute, work) ? MPI_ERR_INTERN : MPI_SUCCESS;
+}
+
+/* End it: units per second. */
+static double end(struct work *work, pthread_t thread) {
+    atomic_store(&work->stop, 1);
+    pthread_join(thread, NULL);
+    return work->units / work->seconds;
+}
+
+/* What computing keeps of its speed beside allreduces: a thread of every rank of the group computes for `alone` seconds,
+ * and then while `calls` allreduces are made. The least share of any rank. */
+__attribute__((visibility("default"))) int bnn_allreduce_beside(
+    float *buffer, int count, int calls, double alone, double *left) {
+    double mine = -1e30;
+    if (group != MPI_COMM_NULL) {
+        struct work work = {0};
+        pthread_t thread;
+        const struct timespec pause = {(time_t)alone, (long)(1e9 * (alone - (double)(time_t)alone))};
+        TRY(MPI_Barrier(group));
+        TRY(begin(&work, &thread));
+        nanosleep(&pause, NULL);
+        const double by_itself = end(&work, thread);
+        TRY(MPI_Barrier(group));
+        TRY(begin(&work, &thread));
+        for (int i = 0; i < calls; i++) {
+            const int code = MPI_Allreduce(MPI_IN_PLACE, buffer, count, MPI_FLOAT, MPI_SUM, group);
+            if (code != MPI_SUCCESS) {
+                end(&work, thread);
+                return code;
+            }
+        }
+        mine = -end(&work, thread) / by_itself;
+    }
+    double all;
+    TRY(largest(mine, &all));
+    *left = -all;
+    return MPI_SUCCESS;
 }
 
 __attribute__((visibility("default"))) int bnn_allreduce_stop(void) {

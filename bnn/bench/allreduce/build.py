@@ -10,7 +10,7 @@ from bnn.mpi_trace.build import build_library
 SOURCE = Path(__file__).parent / "allreduce.c"
 # as the interposer's: it finds the environment's MPI one folder up
 FLAGS = ("-std=c11", "-D_POSIX_C_SOURCE=200809L", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra",
-         "-Werror", "-Wl,-z,defs", "-Wl,-rpath,$ORIGIN/..")  # fmt: skip
+         "-Werror", "-pthread", "-Wl,-z,defs", "-Wl,-rpath,$ORIGIN/..")  # fmt: skip
 
 
 def library_path() -> Path:

@@ -25,13 +25,15 @@ class Plan:
     rounds: int = 7
     turn_seconds: float = 0.02
     seed: int = 0
+    computing: bool = False  # whether what they take from computing is measured as well
 
 
 @dataclass(frozen=True)
 class Time:
     """One allreduce of `bytes` on `ranks` ranks of `nodes` hosts: the median over rounds with its 95% interval, s.
 
-    `control`: the median of a second measurement of the same, taken in the same rounds, over this one.
+    `control`: the median of a second measurement of the same, taken in the same rounds, over this one. `computing`:
+    what is left of a computing thread's speed beside it, median over rounds, at most 1; None: not measured.
     """
 
     nodes: int
@@ -42,6 +44,7 @@ class Time:
     high: float
     control: float
     calls: int
+    computing: float | None = None
 
 
 def powers(least: int, most: int) -> tuple[int, ...]:
@@ -91,16 +94,19 @@ def measure(ranks: Ranks, plan: Plan, progress: Progress) -> list[Time]:
         calls = {size: _calls(ranks, count, size, plan.turn_seconds) for size in plan.sizes}
         turns = [(size, again) for size in plan.sizes for again in (0, 1)]
         seconds = {size: np.empty((2, plan.rounds)) for size in plan.sizes}
+        left: dict[int, list[float]] = {size: [] for size in plan.sizes}
         for turn in range(plan.rounds):
             progress(f"{count} ranks, round {turn + 1} of {plan.rounds}", (place + turn / plan.rounds) / len(counts))
             order.shuffle(turns)
             for size, again in turns:
                 seconds[size][again, turn] = ranks.seconds(size // FLOAT, calls[size])
+                if plan.computing and again:
+                    left[size].append(ranks.left(size // FLOAT, calls[size], plan.turn_seconds))
         for size in plan.sizes:
             (value, control), low, high = np.exp(log_intervals(np.log(seconds[size])))
-            found.append(
-                Time(nodes, count, size, float(value), float(low[0]), float(high[0]), control / value, calls[size])
-            )
+            beside = min(1.0, float(np.median(left[size]))) if plan.computing else None
+            ends = float(low[0]), float(high[0])
+            found.append(Time(nodes, count, size, float(value), *ends, control / value, calls[size], beside))
     return found
 
 

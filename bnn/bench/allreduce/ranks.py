@@ -45,6 +45,13 @@ class Ranks(ABC):
     def seconds(self, count: int, calls: int) -> float:
         """Seconds per allreduce of `count` float32 in place, `calls` in a row: the slowest rank's, on all ranks."""
 
+    def left(self, count: int, calls: int, alone: float) -> float:
+        """What computing keeps beside `calls` such allreduces in a row of the speed that it has in `alone` seconds.
+
+        The least share of any rank, on all ranks. Raises NotImplementedError where it is not told.
+        """
+        raise NotImplementedError(f"{self.library} is not timed beside a thread that computes")
+
     @abstractmethod
     def close(self) -> None:
         """Leave in good order."""
@@ -105,6 +112,12 @@ class MpiRanks(Ranks):
         """Timed within the library, from a barrier of the group on."""
         found = ctypes.c_double()
         self._try("time", self._data, count, calls, ctypes.byref(found))
+        return found.value
+
+    def left(self, count: int, calls: int, alone: float) -> float:
+        """A thread of each rank computes within the library."""
+        found = ctypes.c_double()
+        self._try("beside", self._data, count, calls, ctypes.c_double(alone), ctypes.byref(found))
         return found.value
 
     def close(self) -> None:

@@ -13,7 +13,11 @@ from bnn.bench.allreduce.measure import Time
 from bnn.errors import UserError
 from bnn.records.files import write_text
 
-COLUMNS = ("node", "library", "nodes", "ranks", "bytes", "microseconds", "low", "high", "control", "calls", "rounds")
+COLUMNS = (
+    "node", "library", "nodes", "ranks", "bytes", "microseconds", "low", "high", "control", "calls", "rounds",
+    "computing",
+)  # fmt: skip
+EARLIER = COLUMNS[:-1]  # files without what is left of computing
 
 
 class AllreduceHeader(BaseModel):
@@ -48,7 +52,7 @@ def kept_rows(out: Path, node: str, library: str, ranks: set[int]) -> list[dict[
     try:
         with out.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+            if tuple(reader.fieldnames or ()) not in (COLUMNS, EARLIER):
                 raise UserError(f"--out {out}: is there, and not a file of this command; its columns are other ones")
             rows = list(reader)
     except FileNotFoundError:
@@ -57,6 +61,7 @@ def kept_rows(out: Path, node: str, library: str, ranks: set[int]) -> list[dict[
         raise UserError(f"--out {out}: is there and cannot be read ({error})") from None
     if any(None in row or None in row.values() or not row["ranks"].isdigit() for row in rows):
         raise UserError(f"--out {out}: is there, and a row of it is not of its columns")
+    rows = [{"computing": ""} | row for row in rows]
     return [row for row in rows if (row["node"], row["library"]) != (node, library) or int(row["ranks"]) not in ranks]
 
 
@@ -67,7 +72,7 @@ def text_of(rows: Sequence[dict[str, str]], header: AllreduceHeader, times: Sequ
             "node": header.node, "library": header.library, "nodes": str(time.nodes), "ranks": str(time.ranks),
             "bytes": str(time.bytes), "microseconds": f"{time.seconds * 1e6:.6g}", "low": f"{time.low * 1e6:.6g}",
             "high": f"{time.high * 1e6:.6g}", "control": f"{time.control:.4f}", "calls": str(time.calls),
-            "rounds": str(header.rounds),
+            "rounds": str(header.rounds), "computing": "" if time.computing is None else f"{time.computing:.4f}",
         }
         for time in times
     ]  # fmt: skip

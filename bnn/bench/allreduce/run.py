@@ -35,6 +35,8 @@ def run_allreduce(plan: Plan, through: Through, node: str | None, out: Path) -> 
     """Measure; rank 0 writes `out` with its header and prints the times. Raises UserError for what a user can mend."""
     from bnn.provenance import cpu_model
 
+    if plan.computing and through.engine != "mpi":
+        raise UserError("--computing: mpi by itself is timed beside a thread that computes, no engine")
     if out.suffix != ".csv":
         raise UserError(f"--out {out}: the record is a CSV file; give it a name that ends in .csv")
     make_folder(out)
@@ -82,13 +84,16 @@ def start(through: Through, most: int) -> Ranks:
 def say(header: AllreduceHeader, times: list[Time]) -> None:
     """Print the times, and how far two measurements of the same were apart."""
     table = Table(title=f"{header.library}, {header.version}; {header.node}", title_justify="left")
-    for heading in ("nodes", "ranks", "bytes", "microseconds [95%]", "GB/s", "again / first"):
+    beside = any(each.computing is not None for each in times)
+    headings = ("nodes", "ranks", "bytes", "microseconds [95%]", "GB/s", "again / first")
+    for heading in (*headings, *(("left to computing",) if beside else ())):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in times:
         micro = [f"{value * 1e6:.4g}" for value in (each.seconds, each.low, each.high)]
         table.add_row(
             str(each.nodes), str(each.ranks), size_text(each.bytes), f"{micro[0]} [{micro[1]}, {micro[2]}]",
             f"{each.bytes / each.seconds / 1e9:.3g}", f"{each.control:.3f}",
+            *((f"{100 * each.computing:.0f}%",) if each.computing is not None else ()),
         )  # fmt: skip
     console = wide_console()
     console.print(table)

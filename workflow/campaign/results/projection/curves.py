@@ -30,6 +30,8 @@ class Curve:
 
     `ranks` and `nodes`, (S,): the measured scales, ascending; `sizes`, (B,): bytes, ascending, those that were measured
     at every scale; `microseconds`, (S, B), positive; `partial`: further sizes, measured at some of the scales only.
+    `computing`, (S, B), 0 to 1: what is left of the speed of a rank's computing beside an allreduce; None: not
+    measured.
     """
 
     node: str
@@ -39,11 +41,19 @@ class Curve:
     sizes: tuple[int, ...]
     microseconds: Floats
     partial: tuple[int, ...] = ()
+    computing: Floats | None = None
 
     @property
     def per_node(self) -> int:
         """Ranks of a full node: the most that were measured on one."""
         return max(ranks // nodes for ranks, nodes in zip(self.ranks, self.nodes, strict=True))
+
+    def beside(self, ranks: int) -> tuple[float, ...]:
+        """Of `computing` the largest scale of at most so many ranks, by size; empty where it was not measured."""
+        if self.computing is None:
+            return ()
+        place = max(0, sum(scale <= ranks for scale in self.ranks) - 1)
+        return tuple(map(float, self.computing[place]))
 
     def points(self, scales: slice, sizes: slice) -> Points:
         """Of some scales and sizes, scale by scale: (scales x sizes,) each."""

@@ -7,6 +7,8 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 
 class RefusedError(Exception):
     """A number of bytes, or of ranks, of which nothing can be said; the message is why."""
@@ -26,6 +28,10 @@ class Messages(Protocol):
         """Of one of `size` bytes. Raises RefusedError."""
         ...
 
+    def left(self, size: float) -> float:
+        """The share of its speed that a rank's computing keeps while one travels: 1 where it has cores of its own."""
+        ...
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -38,18 +44,24 @@ class Affine:
         fixed, each = min(self.ways, key=lambda way: way[0] + way[1] * size)
         return Cost(fixed, each * size)
 
+    def left(self, size: float) -> float:
+        """Network interfaces move what fabrics promise."""
+        return 1.0
+
 
 @dataclass(frozen=True)
 class Tabled:
     """Seconds at some sizes, ascending; between them by interpolation of logarithms.
 
     `refused`: why nothing is said of some sizes. Smaller ones than the first take as long as it does; beyond the last
-    nothing is known, as a cache or a protocol may end there.
+    nothing is known, as a cache or a protocol may end there. `computing`: what is left of computing's speed beside a
+    message of each size; empty: not measured, and taken for all of it.
     """
 
     sizes: tuple[float, ...]
     seconds: tuple[float, ...]
     refused: tuple[str, ...]
+    computing: tuple[float, ...] = ()
 
     def cost(self, size: float) -> Cost:
         """Latency is what the smallest size takes. Raises RefusedError beyond the largest and beside a refused size."""
@@ -69,6 +81,12 @@ class Tabled:
             found = low ** (1 - share) * high**share
         latency = min(self.seconds[0], found)
         return Cost(latency, found - latency)
+
+    def left(self, size: float) -> float:
+        """Between sizes linear in their logarithms; at the ends as there."""
+        if not self.computing:
+            return 1.0
+        return float(np.interp(math.log(size), np.log(self.sizes), self.computing))
 
 
 class Ways(NamedTuple):

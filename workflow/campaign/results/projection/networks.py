@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from campaign.results.projection.allreduce import Row, not_askable, projection_rows
@@ -59,7 +59,7 @@ class OfCurve:
     @property
     def assumed(self) -> list[str]:
         """What is taken for granted of it."""
-        return []
+        return [] if self.curve.computing is not None else ["messages take nothing from computing"]
 
     def __call__(self, nodes: int, per_node: int) -> Ways:
         """Raises RefusedError where the curve's nodes have another number of ranks, or it cannot be extended so."""
@@ -71,7 +71,8 @@ class OfCurve:
                     f"refused: the curve has {ranks} ranks on {self.curve.nodes[place]} nodes, not {nodes}"
                 )
             seconds = tuple(1e-6 * float(time) for time in self.curve.microseconds[place])
-            known = Tabled(tuple(map(float, self.curve.sizes)), seconds, ("",) * len(seconds))
+            none, beside = ("",) * len(seconds), self.curve.beside(ranks)
+            known = Tabled(tuple(map(float, self.curve.sizes)), seconds, none, beside)
             return Ways(known, known, known)
         if per_node != self.curve.per_node:
             raise RefusedError(f"refused: the curve's nodes have {self.curve.per_node} ranks, the cells' {per_node}")
@@ -82,7 +83,9 @@ class OfCurve:
         rows = self._rows.get(ranks)
         if not rows:
             raise RefusedError(f"refused: {ranks} ranks were not asked for")
-        return Ways(_tabled(rows, "microseconds"), _tabled_if_known(rows, "low"), _tabled_if_known(rows, "high"))
+        left = dict(zip(self.curve.sizes, self.curve.beside(ranks), strict=False))
+        ends = (_tabled_if_known(rows, end, left) for end in ("low", "high"))
+        return Ways(_tabled(rows, "microseconds", left), *ends)
 
     def _project(self) -> None:
         """All rank counts at once: a fit is made once for all of them."""
@@ -91,16 +94,17 @@ class OfCurve:
                 self._rows.setdefault(row["ranks"], []).append(row)
 
 
-def _tabled(rows: Sequence[Row], column: str) -> Tabled:
+def _tabled(rows: Sequence[Row], column: str, left: Mapping[int, float]) -> Tabled:
     return Tabled(
         tuple(float(row["bytes"]) for row in rows),
         tuple(math.nan if row[column] is None else 1e-6 * row[column] for row in rows),
         tuple(row["verdict"] if row["microseconds"] is None else "" for row in rows),
+        tuple(left[row["bytes"]] for row in rows) if left else (),
     )
 
 
-def _tabled_if_known(rows: Sequence[Row], column: str) -> Tabled | None:
+def _tabled_if_known(rows: Sequence[Row], column: str, left: Mapping[int, float]) -> Tabled | None:
     """None where some size that is not refused has no interval."""
     if any(row["microseconds"] is not None and row[column] is None for row in rows):
         return None
-    return _tabled(rows, column)
+    return _tabled(rows, column, left)

@@ -14,6 +14,7 @@ from bnn.errors import UserError
 from campaign.results.projection.curves import Curve
 
 COLUMNS = ("node", "library", "nodes", "ranks", "bytes", "microseconds")
+COMPUTING = "computing"  # a column that may be there
 Key = tuple[str, str]  # node kind, library
 
 
@@ -26,12 +27,14 @@ class Row(NamedTuple):
     ranks: int
     size: int
     microseconds: float
+    computing: float | None  # None: the file has no such column, or nothing in it
 
 
 def read_curves(path: Path) -> list[Curve]:
     """The curves of a file, in its order: node kind, library, nodes, ranks of all nodes, bytes, microseconds.
 
-    Rows of a curve ascend in ranks, and in bytes within a rank count; curves may alternate. Other columns are not read.
+    Rows of a curve ascend in ranks, and in bytes within a rank count; curves may alternate. Column `computing` may be
+    there: what is left of the speed of computing beside an allreduce. Other columns are not read.
     Raises UserError naming file and row where a column is missing, a number is none, not whole, not positive or not
     finite, ranks do not divide among the nodes, a row is repeated or out of order, a rank count lies on two numbers of
     nodes, or a curve has one scale only.
@@ -55,7 +58,10 @@ def _rows(path: Path) -> list[Row]:
             missing = [name for name in COLUMNS if header.count(name) != 1]
             if missing:
                 raise UserError(f"{path}: row 1: needs the column {missing[0]} once (columns: {','.join(COLUMNS)})")
+            if header.count(COMPUTING) > 1:
+                raise UserError(f"{path}: row 1: has the column {COMPUTING} more than once")
             places = [header.index(name) for name in COLUMNS]
+            beside = header.index(COMPUTING) if COMPUTING in header else None
             found = []
             for fields in reader:
                 if not fields:
@@ -64,7 +70,8 @@ def _rows(path: Path) -> list[Row]:
                     raise UserError(
                         f"{path}: row {reader.line_num}: {len(fields)} fields, the header has {len(header)}"
                     )
-                found.append(_row(path, reader.line_num, [fields[place].strip() for place in places]))
+                row = [fields[place].strip() for place in places]
+                found.append(_row(path, reader.line_num, row, "" if beside is None else fields[beside].strip()))
             return found
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
@@ -74,7 +81,7 @@ def _rows(path: Path) -> list[Row]:
         raise UserError(f"{path}: row {reader.line_num}: not CSV ({error})") from None
 
 
-def _row(path: Path, line: int, fields: list[str]) -> Row:
+def _row(path: Path, line: int, fields: list[str], computing: str) -> Row:
     place = f"{path}: row {line}"
     for name, text in zip(COLUMNS[:2], fields, strict=False):
         if not (text and text.isprintable()):
@@ -88,7 +95,19 @@ def _row(path: Path, line: int, fields: list[str]) -> Row:
         raise UserError(f"{place}: microseconds {fields[5]!r} is no number") from None
     if not (math.isfinite(microseconds) and microseconds > 0):
         raise UserError(f"{place}: microseconds {fields[5]} is no positive, finite time")
-    return Row(line, (fields[0], fields[1]), nodes, ranks, size, microseconds)
+    return Row(line, (fields[0], fields[1]), nodes, ranks, size, microseconds, _share(place, computing))
+
+
+def _share(place: str, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(f"{place}: {COMPUTING} {text!r} is no number") from None
+    if not 0 <= value <= 1:
+        raise UserError(f"{place}: {COMPUTING} {text} is no share: 0 to 1")
+    return value
 
 
 def _whole(place: str, name: str, text: str) -> int:
@@ -124,4 +143,7 @@ def _curve(path: Path, key: Key, rows: list[Row]) -> Curve:
         raise UserError(f"{place}: no number of bytes was measured at all of its rank counts")
     table = np.array([[times[ranks, size] for size in whole] for ranks in scales])
     partial = tuple(size for size in sizes if size not in whole)
-    return Curve(*key, tuple(scales), tuple(scales.values()), whole, table, partial)
+    shares = {(row.ranks, row.size): row.computing for row in rows}
+    left = np.array([[shares[ranks, size] for size in whole] for ranks in scales], dtype=float)
+    computing = None if np.isnan(left).any() else left  # of all sizes and scales, or of none
+    return Curve(*key, tuple(scales), tuple(scales.values()), whole, table, partial, computing)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from campaign.results.projection.families import GROWS, Family, Gradients, Scale
 from campaign.results.projection.messages import RefusedError, Ways
-from campaign.results.projection.overlap import NOTHING, exposed
+from campaign.results.projection.overlap import NOTHING, Exposed, exposed
 from campaign.results.projection.stragglers import Excess, Spread
 from campaign.results.tables.projection_schemas import LOSSES
 
@@ -93,19 +93,24 @@ class Model:
         late = self._late(ranks)
         rest = work + inflation
         if ranks == 1:
-            return Projected(Parts(work, inflation, 0.0, *NOTHING), rest, rest)
+            return Projected(Parts(work, inflation, 0.0, *NOTHING[:-1]), rest, rest)
         ways = self.network(nodes, self.per_node)
         blocks = self.gradients.blocks(backward)
         middle, best, worst = (
             exposed(blocks, backward, self.gradients.rules, each) if each is not None else None for each in ways
         )
         assert middle is not None
-        parts = Parts(work, inflation, late.seconds, *middle)
+
+        def computed(beside: Exposed) -> float:
+            """Work as it was measured at the largest scale has in it what messages took from it there."""
+            return max(inflation, beside.slowed)
+
+        parts = Parts(work, computed(middle), late.seconds, *middle[:-1])
         if best is None or worst is None:
             return Projected(parts, math.nan, math.nan)
         # cycles make a faster link wait longer now and then
-        low = min(rest + late.low + best.total, parts.total)
-        return Projected(parts, low, max(rest + late.high + worst.total, parts.total))
+        low = min(work + computed(best) + late.low + best.total, parts.total)
+        return Projected(parts, low, max(work + computed(worst) + late.high + worst.total, parts.total))
 
     def _work(self, scale: Scale) -> tuple[float, float]:
         """Seconds of all work and of the backward pass, those of GROWS in proportion to the batch."""
