@@ -121,7 +121,7 @@ def limits(ax: Axes, rows: pd.DataFrame, x: str, y: str, right: float = 0.12) ->
 
 
 def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, object]]) -> None:
-    """A name beside each point (x, y, name, colour): as near as it covers no mark and no other name.
+    """A name beside each point (x, y, name, colour): as near as it covers no mark, no level bar and no other name.
 
     A line leads to the point where the name is not right beside it. Places are taken in points of the figure as it is
     laid out now; axes must have their limits, and all their marks.
@@ -138,6 +138,11 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, object]]) -
         for point in line.get_xydata()
     ]
     taken = [(float(x) - 3.5, float(x) + 3.5, float(y) - 3.5, float(y) + 3.5) for x, y in marks]
+    for line in ax.lines:
+        ends = ax.transData.transform(line.get_xydata()) * scale
+        if line.get_marker() in ("None", "", None) and len(ends) == 2 and abs(ends[0][1] - ends[1][1]) < 1:
+            left, right = sorted(float(x) for x, _ in ends)
+            taken.append((left, right, float(ends[0][1]) - 1.5, float(ends[0][1]) + 1.5))
     for x, y, name, colour in sorted(labels, key=lambda each: (each[1], each[0])):
         at = ax.transData.transform((x, y)) * scale
         width = 0.55 * LABEL_SIZE * len(name)
