@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -75,6 +76,7 @@ class BayesianConv2d(BayesianLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         sizes(in_channels=in_channels, out_channels=out_channels, groups=groups)
+        in_channels, out_channels, groups = int(in_channels), int(out_channels), int(groups)  # they may be numpy's
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"{groups} groups do not divide {in_channels} and {out_channels} channels")
         kernel = pair(kernel_size)
@@ -117,6 +119,7 @@ class BayesianLinear(BayesianLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         sizes(in_features=in_features, out_features=out_features)
+        in_features, out_features = int(in_features), int(out_features)  # they may be numpy's
         super().__init__((out_features, in_features), bias, init, layer_index, device, dtype)
         self.in_features, self.out_features = in_features, out_features
 
@@ -130,12 +133,17 @@ class BayesianLinear(BayesianLayer):
 def sizes(**values: int) -> None:
     """Raise ValueError, by name, for a size that is no whole number from 1 on."""
     for name, value in values.items():
-        if not isinstance(value, int) or value < 1:
+        try:
+            whole = operator.index(value)  # numpy's are, too
+        except TypeError:
+            whole = 0
+        if whole < 1:
             raise ValueError(f"{name}={value!r}: must be a whole number from 1 on")
 
 
 def pair(value: Size2) -> Pair:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+    first, second = (value[0], value[1]) if isinstance(value, Sequence) else (value, value)
+    return int(first), int(second)
 
 
 def pixels(padding: Size2 | str, kernel: Pair, stride: Pair, dilation: Pair) -> Pair:

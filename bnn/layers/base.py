@@ -183,7 +183,8 @@ class BayesianLayer(NoisyLayer):
         """The output for a fresh sample of the kernel."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # torch's name for it, by which it may be called
+        x = input
         if self.takes_one and x.dim() == 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         self.check_input(x)

@@ -56,7 +56,8 @@ class BiasedLayer(nn.Module):
         """The bias as code that reads it finds it: the sample of this pass, or the mean inside `mean_only`."""
         return self.bias_posterior.weight
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # torch's name for it, by which it may be called
+        x = input
         y: Tensor = self.layer(x)
         bias: Tensor = self.bias_posterior()
         if bias.dtype != y.dtype:  # by autocast, which computes a conventional layer's bias in its output's precision

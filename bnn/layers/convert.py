@@ -22,6 +22,8 @@ from bnn.layers.maps import standard_map
 from bnn.layers.parameter import make_sampled
 from bnn.layers.references import replace_layers, replace_references
 
+PLAIN_METHODS = {"forward", "_conv_forward", "reset_parameters", "extra_repr"}  # of a layer: it is judged by them
+
 
 def convert(
     module: nn.Module,
@@ -117,9 +119,9 @@ def check_initialized(name: str, layer: nn.Module) -> None:
 def is_plain(name: str, layer: nn.Conv2d | nn.Linear) -> bool:
     """Whether a layer is the convolution or matrix product that its arguments describe, with zeros around.
 
-    A subclass is, unless it has more tensors or layers or another way to be called. One with a forward pass of its own
-    must also have no more attributes (a gain, say, that is 1 now), and is tried on random inputs. Raises UserError for
-    a layer whose weight is no parameter.
+    Unless it has more tensors or layers, or another way to be called. A subclass must also have no more attributes (a
+    gain, say, that is 1 now) or methods; one with a forward pass of its own is tried on random inputs. Raises UserError
+    for a layer whose weight is no parameter.
     """
     if not isinstance(layer._parameters.get("weight"), nn.Parameter):
         raise UserError(f"layer {name}: the weight of a {type(layer).__name__} is no parameter; it cannot be converted")
@@ -133,17 +135,28 @@ def is_plain(name: str, layer: nn.Conv2d | nn.Linear) -> bool:
     if "forward" in vars(layer):
         raise UserError(f"layer {name}: its forward pass was replaced on the object, which a conversion would lose")
     kind: type[nn.Module] = type(layer)
-    if kind is standard:
-        return True
     bare = set(layer._parameters) <= {"weight", "bias"} and not layer._buffers and not layer._modules
+    if kind is standard:
+        return bare
     if not bare or kind.__call__ is not nn.Module.__call__:
         return False
-    if all(getattr(kind, name, None) is getattr(standard, name, None) for name in ("forward", "_conv_forward")):
-        return True
-    known = vars(nn.Conv2d(1, 1, 1) if standard is nn.Conv2d else nn.Linear(1, 1))
-    return getattr(kind, "_conv_forward", None) is getattr(standard, "_conv_forward", None) and (
-        set(vars(layer)) <= set(known) and computes(layer, standard)
-    )
+    if further_attributes(layer) or further_methods(kind, standard):
+        return False
+    if getattr(kind, "_conv_forward", None) is not getattr(standard, "_conv_forward", None):
+        return False
+    return kind.forward is standard.forward or computes(layer, standard)
+
+
+def further_attributes(layer: nn.Conv2d | nn.Linear) -> list[str]:
+    """Names of attributes that torch's layer has not: code around it may read them."""
+    known = vars(nn.Conv2d(1, 1, 1) if isinstance(layer, nn.Conv2d) else nn.Linear(1, 1))
+    return [name for name in vars(layer) if name not in known]
+
+
+def further_methods(kind: type[nn.Module], standard: type[nn.Module]) -> bool:
+    """Whether a subclass has methods that are neither torch's nor about how it starts and is printed."""
+    of_its_own = {name for each in kind.__mro__ for name in vars(each) if each not in standard.__mro__}
+    return bool({name for name in of_its_own if not name.startswith("__")} - PLAIN_METHODS)
 
 
 @torch.no_grad()
@@ -234,6 +247,9 @@ def bayesian_twin(
             )
         except ValueError as error:
             raise UserError(f"layer {name}: {error}") from None
+    if twin.mu.shape != weight.shape:
+        said = f"its weight is {[*weight.shape]}, its sizes say {[*twin.mu.shape]}"
+        raise UserError(f"layer {name}: {said}; set them, too, where a weight is replaced")
     if mean_from == "module":
         with torch.no_grad():
             twin.mu.copy_(weight)
@@ -244,7 +260,12 @@ def bayesian_twin(
     if twin.bias is not None and layer.bias is not None:
         twin.bias.requires_grad_(layer.bias.requires_grad)
     twin = twin.train(layer.training)
-    return twin if sampled is None else with_bias(twin, sampled, init, mean_from)
+    whole = twin if sampled is None else with_bias(twin, sampled, init, mean_from)
+    for attribute in further_attributes(layer):  # that code around the layer reads
+        if hasattr(whole, attribute):
+            raise UserError(f"layer {name}: its attribute {attribute} would be lost, as a Bayesian layer has another")
+        setattr(whole, attribute, vars(layer)[attribute])
+    return whole
 
 
 def check_tied(model: nn.Module, found: Mapping[str, nn.Module]) -> None:

@@ -48,7 +48,8 @@ class KeyedDropout(NoisyLayer):
     def unkeyed(self) -> None:
         self._seed, self.generator, self._calls = None, None, 0
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # torch's name for it, by which it may be called
+        x = input
         if self.mean_only or self.p == 0 or x.is_meta:
             return x
         return self.noisy(self.sample, x)

@@ -21,6 +21,7 @@ from bnn.models.architectures import Node, resolve, with_dropout
 from bnn.models.describe import KINDS
 from bnn.models.ops import Add, BatchNorm, Conv, Dense, Dropout, Flatten, GlobalAveragePool, MaxPool, Relu, Shape
 from bnn.models.own import line_of, told, user_code
+from bnn.models.same import check_same
 
 # Keras' values, which the paper used. A momentum of 0.99 there is 0.01 in torch: running statistics need some hundred
 # steps to settle, so very short runs should not be evaluated with them.
@@ -148,7 +149,9 @@ def build_model(
                 key_dropout(module)
         return module
     with user_code(name):
-        return convert(module, estimator, init, where=where, biases=biases)
+        twin = convert(module, estimator, init, where=where, biases=biases)
+        check_same(module, twin, input_shape)
+    return twin
 
 
 def call_user_model(name: str, input_shape: Shape, classes: int) -> nn.Module:
