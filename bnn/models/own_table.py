@@ -28,7 +28,8 @@ def own_table(name: str, kind: str, input_shape: Shape, classes: int) -> Table:
     if kind not in KINDS:
         raise UserError(f"kind {kind}: unknown; there are {', '.join(KINDS)}")
     torch.manual_seed(0)
-    model = build_model(name, kind, input_shape=input_shape, classes=classes).eval()
+    model = build_model(name, kind, input_shape=input_shape, classes=classes)
+    model.eval()
     shapes = output_shapes(name, model, input_shape)
     total, trainable = count_parameters(model)
     table = Table(

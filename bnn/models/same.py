@@ -44,12 +44,18 @@ def check_same(model: nn.Module, twin: nn.Module, input_shape: Sequence[int]) ->
             return
     if not wanted or distance(wanted, again) > OFF:
         return
-    with torch.random.fork_rng(devices=[]), evaluating(trial), mean_only(trial):
+    with torch.random.fork_rng(devices=[]), evaluating(trial), mean_only(trial), torch.enable_grad():
         try:
             found = tensors(trial(images.clone()))
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"converted, it fails ({type(error).__name__}: {reason}): {WHY}") from error
+    if (foreign := unregistered(trial, found)) is not None:
+        raise UserError(
+            f"a weight of shape {[*foreign.shape]} takes part that belongs to no layer of the model, as one kept in a "
+            "class, a global or a function does: it would stay conventional without a word; make it an attribute"
+        )
+    found = [each.detach() for each in found]
     for (name, before), after in zip(twin.named_parameters(), trial.parameters(), strict=True):
         if not torch.equal(before, after):
             raise UserError(f"its forward pass changes {name}, a mean of its posterior: {WHY}")
@@ -73,6 +79,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def tensors(outputs: object) -> list[Tensor]:
     """Of whatever a model returns, the tensors of floating point."""
     return [leaf for leaf in _pytree.tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def unregistered(model: nn.Module, outputs: list[Tensor]) -> Tensor | None:
+    """A tensor to be trained that `outputs` were made of and that is no parameter of `model`; None without any."""
+    known = {id(parameter) for parameter in model.parameters()}
+    waiting = [each.grad_fn for each in outputs if each.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, Tensor) and id(variable) not in known:
+            return variable
+        further = {each for each, _ in node.next_functions if each is not None} - seen
+        seen |= further
+        waiting += further
+    return None
 
 
 def distance(some: list[Tensor], others: list[Tensor]) -> float:

@@ -59,7 +59,8 @@ def evaluate(run: Run, step: int) -> Evaluation:
     """
     trainer, settings, split = run.trainer, run.settings, run.dataset.test
     start = time.perf_counter()
-    model, engine = trainer.posterior().eval(), trainer.engine
+    model, engine = trainer.posterior(), trainer.engine
+    model.eval()  # (whatever a model's own `train` returns)
     draws = settings.evaluate_draws if settings.kind == "bnn" else 1
     sums = RegressionSums(trainer.task) if isinstance(trainer.task, Regression) else ClassSums(trainer.task)
     chosen = evaluated_images(settings, run.dataset)

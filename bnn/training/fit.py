@@ -90,6 +90,16 @@ def check_output(settings: TrainSettings, output: object, task: Task, images: Te
         raise UserError(f"{given}; {settings.task} on {settings.dataset} needs {needed}")
     if not output.is_floating_point():
         raise UserError(f"{given} of {output.dtype}; floating-point numbers are needed")
+    if settings.task != "regression" and are_probabilities(output):
+        raise UserError(
+            f"model {settings.model}: its outputs are probabilities, which sum to 1 over classes; it must return "
+            "logits, whose softmax is taken here"
+        )
+
+
+def are_probabilities(output: Tensor) -> bool:
+    """Whether outputs (N, classes, ...) are what a softmax gives: none below 0, and 1 together."""
+    return bool((output >= 0).all()) and bool(((output.double().sum(1) - 1).abs() < 1e-3).all())
 
 
 @contextmanager

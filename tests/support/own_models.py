@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -176,3 +178,20 @@ def norm_without_bias(shape: Shape, classes: int) -> nn.Module:
         nn.Conv2d(shape[0], 8, 3), nn.GroupNorm(2, 8, bias=False), nn.BatchNorm2d(8, bias=False),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes),
     )  # fmt: skip
+
+
+def ends_in_softmax(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), classes), nn.Softmax(1))
+
+
+class FrozenNorm(nn.Sequential):
+    """Its norm stays in evaluation mode, by a `train` as many write it."""
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+        self[1].eval()
+
+
+def train_returns_nothing(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    layers = nn.Conv2d(input_shape[0], 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return FrozenNorm(*layers, nn.Linear(4, classes))

@@ -79,6 +79,31 @@ class SumsParameters(Around):
         return super().forward(x) + sum(p.square().sum() for p in self.head.parameters())
 
 
+class OfTheClass(Around):
+    """A layer that is an attribute of its class, which torch does not register."""
+
+    mix = nn.Linear(4, 4)
+
+    def features(self, x: Tensor) -> Tensor:
+        y: Tensor = self.mix(super().features(x))
+        return y
+
+
+REGISTRY: dict[str, nn.Module] = {}
+
+
+class Registered(Around):
+    """A layer that is also kept in a global, and called from there: the original's, not the twin's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        REGISTRY["head"] = self.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = REGISTRY["head"](self.features(x))
+        return y
+
+
 class Masked(Around):
     def __init__(self) -> None:
         super().__init__()
@@ -107,6 +132,8 @@ REFUSED: dict[str, tuple[Callable[[tuple[int, ...], int], nn.Module], str]] = {
         lambda shape, classes: Clamps(),
         r"its forward pass changes head.mu|computes something else",
     ),
+    "a layer of the class": (lambda shape, classes: OfTheClass(), r"a weight of shape \[4(, 4)?\] takes part that"),
+    "a layer of a global": (lambda shape, classes: Registered(), r"a weight of shape \[4(, 4)?\] takes part that"),
     "its parameters": (lambda shape, classes: SumsParameters(), "converted, it computes something else"),
 }
 
@@ -140,7 +167,7 @@ def test_what_would_be_lost_without_a_word_is_refused(name: str, monkeypatch: py
     with pytest.raises(UserError, match=said) as error:
         built(monkeypatch, make)
     assert "\n" not in str(error.value)
-    assert "Leave that layer out" in str(error.value)
+    assert "Leave that layer out" in str(error.value) or "make it an attribute" in str(error.value)
 
 
 def test_a_weight_of_another_shape_than_its_sizes_say_is_refused() -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file
+from torch import Tensor
 
 from bnn.cli import main
 from bnn.engine import SingleEngine
@@ -18,6 +25,7 @@ from bnn.pruning.run import prune
 from bnn.pruning.settings import PruneSettings
 from bnn.settings import TrainSettings
 from bnn.training import loop
+from bnn.training.fit import are_probabilities
 
 DATA = {"dataset": "synthetic", "dataset_options": {"shape": [3, 12, 12], "size": 40, "test_size": 8}}
 FEW = {"batch_size": 8, "max_steps": 2, "engine": "single", **DATA}
@@ -113,3 +121,34 @@ def test_a_model_is_found_on_the_path_by_every_command(
     monkeypatch.chdir(tmp_path)
     command(monkeypatch, "models", "mine_alone:net")
     assert "Linear" in capsys.readouterr().out
+
+
+ENDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda y: y.softmax(1), "clamped": lambda y: y.softmax(1).clamp(1e-7),
+    "shifted": lambda y: y.softmax(1) + 1e-8,
+    "mean": lambda y: (y.softmax(1) + (2 * y).softmax(1)) / 2, "exponent": lambda y: y.log_softmax(1).exp(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_probabilities_in_place_of_logits_are_told_before_training(name: str) -> None:
+    output = ENDS[name](torch.randn(3, 5))
+    assert are_probabilities(output)
+    assert not are_probabilities(output.log())
+    assert are_probabilities(ENDS[name](torch.randn(2, 5, 4, 4))), "per pixel"
+
+
+@given(arrays(np.float32, (3, 4), elements=st.floats(-10, 10, width=32)))
+def test_logits_are_not_taken_for_probabilities(values: np.ndarray) -> None:
+    logits = torch.from_numpy(values)
+    assume((logits < 0).any() or ((logits.sum(1) - 1).abs() > 0.01).any())
+    assert not are_probabilities(logits)
+
+
+def test_a_model_that_ends_in_a_softmax_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="its outputs are probabilities, which sum to 1 over classes"):
+        train(tmp_path / "cell", "ends_in_softmax")
+
+
+def test_a_model_whose_train_returns_nothing_is_trained_and_used(tmp_path: Path) -> None:
+    used(train(tmp_path / "cell", "train_returns_nothing", evaluate="final"), tmp_path)
