@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import keyword
 import logging
 import operator
 import warnings
@@ -98,11 +99,20 @@ def exported(model: nn.Module, example: Tensor) -> ExportedProgram:
     except UserError:
         raise
     except Exception as error:  # whatever the model's code, or torch's exporter, makes of tensors without data
+        if isinstance(error, SyntaxError) and (word := python_word(model)):
+            said = f"a part of it is called {word}, a word of Python's, which torch's exporter cannot write down"
+            raise UserError(f"{name} cannot be recorded: {said}; call it otherwise") from error
         raise UserError(f"{name} cannot be recorded: {reason(error, guards.line)}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
         for logger, level in levels.items():
             logging.getLogger(logger).setLevel(level)
+
+
+def python_word(model: nn.Module) -> str:
+    """The first name of a module or tensor that is a word of Python's, such as `global`; empty if there is none."""
+    names = [name for name, _ in (*model.named_modules(), *model.named_parameters(), *model.named_buffers())]
+    return next((part for name in names for part in name.split(".") if keyword.iskeyword(part)), "")
 
 
 def run_by_torch(model: nn.Module, example: Tensor) -> ExportedProgram:

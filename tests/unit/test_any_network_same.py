@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bnn.errors import UserError
 from bnn.layers import mean_only
 from bnn.layers.convert import convert
 from bnn.models.build import build_model
+from bnn.posterior.save import save_posterior
 
 SHAPE, CLASSES = (3, 8, 8), 4
 
@@ -199,3 +201,18 @@ def test_a_model_that_is_random_by_itself_or_fails_is_not_judged_here(monkeypatc
     assert isinstance(built(monkeypatch, lambda shape, classes: Noisy()), Noisy)
     wrong = nn.Sequential(nn.Conv2d(5, 4, 3))
     assert len(list(built(monkeypatch, lambda shape, classes: wrong).children())) == 1
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({"global": nn.Linear(192, 4), "local": nn.Linear(192, 4)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.parts["global"](x.flatten(1)) + self.parts["local"](x.flatten(1))
+        return y
+
+
+def test_a_layer_named_by_a_word_of_pythons_is_told_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a part of it is called global, a word of Python's"):
+        save_posterior(convert(Branches()), tmp_path / "p", example_input=torch.randn(2, *SHAPE), step=0)
