@@ -23,8 +23,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """The path to write a file to, which becomes `path` when the block ends; an older file there stays until then.
 
     If the block raises, what it wrote is removed. The name carries the host and the process's number, so that no two
-    processes write to the same one. Raises OSError as renaming does.
+    processes write to the same one. A symbolic link stays one: the file it leads to is replaced. Raises OSError as
+    renaming does, and, before anything is written, for what is there and no file, such as a device.
     """
+    if path.is_symlink():
+        path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is there, and no regular file", str(path))
     aside = path.with_name(f".{path.name}.{writer()}")
     try:
         yield aside

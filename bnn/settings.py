@@ -44,7 +44,7 @@ def _unfit(key: str, what: str) -> PydanticCustomError:
 class TrainSettings(BaseModel):
     """Settings of one training run. Sizes are per rank unless they say otherwise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dataset: str = Field(
         "synthetic",

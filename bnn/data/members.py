@@ -8,6 +8,7 @@ before anything is read or decoded.
 from __future__ import annotations
 
 import gzip
+import lzma
 import tarfile
 import unicodedata
 import zipfile
@@ -26,8 +27,8 @@ LONGEST_NAME = 1024  # characters
 DEEPEST = 16  # folders
 
 UNREADABLE = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, NotImplementedError, RuntimeError,
-    UnicodeDecodeError, ValueError, OverflowError,
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, NotImplementedError,
+    RuntimeError, UnicodeDecodeError, ValueError, OverflowError, IndexError,
 )  # fmt: skip
 
 Found = TypeVar("Found")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -136,3 +137,24 @@ def test_processes_of_two_hosts_write_to_files_of_their_own(tmp_path: Path, monk
         with atomic_folder(tmp_path / "folder") as aside:
             seen.add(aside)
     assert len(seen) == 4
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    """A device, say, by somebody who may."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path):
+        with pytest.raises(OSError, match="no regular file"), atomic_file(place):
+            pytest.fail("nothing is written")
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_a_link_to_a_file_stays_one(tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "folder" / "target"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    for text in ("new", "newer"):  # it may lead to nothing yet
+        write_text(link, text)
+        assert link.is_symlink()
+        assert target.read_text() == text

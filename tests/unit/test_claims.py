@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -420,3 +421,19 @@ def test_a_number_that_is_not_printed_is_shown_as_implied(tmp_path):
     path.write_text(yaml.safe_dump(given))
     with pytest.raises(UserError, match="claim half: printed: has no value, nor low and high"):
         load_ledger(path)
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "said"),
+    [
+        ({"widht": 0.25}, "everywhere: widht: no table has such a column; did you mean width?"),
+        ({"width": True}, "everywhere: width: True is neither text nor a number"),
+        ({"kind": {"a": 1}}, "everywhere: kind: {'a': 1} is neither text nor a number"),
+    ],
+)
+def test_a_filter_of_all_cells_is_of_columns_that_there_are(tmp_path, everywhere, said):
+    path = tmp_path / "ledger.yaml"
+    path.write_text(yaml.safe_dump(content() | {"everywhere": everywhere}))
+    with pytest.raises(UserError, match=re.escape(f"{path}: everywhere: ")) as error:
+        load_ledger(path)
+    assert said.partition(";")[0] in str(error.value)

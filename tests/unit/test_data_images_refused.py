@@ -132,6 +132,21 @@ def test_archives_of_another_kind_are_refused(tmp_path, ending):
         assert "truncated, damaged or another kind of file" in refused(path)
 
 
+def test_a_damaged_member_of_any_compression_is_refused(tmp_path):
+    for kind in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        path = tmp_path / f"set-{kind}.zip"
+        with zipfile.ZipFile(path, "w", kind) as archive:
+            for name, content in GOOD.items():
+                archive.writestr(name, content)
+        with zipfile.ZipFile(path) as archive:
+            first = archive.infolist()[0]
+        start = first.header_offset + 30 + len(first.filename)
+        whole = path.read_bytes()
+        for place in range(start + 4, start + first.compress_size - 4, max(1, first.compress_size // 8)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+            assert "\n" not in refused(path)
+
+
 def test_what_is_no_file_in_a_folder_is_refused(tmp_path):
     for number, (make, words) in enumerate((
         (lambda at: at.symlink_to("00.png"), "a symbolic link"), (os.mkfifo, "a named pipe"),

@@ -236,6 +236,18 @@ def test_a_campaign_that_was_not_made_is_no_crate(layout: Layout, tmp_path: Path
     )
 
 
+@pytest.mark.parametrize("name", ["figures/fig2a.svg", "report.html"])
+def test_a_link_out_of_the_results_is_refused(layout: Layout, tmp_path: Path, name: str):
+    folder, secret = tmp_path / "toy", tmp_path / "secret"
+    shutil.copytree(layout.root, folder)
+    secret.write_text("secret")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(secret)
+    assert f"{name}: leads out of the results" in str(export(folder, tmp_path / "crate").exception)
+    assert not (tmp_path / "crate").exists()
+
+
 @pytest.mark.skipif(VALIDATOR is None, reason="rocrate-validator is not on the PATH, nor named by ROCRATE_VALIDATOR")
 @pytest.mark.slow
 def test_an_independent_validator_finds_nothing_that_a_crate_must_have(crate: Path, layout: Layout, tmp_path: Path):

@@ -1,6 +1,7 @@
 """Settings: validated in one place, hashed by what they compute."""
 
 import json
+import math
 
 import pytest
 
@@ -225,3 +226,11 @@ def test_rho_describes_the_posterior_of_bayesian_layers_alone():
     assert TrainSettings().of_layers
     assert not TrainSettings(kind="cnn").of_layers
     assert not TrainSettings(**IVON_CELL).of_layers
+
+
+@pytest.mark.parametrize("name", ["cv_limit", "foreign_limit", "learning_rate", "beta", "width", "gradient_block_mb"])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_no_setting_is_infinite(name: str, value: float) -> None:
+    """A limit that is would never be passed."""
+    with pytest.raises(SettingsError, match=f"settings: {name}: Input should be"):
+        parse_settings({name: value}, "settings")

@@ -67,6 +67,12 @@ def load_ledger(path: Path = LEDGER) -> Ledger:
     """Read and check a ledger. Raises UserError naming the file, the claim's id and the key."""
     content = read_yaml(path)
     check(content, "claims", str(path))
+    columns = {name for known in TABLES.values() for name in known}
+    for key, value in content["everywhere"].items():
+        if key not in columns:
+            raise UserError(f"{path}: everywhere: {key}: no table has such a column{did_you_mean(key, columns)}")
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
+            raise UserError(f"{path}: everywhere: {key}: {value!r} is neither text nor a number")
     given = content["claims"]
     for number, entry in enumerate(given, 1):
         shown = entry.get("id") if isinstance(entry, dict) else None

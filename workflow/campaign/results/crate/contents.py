@@ -57,12 +57,16 @@ class Part:
 def parts(layout: Layout, records: bool) -> list[Part]:
     """The files of a crate, in order. `records`: also those that the tables are made from, without posteriors.
 
-    Raises UserError naming what is not there: a crate without tables or report would be no campaign.
+    Raises UserError naming what is not there: a crate without tables or report would be no campaign; and a link that
+    leads out of the results.
     """
     found = list(_parts(layout, records))
     for part in found:
         if not part.source.is_file():
             raise UserError(f"{part.source}: no such file: the campaign has to be made first (target all_figures)")
+        within = part.source.is_relative_to(layout.root)  # (a ledger may lie elsewhere)
+        if within and not part.source.resolve().is_relative_to(layout.root.resolve()):
+            raise UserError(f"{part.source}: leads out of the results; a crate takes what lies in them")
     return found
 
 
