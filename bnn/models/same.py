@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
 from bnn.errors import UserError
-from bnn.layers.base import mean_only
+from bnn.layers.base import mean_only, modes_kept
 
 OFF = 1e-3  # of the largest output; what is lost shows in the first digits, rounding in the seventh
 IMAGES = 2
@@ -37,14 +36,16 @@ def check_same(model: nn.Module, twin: nn.Module, input_shape: Sequence[int]) ->
     parameter = next(model.parameters())
     generator = torch.Generator().manual_seed(11)
     images = torch.randn((IMAGES, *input_shape), generator=generator).to(parameter)
-    with torch.random.fork_rng(devices=[]), evaluating(model):
+    with torch.random.fork_rng(devices=[]), modes_kept(model):
+        model.eval()
         try:
             wanted, again = tensors(model(images.clone())), tensors(model(images.clone()))
         except Exception:  # said where it is run for itself
             return
     if not wanted or distance(wanted, again) > OFF:
         return
-    with torch.random.fork_rng(devices=[]), evaluating(trial), mean_only(trial), torch.enable_grad():
+    with torch.random.fork_rng(devices=[]), mean_only(trial), torch.enable_grad():
+        trial.eval()
         try:
             found = tensors(trial(images.clone()))
         except Exception as error:
@@ -61,19 +62,6 @@ def check_same(model: nn.Module, twin: nn.Module, input_shape: Sequence[int]) ->
             raise UserError(f"its forward pass changes {name}, a mean of its posterior: {WHY}")
     if (off := distance(wanted, found)) > max(OFF, 20 * torch.finfo(parameter.dtype).eps):
         raise UserError(f"converted, it computes something else, off by {off:.2g} of its largest output: {WHY}")
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within this context all its modules are in evaluation mode; afterwards each is in its own again."""
-    before = {module: module.training for module in model.modules()}
-    for module in before:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, training in before.items():
-            module.training = training
 
 
 def tensors(outputs: object) -> list[Tensor]:

@@ -127,12 +127,17 @@ def judge(fault: str, faulty: pd.DataFrame, control: pd.DataFrame) -> Found:
     rows = []
     for key, move in moved.items():
         expected = injected if key in ((LANDS[fault], RANK), ("late", -1), LATE_BEYOND) else 0.0
-        verdict = judged(move, expected, MARGIN, floors[key])
-        rows.append(
-            {"part": key[0], "rank": key[1], "expected": expected, "moved": expected + move.median,
-             "low": expected + move.low, "high": expected + move.high, "floor": floors[key], "verdict": verdict}
-        )  # fmt: skip
+        rows.append(judged_row(key, move, expected, MARGIN, floors[key]))
     return Found(fault, injected, rows)
+
+
+def judged_row(key: tuple[str, int], beyond: Move, expected: float, margin: float, floor: float) -> dict[str, Any]:
+    """A row as it is printed and kept: how far it was to move, how far it did, and whether that is as it should be."""
+    return {
+        "part": key[0], "rank": key[1], "expected": expected, "moved": expected + beyond.median,
+        "low": expected + beyond.low, "high": expected + beyond.high, "floor": floor,
+        "verdict": judged(beyond, expected, margin, floor),
+    }  # fmt: skip
 
 
 def run(folder: Path, fault: dict[str, Any] | None, settings: dict[str, Any]) -> pd.DataFrame:

@@ -27,7 +27,7 @@ from bnn.mpi_trace.build import build
 from bnn.records import STEPS, STEPS_FILE, read_table
 from bnn.records.parts import HIDDEN, PARTS
 from tests.support.hosts import sent, shape
-from tests.support.injections import FINE, PACED, ROWS, SETTINGS, WRONG, Move, judged
+from tests.support.injections import FINE, PACED, ROWS, SETTINGS, WRONG, Move, judged_row
 from tests.support.ranks import BIN, SMALL
 from tests.support.shaped import Hosts, virtual_hosts
 
@@ -73,11 +73,7 @@ def judge(fast: Sequence[pd.DataFrame], slow: Sequence[pd.DataFrame], cost: floa
         if key[0] != lands and (key[0] == TOGETHER or (lands == TOGETHER and key[0] in ("transfer", HIDDEN))):
             continue
         expected, floor = cost if key[0] == lands else 0.0, max(found[key].far for found in floors)
-        rows.append(
-            {"part": key[0], "rank": key[1], "expected": expected, "moved": expected + beyond.median,
-             "low": expected + beyond.low, "high": expected + beyond.high, "floor": floor,
-             "verdict": judged(beyond, expected, MARGIN, floor)}
-        )  # fmt: skip
+        rows.append(judged_row(key, beyond, expected, MARGIN, floor))
     return rows
 
 
