@@ -98,7 +98,7 @@ def network_for(
     if next(noisy_layers(given), None) is None:
         raise UserError(f"{named(model)}: no Bayesian layer in it, and so nothing to draw (bnn.convert makes them)")
     like = next(given.parameters())
-    batch = inputs.detach().to(like.device, like.dtype)
+    batch = inputs.detach().to(like.device, given.dtype if isinstance(given, GraphNetwork) else like.dtype)
     with modes_kept(given):
         network = given if isinstance(given, GraphNetwork) else trace(given, batch[:2], 0, {})[1]
         shape, wanted = list(batch.shape[1:]), network.graph.input_shape

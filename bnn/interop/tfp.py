@@ -29,8 +29,8 @@ from bnn.models.ops import Shape
 from bnn.posterior import Graph, GraphNetwork
 from bnn.posterior.layer_types import layer_arguments
 from bnn.posterior.save import save_network
-from bnn.posterior.schema import GRAPH_FILE
 from bnn.posterior.trace import trace
+from bnn.records.files import GRAPH_FILE
 
 
 @dataclass(frozen=True)

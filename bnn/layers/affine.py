@@ -58,6 +58,7 @@ class BayesianConv2d(BayesianLayer):
 
     channel_dim = 1
     takes = (4, 4, "(N, C, H, W)")
+    padding_mode, transposed, output_padding = "zeros", False, (0, 0)  # as torch's, for code that reads them
 
     def __init__(
         self,
@@ -84,6 +85,10 @@ class BayesianConv2d(BayesianLayer):
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel
         self.stride, self.dilation, self.groups = pair(stride), pair(dilation), groups
         self.padding = pixels(padding, kernel, self.stride, self.dilation)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Torch's name for `affine`, by which code around a layer calls it."""
+        return self.affine(input, weight, bias)
 
     def affine(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         return functional.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)

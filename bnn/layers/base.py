@@ -101,19 +101,20 @@ class BayesianLayer(NoisyLayer):
         if layer_index is not None and not isinstance(layer_index, int):
             raise ValueError(f"layer_index={layer_index!r}: must be a whole number, or None")
         init = checked_init(init)
-        self.prior_scale = init.prior_scale
+        self._start, self.prior_scale = init, init.prior_scale
         self.layer_index = layer_index  # names its noise; None: given when the model first needs it
         self.mean_only = False
         self.generator = None
         self.mu = nn.Parameter(torch.empty(*kernel_shape, device=device, dtype=dtype))
         self.rho = nn.Parameter(torch.empty(*kernel_shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(kernel_shape[0], device=device, dtype=dtype)) if bias else None
-        self.reset_parameters(init)
+        self.reset_parameters()
 
-    def reset_parameters(self, init: PosteriorInit) -> None:
+    def reset_parameters(self) -> None:
         """Draw a new start of the posterior from torch's default generator; tensors without memory have none."""
         if self.mu.is_meta:
             return
+        init = self._start
         nn.init.normal_(self.mu, 0.0, init.mu_init_std)
         nn.init.normal_(self.rho, init.rho_init, init.rho_init_std)
         if self.bias is not None:

@@ -37,6 +37,8 @@ class BiasedLayer(nn.Module):
     in_channels, out_channels, kernel_size = of_layer("in_channels"), of_layer("out_channels"), of_layer("kernel_size")
     stride, padding = of_layer("stride"), of_layer("padding")
     dilation, groups = of_layer("dilation"), of_layer("groups")
+    padding_mode, transposed = of_layer("padding_mode"), of_layer("transposed")
+    output_padding, _conv_forward = of_layer("output_padding"), of_layer("_conv_forward")
 
     def __init__(self, layer: BayesianConv2d | BayesianLinear, bias_posterior: BayesianParameter) -> None:
         super().__init__()
@@ -55,6 +57,13 @@ class BiasedLayer(nn.Module):
     def bias(self) -> Tensor:
         """The bias as code that reads it finds it: the sample of this pass, or the mean inside `mean_only`."""
         return self.bias_posterior.weight
+
+    def reset_parameters(self) -> None:
+        """Draw a new start of both posteriors, the bias's around zero, as a new layer has it."""
+        self.layer.reset_parameters()
+        self.bias_posterior.reset_parameters()
+        with torch.no_grad():
+            self.bias_posterior.mu.zero_()
 
     def forward(self, input: Tensor) -> Tensor:  # torch's name for it, by which it may be called
         x = input

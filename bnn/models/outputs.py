@@ -32,21 +32,32 @@ class ChosenOutput:
 
 
 def outputs_of(result: Any) -> dict[str, Any]:
-    """The outputs by what `--output` may call them: keys or fields, and the index of those in order."""
+    """The outputs by what `--output` may call them: as `parts_of`, and those within them with a dot, as in aux.0."""
+    parts = parts_of(result)
+    within = {
+        f"{name}.{inner}": value
+        for name, part in parts.items()
+        if not isinstance(part, Tensor)
+        for inner, value in outputs_of(part).items()
+    }
+    return within | parts
+
+
+def parts_of(result: Any) -> dict[str, Any]:
+    """What a model returned, a level deep: by keys or fields, and by the index of those in order."""
     if isinstance(result, Mapping):
         return {str(key): value for key, value in result.items()}
     if isinstance(result, tuple | list):
         by_index = {str(index): value for index, value in enumerate(result)}
         return by_index | dict(zip(getattr(result, "_fields", ()), result, strict=False))
-    fields = {key: value for key, value in getattr(result, "__dict__", {}).items() if isinstance(value, Tensor)}
-    return fields
+    return {key: value for key, value in getattr(result, "__dict__", {}).items() if isinstance(value, Tensor)}
 
 
 def described(result: Any) -> str:
     """What a model returned, in words: `a tuple: 0 (N, 10), 1 (N, 10)`."""
     if isinstance(result, Tensor):
         return shape_text(result)
-    parts = outputs_of(result)
+    parts = parts_of(result)
     names = getattr(result, "_fields", None) or list(parts)
     inside = ", ".join(f"{name} {described(parts[name])}" for name in names)
     return f"a {type(result).__name__}" + (f": {inside}" if inside else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ from torch.nn import functional
 from bnn.errors import UserError
 from bnn.layers import bayesian_layers, sigma_median
 from bnn.posterior.network import GraphNetwork
-from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE
+from bnn.posterior.schema import TENSORS_FILE
+from bnn.records.files import GRAPH_FILE
 from bnn.records.inference import PosteriorFacts
+from bnn.regular import file_sha256
 
 
 def find_posterior(path: Path, step: int | None = None) -> Path:
@@ -53,11 +54,9 @@ def posterior_facts(folder: Path, network: GraphNetwork) -> PosteriorFacts:
         sigma = torch.cat([layer.sigma.flatten() for layer in layers]).double()
         left = (mu != 0) | (sigma != 0)
         bits = torch.log2(1 + mu[left].abs() / sigma[left])
-    with (folder / TENSORS_FILE).open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return PosteriorFacts(
         path=str(folder),
-        sha256=digest,
+        sha256=file_sha256(folder / TENSORS_FILE),
         step=network.graph.step,
         kernel_weights=mu.numel(),
         nonzeros=int(left.sum()),

@@ -10,19 +10,25 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bnn.errors import UserError
+from bnn.layers.base import BayesianLayer
 from bnn.layers.kept_features import Select
 from bnn.posterior.arguments import filled
 from bnn.posterior.layer_types import make_layer
 from bnn.posterior.network import GraphNetwork
-from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE, Graph, read_graph
+from bnn.posterior.schema import TENSORS_FILE, Graph, read_graph
 from bnn.posterior.sizes import sizes
+from bnn.records.files import GRAPH_FILE
+from bnn.regular import file_sha256, require_regular
+
+PRECISIONS = (torch.float32, torch.float64)
 
 
 def load_posterior(folder: Path | str) -> GraphNetwork:
     """The model saved in `folder`, on the CPU and in evaluation mode; its graph, step and notes are `.graph`.
 
     Raises UserError naming the file if one is missing, damaged or of another version, if an operation is not in the
-    whitelist, or if the tensors are not those of the graph's layers (missing, left over, of another shape, NaN).
+    whitelist, or if the tensors are not those of the graph's layers (missing, left over, of another shape, not finite)
+    or other bytes than were saved with the graph.
     """
     if not isinstance(folder, Path | str):
         raise UserError(f"load_posterior: a {type(folder).__name__} is no path of a folder")
@@ -34,12 +40,13 @@ def load_posterior(folder: Path | str) -> GraphNetwork:
         raise UserError(f"{folder / GRAPH_FILE}: {error}") from None
     path = folder / TENSORS_FILE
     try:
+        check_digest(path, graph)
         tensors = load_file(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from None
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path}: damaged or no safetensors file ({error})") from None
-    check_tensors(path, network.state_dict(), tensors)
+    check_tensors(path, network, tensors)
     network.load_state_dict(tensors, assign=True)
     for name, layer in network.named_modules():
         if isinstance(layer, Select) and not bool(((layer.index >= 0) & (layer.index < layer.features)).all()):
@@ -101,8 +108,19 @@ def check_shapes(network: GraphNetwork) -> None:
     network.graph = graph.model_copy(update={"schema_version": 2, "nodes": nodes})
 
 
-def check_tensors(path: Path, expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    """Raise UserError unless `tensors` has exactly the expected names, shapes and kinds of numbers, and no NaN."""
+def check_digest(path: Path, graph: Graph) -> None:
+    """Raise UserError for tensors that are not those that were saved with the graph; older graphs do not say."""
+    require_regular(path)
+    if graph.tensors_sha256 is not None and file_sha256(path) != graph.tensors_sha256:
+        raise UserError(f"{path}: damaged, or of another posterior (its SHA-256 is not what {GRAPH_FILE} states)")
+
+
+def check_tensors(path: Path, network: GraphNetwork, tensors: dict[str, Tensor]) -> None:
+    """Raise UserError unless `tensors` has exactly the network's names, shapes and kinds of numbers, and no NaN.
+
+    Means must be finite, as sigma must be, and both float32 or both float64: in half precision no posterior is saved.
+    """
+    expected = network.state_dict()
     if missing := expected.keys() - tensors.keys():
         raise UserError(f"{path}: no tensor {min(missing)}")
     if unexpected := tensors.keys() - expected.keys():
@@ -115,3 +133,10 @@ def check_tensors(path: Path, expected: dict[str, Tensor], tensors: dict[str, Te
             raise UserError(f"{path}: {name} is {tensor.dtype}, expected {want.dtype}")
         if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
             raise UserError(f"{path}: {name} contains NaN")
+    for name, layer in network.named_modules():
+        if isinstance(layer, BayesianLayer):
+            mu, rho = (tensors[f"{name}.{part}"] for part in ("mu", "rho"))
+            if mu.dtype not in PRECISIONS or rho.dtype != mu.dtype:
+                raise UserError(f"{path}: {name}: mu is {mu.dtype} and rho {rho.dtype}, not both float32 or float64")
+            if not bool(torch.isfinite(mu).all()) or bool(torch.isposinf(rho).any()):  # (-inf: a sigma of 0)
+                raise UserError(f"{path}: {name}: mu or sigma is infinite")

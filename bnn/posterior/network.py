@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn.errors import UserError
-from bnn.posterior.arguments import filled, places
+from bnn.posterior.arguments import DTYPES, filled, places
 from bnn.posterior.operations import OPERATIONS, Operation, Role, in_order
 from bnn.posterior.schema import Graph, GraphNode, node_references
 
@@ -101,9 +101,12 @@ class GraphNetwork(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of its tensors, in which its inputs must be."""
+        """The precision in which its inputs must be: its parameters', or, where these differ, that of its example."""
+        kinds = dict.fromkeys(p.dtype for p in self.parameters() if p.is_floating_point())
+        if len(kinds) != 1 and self.graph.precision is not None:
+            return DTYPES[self.graph.precision]
         floating = (value.dtype for value in self.state_dict(keep_vars=True).values() if value.is_floating_point())
-        return next(floating, torch.float32)
+        return next(iter(kinds), next(floating, torch.float32))
 
     def get_submodule(self, target: str) -> nn.Module:
         """The layer of that name, which may be that of an attribute of this class."""

@@ -20,6 +20,16 @@ TRACE = logging.getLogger("torch.__trace")
 RECORDING = str(Path(__file__).with_name("record.py"))
 SPECIALIZED, GUARDED = "symbolic_shape_specialization", "guard_added_fast"  # what torch's trace calls its events
 
+# What torch's exporter says of what it cannot follow, and what that means.
+MEANT = {
+    ".numpy() is not supported": "it goes on in numpy, which a posterior cannot; take torch's functions",
+    "Tensor' object has no attribute 'constant'": "it uses transforms of torch.func, which torch cannot export",
+    "differentiated Tensor at index": "it takes derivatives within its forward pass, which torch cannot export",
+    "SymIntArrayRef expected to contain only concrete": "it draws from a generator of its own, or asks for a size as a "
+    "number; no draw of that could be repeated",
+    "size' failed to unpack the object at pos": "a size in it depends on values, as in packed sequences",
+}
+
 
 class Guards(logging.Handler):
     """Notes where, while it listens, torch decides something by the number of examples: by event, the last line.
@@ -71,6 +81,9 @@ def reason(error: Exception, line: str = "") -> str:
         guard = " ".join(lines).partition("the generated guard ")[2].replace("L['x'].size()[0]", "N")
         guard = guard.partition("Specializations")[0].partition(" Suggested")[0].partition(". ")[0].rstrip(" .")
         return f"it computes so only where the number N of examples satisfies {guard}{where}"
+    for words, meant in MEANT.items():
+        if words in str(error):
+            return f"{meant}{where or f' ({lines[0]})'}"
     if "found a fake tensor in the exported program" in lines[0]:
         return "it takes a tensor's values past torch's exporter, as `x.data` does; `x.detach()` is recorded"
     if kind == "UnsupportedOperatorException":

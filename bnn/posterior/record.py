@@ -238,7 +238,12 @@ class Recording:
         from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
         if free_unbacked_symbols(node.meta.get("val")):
-            raise UserError(f"operation {kind}{place(node)}: how large its output is depends on values")
+            what = (
+                "it makes a Python number of a tensor"
+                if "_local_scalar" in kind
+                else "how large its output is depends on values"
+            )
+            raise UserError(f"operation {kind}{place(node)}: {what}")
         if kind == "aten.index.Tensor" and any(is_mask(index) for index in arguments["indices"]):  # type: ignore[union-attr]
             raise UserError(f"operation {kind}{place(node)}: indexed by a mask; index by its places (`mask.nonzero()`)")
         if kind not in OPERATIONS:

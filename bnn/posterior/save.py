@@ -15,8 +15,10 @@ from bnn.errors import UserError
 from bnn.layers.noise import checked_module
 from bnn.posterior.names import layer_names, ops_names
 from bnn.posterior.network import GraphNetwork
-from bnn.posterior.schema import GRAPH_FILE, LAYER_NAMES_FILE, OPS_NAMES_FILE, TENSORS_FILE
+from bnn.posterior.schema import LAYER_NAMES_FILE, OPS_NAMES_FILE, TENSORS_FILE
 from bnn.posterior.trace import trace
+from bnn.records.files import GRAPH_FILE
+from bnn.regular import file_sha256
 
 
 def save_posterior(
@@ -51,6 +53,7 @@ def save_network(network: GraphNetwork, folder: Path | str) -> None:
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with atomic_folder(folder) as aside:
         save_file(tensors, aside / TENSORS_FILE)
+        graph = graph.model_copy(update={"tensors_sha256": file_sha256(aside / TENSORS_FILE)})
         (aside / GRAPH_FILE).write_text(graph.model_dump_json(indent=1) + "\n")
         (aside / LAYER_NAMES_FILE).write_text(layer_names(graph, network))
         (aside / OPS_NAMES_FILE).write_text(ops_names(graph, network))
@@ -61,6 +64,11 @@ def check_arguments(model: nn.Module, example_input: Tensor, step: int, extra: d
     checked_module(model, "save_posterior")
     if not isinstance(example_input, Tensor) or example_input.dim() < 2:
         raise UserError(f"save_posterior: example_input is a {type(example_input).__name__}, not a tensor (N, ...)")
+    if not example_input.is_floating_point():
+        raise UserError(
+            f"save_posterior: example_input is of {example_input.dtype}: a posterior takes floating-point numbers; "
+            "make indices of them in the model (x.long())"
+        )
     if not isinstance(step, int) or step < 0:
         raise UserError(f"save_posterior: step={step!r}: must be a whole number from 0 on")
     try:

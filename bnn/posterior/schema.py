@@ -9,8 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bnn.errors import UserError
+from bnn.records.files import GRAPH_FILE
+from bnn.regular import read_text_regular
+from bnn.strictjson import parse_json
 
-GRAPH_FILE = "graph.json"
 TENSORS_FILE = "posterior.safetensors"
 LAYER_NAMES_FILE = "LayerNames.txt"
 OPS_NAMES_FILE = "OpsNames.txt"
@@ -49,7 +51,9 @@ class GraphNode(BaseModel):
 class Graph(BaseModel):
     """A recorded model. `input_shape` is that of one example, (C, H, W); `extra` is whatever the writer noted.
 
-    Schema 1 had functions of its own (`operations.SCHEMA_1`), no tensors, and layers with one input only.
+    `precision` is that of its inputs, `tensors_sha256` is of the file of tensors that was written with it: graphs of
+    earlier versions have neither. Schema 1 had functions of its own (`operations.SCHEMA_1`), no tensors, and layers
+    with one input only.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,7 +61,9 @@ class Graph(BaseModel):
     schema_version: Literal[1, 2] = 2
     step: int
     input_shape: list[int]
+    precision: Literal["float16", "bfloat16", "float32", "float64"] | None = None
     nodes: list[GraphNode]
+    tensors_sha256: str | None = None
     extra: dict[str, Any] = {}
 
     def check(self) -> None:
@@ -118,10 +124,10 @@ def read_graph(folder: Path) -> Graph:
     """Read a posterior's graph.json. Raises UserError naming the file and what is wrong with it."""
     path = Path(folder) / GRAPH_FILE
     try:
-        graph = Graph.model_validate_json(path.read_bytes())
+        text = read_text_regular(path)
+        parse_json(text, str(path))  # for what pydantic passes over: keys that are given twice
+        graph = Graph.model_validate_json(text)
         graph.check()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "file"

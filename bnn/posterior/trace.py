@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from bnn.errors import UserError
 from bnn.layers import mean_only, numbered_layers
-from bnn.layers.base import modes_kept
+from bnn.layers.base import BayesianLayer, modes_kept
 from bnn.layers.noise import NoisyLayer, noisy_layers
-from bnn.posterior.arguments import UNFITTING
+from bnn.posterior.arguments import DTYPE_NAMES, UNFITTING
 from bnn.posterior.layer_types import is_leaf
 from bnn.posterior.network import GraphNetwork, owner_of
 from bnn.posterior.reasons import own_line
@@ -31,17 +31,18 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
     Parameters, running statistics, noise and modes are left as they are.
 
     Raises UserError for a model that cannot be recorded, naming the operation; for one that inputs of this shape do not
-    go through, or whose predictions depend on the other examples of a batch; for a dropout or BatchNorm that stays in
-    training mode; for two layers that would draw the same noise; and where the graph computes something else than the
-    model.
+    go through, or whose predictions depend on the other examples of a batch; for one that changes its weights in place;
+    for a dropout or BatchNorm that stays in training mode; for two layers that would draw the same noise; and where the
+    graph computes something else than the model.
     """
     model = named(model)
     numbered_layers(model)
     check_norms(model)
+    check_compiled(model)
     with evaluating(model), torch.no_grad():
         check_modes(model)
         try:
-            with mean_only(model):
+            with mean_only(model), means_kept(model):
                 model(example_input)  # what does not go through is said in the model's own words
         except UserError:
             raise
@@ -54,7 +55,13 @@ def trace(model: nn.Module, example_input: Tensor, step: int, extra: dict[str, A
             ) from error
         with mean_only(model):
             recorded = record(model, example_input)
-        graph = Graph(step=step, input_shape=list(example_input.shape[1:]), nodes=recorded.nodes, extra=extra)
+        graph = Graph(
+            step=step,
+            input_shape=list(example_input.shape[1:]),
+            precision=DTYPE_NAMES[example_input.dtype] if example_input.is_floating_point() else None,
+            nodes=recorded.nodes,
+            extra=extra,
+        )
         try:
             graph.check()
         except ValueError as error:
@@ -123,6 +130,16 @@ def check_norms(model: nn.Module) -> None:
             )
 
 
+def check_compiled(model: nn.Module) -> None:
+    """Raise UserError for a part that torch.compile has wrapped: its noise is not that of the graph."""
+    for name, module in model.named_modules():
+        if name and "_orig_mod" in module._modules and next(noisy_layers(module), None) is not None:
+            raise UserError(
+                f"layer {name}: made by torch.compile; leave its parts as they are, and compile the whole model (bnn "
+                "train --compile true)"
+            )
+
+
 def check_modes(model: nn.Module) -> None:
     """Raise UserError for a layer that stays in training mode in a model that is to evaluate: it would draw noise."""
     for name, module in model.named_modules():
@@ -132,6 +149,22 @@ def check_modes(model: nn.Module) -> None:
                 f"layer {name}: a {type(module).__name__} that stays in training mode after model.eval(); what a "
                 "posterior predicts must depend on its weights' noise and on the example alone"
             )
+
+
+@contextmanager
+def means_kept(model: nn.Module) -> Iterator[None]:
+    """Raises UserError where the block changes a mean in place, as a limit on a weight's norm does; it is put back."""
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BayesianLayer)]
+    before = [(name, layer.mu, layer.mu.detach().clone()) for name, layer in layers]
+    yield
+    changed = [(name, mu, old) for name, mu, old in before if not torch.equal(mu.nan_to_num(), old.nan_to_num())]
+    for _, mu, old in changed:
+        mu.data.copy_(old)
+    if changed:
+        raise UserError(
+            f"layer {changed[0][0]}: the model's forward pass changes its weight in place, which of a sample would "
+            "come to nothing; compute the changed weight in a function of it, and hand that on"
+        )
 
 
 @contextmanager

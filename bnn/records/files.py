@@ -11,6 +11,7 @@ JOB_LOG = "job.log"
 STEPS_FILE = "steps.parquet"
 PROVENANCE = "provenance.json"
 POSTERIOR = "posterior"
+GRAPH_FILE = "graph.json"  # of a posterior
 SUMMARY = "summary.json"
 CHECKPOINT = ".checkpoint"
 JOB_LABEL = "job"  # the label by which a record says which job of a campaign it is of

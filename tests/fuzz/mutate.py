@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bnn.posterior.operations import OPERATIONS
-from bnn.posterior.schema import GRAPH_FILE, TENSORS_FILE
+from bnn.posterior.schema import TENSORS_FILE
+from bnn.records.files import GRAPH_FILE
 
 Files = dict[str, bytes]
 NUMBERS = [0, -1, 1, 2, 3, 255, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, -(2**63), 10**12, 10**18, 10**30, 0.5, -0.0,

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from bnn.posterior.operations import OPERATIONS
-from bnn.posterior.schema import GRAPH_FILE, node_references
+from bnn.posterior.schema import node_references
+from bnn.records.files import GRAPH_FILE
 from tests.fuzz.mutate import Files
 
 VALUES: tuple[Any, ...] = (

@@ -10,7 +10,7 @@ import pytest
 
 from bnn.errors import UserError
 from bnn.posterior import load_posterior
-from bnn.posterior.schema import GRAPH_FILE
+from bnn.records.files import GRAPH_FILE
 from tests.fuzz.mutate import Files
 from tests.fuzz.poison import CASES, VALUES, poisoned
 from tests.fuzz.posteriors import fuzz, load

@@ -48,7 +48,8 @@ class Watch:
         if importing():
             return
         if event == "open":
-            path = str(arguments[0])
+            number = arguments[0]  # of a file that is open already
+            path = str(Path(f"/proc/self/fd/{number}").readlink() if isinstance(number, int) else number)
             if not path.startswith((str(folder), "/proc/self/")):
                 self.seen.append(f"open {path}")
         elif event == "import":

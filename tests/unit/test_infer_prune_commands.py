@@ -293,7 +293,11 @@ def test_the_interval_of_a_paired_loss() -> None:
 
 
 def bad_tensors(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
+    """Of a graph that does not state the tensors' digest, as those of earlier versions."""
+
     def damage(folder: Path) -> None:
+        graph = json.loads((folder / "graph.json").read_text())
+        (folder / "graph.json").write_text(json.dumps(graph | {"tensors_sha256": None}))
         tensors = load_file(folder / "posterior.safetensors")
         change(tensors)
         save_file(tensors, folder / "posterior.safetensors")

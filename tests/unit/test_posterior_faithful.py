@@ -162,3 +162,32 @@ def test_what_stays_in_training_mode_is_refused(make: Callable[[], nn.Module], n
 def test_a_dropout_that_drops_nothing_may_stay_as_it_is(tmp_path: Path) -> None:
     save_posterior(bnn.convert(Watchful(nn.Dropout(0.0))), tmp_path / "p", example_input=torch.rand(2, 4), step=0)
     assert load_posterior(tmp_path / "p")
+
+
+class Limited(nn.Module):
+    """Its forward pass limits its weight in place, as networks for EEG do."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.first, self.last = how, nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.first.weight
+        if self.how == "data":
+            weight.data = torch.renorm(weight.data, 2, 0, 0.1)
+        elif self.how == "clamp":
+            weight.data.clamp_(-0.1, 0.1)
+        else:
+            with torch.no_grad():
+                weight.mul_(0.5)
+        return self.last(torch.tanh(self.first(x)))
+
+
+@pytest.mark.parametrize("how", ["data", "clamp", "in place"])
+def test_a_weight_that_is_changed_in_place_is_refused_and_its_mean_stays(how: str, tmp_path: Path) -> None:
+    twin = bnn.convert(Limited(how))
+    before = twin.first.mu.detach().clone()  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="layer first: the model's forward pass changes its weight in place"):
+        save_posterior(twin, tmp_path / "p", example_input=torch.rand(2, 4), step=0)
+    assert torch.equal(twin.first.mu, before)  # type: ignore[arg-type,union-attr]
+    assert not (tmp_path / "p").exists()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,8 +19,9 @@ from bnn.errors import UserError
 from bnn.posterior import load_posterior, save_posterior
 from bnn.posterior.arguments import needs, places
 from bnn.posterior.operations import OPERATIONS
-from bnn.posterior.schema import GRAPH_FILE, references
+from bnn.posterior.schema import TENSORS_FILE, references
 from bnn.posterior.sizes import BATCHES
+from bnn.records.files import GRAPH_FILE
 from tests.fuzz.poison import fitting
 
 SHAPE = (3, 4, 4)
@@ -269,3 +273,72 @@ def test_an_index_that_is_no_list_is_refused_before_anything_runs(folder: Path) 
     with_nodes(folder, ("aten.index_put.default", arguments, None))
     with pytest.raises(UserError, match=r"argument indices must be a list"):
         load_posterior(folder)
+
+
+def test_other_tensors_than_were_saved_with_the_graph_are_refused(folder: Path, tmp_path: Path) -> None:
+    load_posterior(folder)
+    other = save_posterior(bnn.convert(Scaled()), tmp_path / "other", example_input=torch.rand(2, *SHAPE), step=0)
+    assert other is None
+    shutil.copy(tmp_path / "other" / TENSORS_FILE, folder / TENSORS_FILE)
+    with pytest.raises(UserError, match=rf"{TENSORS_FILE}: damaged, or of another posterior"):
+        load_posterior(folder)
+    content = bytearray((tmp_path / "other" / TENSORS_FILE).read_bytes())
+    content[-3] ^= 1
+    (tmp_path / "other" / TENSORS_FILE).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{TENSORS_FILE}: damaged"):
+        load_posterior(tmp_path / "other")
+
+
+def without_digest(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> Path:
+    """The posterior with tensors that were changed by somebody who made a graph that does not state their digest."""
+    graph = json.loads((folder / GRAPH_FILE).read_text())
+    del graph["tensors_sha256"]
+    (folder / GRAPH_FILE).write_text(json.dumps(graph))
+    tensors = load_file(folder / TENSORS_FILE)
+    change(tensors)
+    save_file(tensors, folder / TENSORS_FILE)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.update({k: v.half() for k, v in t.items()}), "mu is torch.float16"),
+        (lambda t: t.update({"conv.rho": t["conv.rho"].double()}), "conv: mu is torch.float32 and rho torch.float64"),
+        (lambda t: t["last.mu"].fill_(torch.inf), "last: mu or sigma is infinite"),
+        (lambda t: t["last.rho"].fill_(torch.inf), "last: mu or sigma is infinite"),
+        (lambda t: t["last.rho"].fill_(torch.nan), "last.rho contains NaN"),
+    ],
+)
+def test_means_and_rho_are_finite_and_of_one_precision(
+    folder: Path, change: Callable[[dict[str, Tensor]], None], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        load_posterior(without_digest(folder, change))
+
+
+class Doubled(nn.Module):
+    """A constant in another precision that comes before all parameters, and a first layer in another one."""
+
+    def __init__(self, layer_too: bool) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.5], dtype=torch.float64))
+        self.first, self.last = nn.Linear(5, 4), nn.Linear(4, 3)
+        self.precision = torch.float64 if layer_too else torch.float32
+        self.first.to(self.precision)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - self.mean).to(self.precision)
+        return self.last(torch.relu(self.first(x)).float())
+
+
+@pytest.mark.parametrize("layer_too", [False, True])
+def test_inputs_have_the_precision_that_the_model_was_saved_for(tmp_path: Path, layer_too: bool) -> None:
+    torch.manual_seed(0)
+    twin, x = bnn.convert(Doubled(layer_too)).eval(), torch.rand(4, 5)
+    save_posterior(twin, tmp_path / "p", example_input=x, step=0)
+    network = load_posterior(tmp_path / "p")
+    assert network.dtype == torch.float32
+    with torch.no_grad(), bnn.mean_only(twin), bnn.mean_only(network):
+        torch.testing.assert_close(network(x), twin(x))
+    assert bnn.predict(tmp_path / "p", x, draws=5).probability.isfinite().all()

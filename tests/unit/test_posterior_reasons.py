@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -45,6 +46,12 @@ def turned(s: Behind, x: Tensor) -> Tensor:
     return torch.view_as_real(torch.view_as_complex(x.view(-1, 2, 2)) * s.turns).flatten(1)
 
 
+def slope(s: Behind, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        y = x.detach().requires_grad_(True)
+        return torch.autograd.grad(s.first(y).square().sum(), y)[0]
+
+
 NO_LINE = {
     "a tensor's data": (lambda s, x: x + s.first(x).data.cpu(), "takes a tensor's values past torch's exporter"),
     "a layer in low precision": (low, "layer first: the model runs it within torch.autocast"),
@@ -55,6 +62,11 @@ BY_LINE = {
     "a loop over examples": (lambda s, x: torch.stack([x[i] for i in range(len(x))]), "one number of examples only"),
     "a branch": (lambda s, x: -x if len(x) == 4 else x, r"N of examples satisfies N != 4 \("),
     "distances": (lambda s, x: torch.cdist(x, s.first.weight), r"N of examples satisfies .*N <= 25 \("),
+    "numpy": (lambda s, x: torch.from_numpy(np.clip(x.detach().numpy(), 0, 1)), "goes on in numpy"),
+    "torch.func": (lambda s, x: torch.func.vmap(torch.func.grad(torch.sum))(x), "transforms of torch.func"),
+    "a derivative": (slope, "derivatives within its forward pass"),
+    "a generator": (lambda s, x: x + torch.randn(x.shape, generator=torch.Generator()), "a generator of its own"),
+    "a Python number": (lambda s, x: x * s.last.bias[0].item(), "makes a Python number of a tensor"),
     "a value": (lambda s, x: x if x.sum() > 0 else -x, "decides by values of its tensors"),
     "an assertion": (lambda s, x: asserted(x), "decides by values of its tensors"),
     "a sparse matrix": (lambda s, x: torch.sparse.mm(s.sparse, x.T).T, "operation aten._sparse_addmm.default"),
@@ -160,3 +172,28 @@ def test_a_scripted_function_is_recorded_and_scripted_weights_are_refused(tmp_pa
     survives(nn.Sequential(nn.Linear(4, 4), scripted, nn.Linear(4, 3)), tmp_path / "p", (4,))
     with pytest.raises(UserError, match=r"layer 1: made by torch.jit.script"):
         bnn.convert(nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 3))), init=WIDE)
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells, self.last = nn.GRU(2, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = torch.full((x.shape[0],), 2)
+        return self.last(self.cells(nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True))[1][-1])
+
+
+def test_packed_sequences_are_named() -> None:
+    with pytest.raises(UserError, match=rf"a size in it depends on values, as in packed sequences \(.*{HERE}:"):
+        trace(bnn.convert(Packed()), torch.rand(3, 2, 2), 0, {})
+
+
+def test_a_compiled_part_and_inputs_that_are_no_images_are_named() -> None:
+    compiled = nn.Sequential(nn.Linear(4, 4))
+    compiled.add_module("fast", torch.compile(nn.Sequential(nn.Linear(4, 4))))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^layer fast: made by torch\.compile; leave its parts as they are"):
+        trace(bnn.convert(compiled), torch.rand(2, 4), 0, {})
+    words = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(8, 3))
+    with pytest.raises(UserError, match=r"example_input is of torch.int64: a posterior takes floating-point numbers"):
+        bnn.save_posterior(bnn.convert(words), "p", example_input=torch.zeros(2, 2, dtype=torch.int64), step=0)
