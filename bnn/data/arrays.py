@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,6 +76,11 @@ class Part:
 def find_parts(path: Path, options: ArraysOptions) -> dict[str, Part]:
     """The arrays by split; `all` where a share of them is for testing. Raises UserError for a name that is missing."""
     found = arrays_of(path, WANTED)
+    begun = [names[0] for names in (*NAMES, ONE_SPLIT) if names[0] in found]
+    if len(begun) > 1:
+        raise UserError(f"{path}: has {' and '.join(begun)}: which are meant cannot be known; leave the others out")
+    if options.test_path is not None and os.path.realpath(options.test_path) == os.path.realpath(path):
+        raise UserError(f"{path}: is for training and, by test_path, for testing: test_share divides a file")
     for names in NAMES:
         if names[0] in found:
             if options.test_path is not None or options.test_share is not None:

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from bnn.errors import UserError
+from bnn.given import Given
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -112,10 +113,8 @@ class DatasetFacts:
     train_size: int
 
 
-class Options(BaseModel):
+class Options(Given):
     """Options of a data set; one that takes none uses this class itself."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @property
     def own_name(self) -> str | None:

@@ -9,18 +9,19 @@ import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from bnn.data.members import LARGEST_FILE, Container, Entry, clean, readable
+from bnn.data.members import LARGEST_FILE, Container, Entry, Found, clean, readable
 from bnn.errors import UserError
 from bnn.regular import kind_of, open_regular
 
 TAR_ENDINGS, GZIP_ENDINGS, ZIP_ENDINGS = (".tar",), (".tar.gz", ".tgz"), (".zip",)
 UTF8_FLAG, ENCRYPTED_FLAG = 0x800, 0x1  # of a member of a zip archive
+LARGEST_HEADERS = 1 << 20  # bytes of all headers of a member of a tar archive
 
 
 def open_container(path: Path) -> Container:
@@ -105,24 +106,38 @@ class Tar:
 
     def _members(self, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         """In the archive's order. tarfile ends without a word at a damaged header; a whole archive ends in zeros."""
-        while (member := archive.next()) is not None:
+        assert isinstance(archive.fileobj, _Bounded)
+        while (member := archive.fileobj.one_header(archive.next)) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # or all headers stay in memory
             yield member
-        assert archive.fileobj is not None
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("it has no end")
 
 
 class _Bounded(io.RawIOBase):
-    """A stream of which no more is read at once than a file may have: a header may announce a name of any length."""
+    """A stream of which no more is read at once than a file may have, and of a member's headers not even that: they may
+    announce names of any length, may follow upon each other, and tarfile asks on where the file has ended."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
+        # Bytes of a member's headers, while these are read: of the first one as the archive is opened.
+        self._left: int | None = LARGEST_HEADERS
+
+    def one_header(self, read: Callable[[], Found]) -> Found:
+        """What `read` makes of a member's headers. Raises ReadError where it asks for more than these may have."""
+        self._left = LARGEST_HEADERS
+        try:
+            return read()
+        finally:
+            self._left = None
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= LARGEST_FILE + tarfile.BLOCKSIZE:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        most = LARGEST_FILE if self._left is None else self._left
+        if not 0 <= size <= most + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"more than {LARGEST_HEADERS:,} bytes of headers, or of a file {LARGEST_FILE:,}")
+        if self._left is not None:
+            self._left -= size
         return self._stream.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

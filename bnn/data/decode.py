@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from bnn.errors import UserError
 
 Convert = Literal["none", "RGB", "L"]
+ORIENTATION = 0x0112  # EXIF's tag
 MOST_PIXELS = 1 << 24  # of one image
 FORMATS = {".png": ("PNG",), ".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO")}
 CHANNELS = {"L": 1, "RGB": 3}
@@ -57,8 +58,8 @@ def decode(where: str, name: str, content: bytes, convert: Convert, like: tuple[
     """The form and the pixels (C, H, W) of an image file. `like` is another image's name, and its form, to be equal to.
 
     Raises UserError, beginning with `where` and the name, for a damaged or truncated file, one of another kind than its
-    ending says, an animation, one with too many pixels, of another mode than grey or RGB where none is asked for
-    by `convert`, and for another form than `like`.
+    ending says, an animation, one with too many pixels or 16 bits per channel, one that EXIF says to turn, of another
+    mode than grey or RGB where none is asked for by `convert`, and for another form than `like`.
     """
     what = f"{where}: {name!r}"
     ending = name[name.rindex(".") :].lower()
@@ -68,6 +69,12 @@ def decode(where: str, name: str, content: bytes, convert: Convert, like: tuple[
                 raise UserError(f"{what}: a {image.format} image, which its ending does not say")
             if ending == ".png" and getattr(image, "n_frames", 1) > 1:
                 raise UserError(f"{what}: an animation")
+            if not image.mode.startswith("I") and any(
+                "16" in str(tile[3]) for tile in getattr(image, "tile", ())
+            ):  # Pillow makes bytes of them
+                raise UserError(f"{what}: 16 bits per channel, which bytes have no room for: convert it first")
+            if image.getexif().get(ORIENTATION, 1) not in (0, 1):
+                raise UserError(f"{what}: lies turned, by its EXIF orientation: turn its pixels first, or drop the tag")
             form = _form(what, image, convert)
             if like is not None and form != like[1]:
                 raise UserError(f"{what} is {form}, but {like[0]!r} is {like[1]}: all images must be alike")

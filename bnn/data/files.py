@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -148,12 +148,14 @@ def check_room(source: Path, folder: Path, needed: int) -> None:
         raise UserError(f"{source}: prepared it takes {needed:,} bytes, {folder.parent} has {free:,} free")
 
 
-def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Make folder `target` whole or not at all by `fill`, which is given another folder to write into.
+def write_folder(target: Path, names: Collection[str], fill: Callable[[Path], None]) -> None:
+    """Make folder `target` whole or not at all by `fill`, which is given another folder to write files `names` into.
 
     The caller holds the lock of the parent folder, so that what is left there beside `target` is a killed process's: it
-    is removed.
+    is removed. Raises UserError where `target` has files of other names: somebody else's, which would be lost.
     """
+    if others := sorted({path.name for path in target.iterdir()} - set(names) if target.is_dir() else ()):
+        raise UserError(f"{target}: has {others[0]!r}, which no prepared data set has: move it elsewhere")
     for left in target.parent.glob(f".{escape(target.name)}.partial-*"):
         shutil.rmtree(left, ignore_errors=True)
     with atomic_folder(target) as aside:

@@ -28,7 +28,7 @@ NAME = "infinite-mnist"
 CLASSES = 10
 SHAPE = (1, 28, 28)
 VERSION = 1  # of the files: raised when the same options give other images
-IMAGES, LABELS, SIDECAR = "images.npy", "labels.npy", "facts.json"
+IMAGES, LABELS, SIDECAR = NAMES = "images.npy", "labels.npy", "facts.json"
 WRITE_CHUNK = 10_000
 
 # The largest of 0.25, 0.5, 1, 2 at which four deformed copies teach a nearest-neighbour classifier as much about clean
@@ -151,7 +151,7 @@ def _prepare(data_dir: Path, options: InfiniteMnistOptions, console: Console) ->
         return
     with locked(data_dir / NAME, console):
         if not _is_whole(prepared):  # another process may have written it while this one waited
-            write_folder(prepared.folder, lambda aside: _write(aside, prepared, console))
+            write_folder(prepared.folder, NAMES, lambda aside: _write(aside, prepared, console))
 
 
 def _is_whole(prepared: Prepared) -> bool:

@@ -133,6 +133,9 @@ def targets_file(part: str) -> str:
     return f"{part}-targets.npy"
 
 
+NAMES = frozenset({FACTS, *map(images_file, PARTS), *map(targets_file, PARTS)})  # all that a prepared folder has
+
+
 def command(kind: str, data_dir: Path, options: OwnOptions) -> str:
     """The command that prepares it, with a word in place of a path that was not said."""
     given = options.model_dump(mode="json", exclude_unset=True, exclude_none=True)
@@ -261,4 +264,4 @@ def prepare(
         raise UserError(f"{options.path}: does not exist")
     with locked(data_dir / options.own_name, console):
         if not is_there():
-            write_folder(data_dir / options.own_name / PREPARED, fill)
+            write_folder(data_dir / options.own_name / PREPARED, NAMES, fill)

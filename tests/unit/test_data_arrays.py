@@ -40,6 +40,25 @@ def prepared(path: Path, data_dir: Path | None = None, **options):
     return load_dataset("arrays", folder, **{"name": dataset_name("arrays", {"path": path, **options})})
 
 
+def test_what_is_meant_must_be_one_thing(tmp_path):
+    both = saved(tmp_path / "both.npz", GOOD | {"x_train": IMAGES})
+    assert "has train_images and x_train" in refused(both)
+    one = saved(tmp_path / "one.npz", {"images": IMAGES, "labels": LABELS})
+    (tmp_path / "link.npz").symlink_to(one)
+    for again in (one, tmp_path / "link.npz"):
+        assert "is for training and, by test_path, for testing" in refused(one, test_path=again)
+
+
+def test_files_of_somebody_else_are_not_replaced(tmp_path):
+    path = saved(tmp_path / "set.npz", GOOD)
+    folder = tmp_path / "data" / "set" / PREPARED
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match=r"has 'thesis\.tex', which no prepared data set has"):
+        prepared(path)
+    assert (folder / "thesis.tex").read_text() == "mine"
+
+
 def refused(path: Path, **options) -> str:
     with pytest.raises(UserError) as caught:
         prepare_dataset("arrays", path.parent / "data", console=Console(file=io.StringIO()), path=path, **options)

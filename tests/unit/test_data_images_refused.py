@@ -243,6 +243,7 @@ def test_utf_8_without_its_flag_and_decomposed_names_are_the_same_class(tmp_path
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(members, "LARGEST_FILE", 10_000)
     monkeypatch.setattr(containers, "LARGEST_FILE", 10_000)
+    monkeypatch.setattr(containers, "LARGEST_HEADERS", 10_000)
     bomb = GOOD | {"train/cat/x.png": bytes(20_000)}
     for path in (as_tar(tmp_path / "set.tar.gz", bomb), as_zip(tmp_path / "set.zip", bomb)):
         assert "'train/cat/x.png': 20,000 bytes, more than 10,000" in refused(path)
@@ -250,12 +251,51 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
         member = tarfile.TarInfo("x.png")
         member.pax_headers = {"comment": "x" * 20_000}
         archive.addfile(member)
-    assert "a header of" in refused(tmp_path / "name.tar.gz")
+    assert "bytes of headers" in refused(tmp_path / "name.tar.gz")
     monkeypatch.setattr(members, "MOST_FILES", 5)
     assert "more than 5 files" in refused(as_zip(tmp_path / "many.zip", GOOD))
     monkeypatch.setattr(members, "MOST_FILES", 500)
     monkeypatch.setattr(members, "MOST_BYTES", 500)
     assert "500 bytes in them" in refused(as_zip(tmp_path / "large.zip", GOOD))
+
+
+def test_headers_of_a_tar_archive_have_bounds_together(tmp_path):
+    long = tarfile.TarInfo("././@LongLink")
+    long.type, long.size = tarfile.GNUTYPE_LONGNAME, 300_000
+    chained = b"".join(long.tobuf(tarfile.GNU_FORMAT) + b"a" * 300_032 for _ in range(40))
+    (tmp_path / "chained.tar").write_bytes(chained + bytes(1024))
+    assert "bytes of headers" in refused(tmp_path / "chained.tar")
+    holes = tarfile.TarInfo("train/cat/x.png")
+    holes.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "x",
+        "GNU.sparse.realsize": "9",
+    }
+    with tarfile.open(tmp_path / "holes.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(holes)
+    content = (tmp_path / "holes.tar").read_bytes().rstrip(b"\0")
+    (tmp_path / "holes.tar").write_bytes(content + bytes(-len(content) % 512) + b"1000000\n")  # a map without an end
+    assert "headers" in refused(tmp_path / "holes.tar")
+
+
+def test_16_bits_per_channel_and_turned_images_are_refused(tmp_path):
+    rows = b"".join(b"\0" + bytes(6 * 3 * 2) for _ in range(5))
+
+    def chunk(kind, data):
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    size = (6).to_bytes(4, "big") + (5).to_bytes(4, "big")
+    deep = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + bytes([16, 2, 0, 0, 0]))
+    deep += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path = as_folder(tmp_path / "deep", GOOD | {"train/cat/00.png": deep})
+    assert "16 bits per channel" in refused(path)
+    assert "16 bits per channel" in refused(path, convert="L")
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[decode.ORIENTATION] = 6
+    Image.new("RGB", (6, 5)).save(buffer, "JPEG", exif=exif)
+    path = as_folder(tmp_path / "turned", {name.replace(".png", ".jpg"): buffer.getvalue() for name in GOOD})
+    assert "lies turned, by its EXIF orientation" in refused(path)
 
 
 def test_a_size_that_a_zip_archive_understates_is_refused(tmp_path):
