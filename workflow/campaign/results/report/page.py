@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from bnn.records.files import write_text
+from campaign.io.beside import beside
 from campaign.results.figures.catalogue import FIGURES, PEER_COMPARISON, available, not_measured
 from campaign.results.figures.published import UNCHANGED_PERCENT
 from campaign.results.figures.sites import OtherSite
@@ -40,6 +42,7 @@ from campaign.results.report.series import Points
 from campaign.results.report.summary import QUESTIONS, summary
 from campaign.results.report.svg import embedded_figure, notice_words
 from campaign.results.report.terms import TERMS
+from campaign.results.tables.build import MANY
 from campaign.results.tables.schemas import OF_REPORT
 
 if TYPE_CHECKING:
@@ -76,12 +79,14 @@ def write_report(
     SVG files. A figure that the plan provides for but that is not among them is named as not drawn; `others` are the
     sites beside this one. Raises UserError naming a caption or figure that cannot be used.
     """
-    folded = Folded() if cells else None
-    text = render(plan, tables, figures, others=others, captions=captions, templates=templates, folded=folded)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if cells and folded:
-        environment, css = environment_of(templates), embedded(templates / "report.css")
-        write_pages(tables, cells, environment, css)
+    draw = partial(render, plan, tables, figures, others=others, captions=captions, templates=templates)
+    if cells is None:
+        write_text(out, draw())
+        return
+    folded, environment, css = Folded(), environment_of(templates), embedded(templates / "report.css")
+    with beside(partial(write_pages, tables, cells, environment, css), worth_it=len(tables["cells"]) >= MANY):
+        text = draw(folded=folded)
         scripts = [embedded(templates / "report" / name) for name in SCRIPTS_OF_ROWS]
         write_rows(folded, cells.parent / Path(ROWS).name, environment, css=css, scripts=scripts)
     write_text(out, text)

@@ -24,7 +24,7 @@ def asked(plan: dict[str, Any], tables: Tables) -> list[Statement]:
         f"Campaign {name} on {site} asks for {count(len(cells), 'cell')} (training runs): "
         f"{count(len(axes['model']), 'model')} ({listed(axes['model'])}), "
         f"{listed(KINDS.get(kind, kind) for kind in axes['kind'])}, on {listed(axes['dataset'])}; "
-        f"{listed(axes['nodes'], 8)} {label}, batches of {between(axes['batch_size'])} per rank, "
+        f"{label}: {listed(axes['nodes'], 8)}; batches of {between(axes['batch_size'])} per rank, "
         f"{between(repeats.values())} {'repeat' if max(repeats.values()) == 1 else 'repeats'} of each of "
         f"{count(len(repeats), 'point')}."
     )
