@@ -12,10 +12,10 @@ from bnn.check.commands import check
 from bnn.commands.collector import seldom
 from bnn.commands.options import ImageShape, Known, dataset_names, model_names
 from bnn.commands.saying import errors_said
-from bnn.commands.settings import json_object
 from bnn.inference.commands import infer
 from bnn.interop.commands import export, import_
 from bnn.pruning.commands import prune
+from bnn.strictjson import parse_object
 from bnn.training.commands import train
 
 
@@ -76,7 +76,7 @@ def prepare_data(
     """Download or generate a data set, check it, and say what it is."""
     from bnn.data.commands import parse_pairs, prepare
 
-    options = json_object(text, "--options") if text else {}
+    options = parse_object(text, "--options") if text else {}
     prepare(name, data_dir, {**options, **parse_pairs(pairs)}, record)
 
 

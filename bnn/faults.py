@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from bnn.given import Given
 
-class Fault(BaseModel):
+
+class Fault(Given):
     """What one rank suffers in every so many steps. What it took is recorded with each step (`seconds_injected`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: int = Field(ge=0, description="the rank that suffers it")
     slow: float = Field(0.0, ge=0, le=10, description="share by which its forward and backward pass take longer")

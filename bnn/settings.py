@@ -11,15 +11,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError, model_validator
 
 from bnn.applies import IDLE, LATER, NOT_BY_IVON, NOT_SCIENCE
 from bnn.errors import UserError, first_problem
 from bnn.faults import Fault
+from bnn.given import Given, unfit
 from bnn.model_names import is_own
-from bnn.regular import open_regular, read_text_regular
+from bnn.regular import file_sha256
+from bnn.strictjson import read_object
 
+# What no run comes to: more is a slip, and would be found out by whatever gives way first.
+MOST, MOST_DRAWS, MOST_THREADS = 10**12, 10**7, 2**16
 # Share of its CPUs that others may take from a measurement before it is called disturbed.
 FOREIGN_LIMIT = 0.05
 # What baseline cnn-best is: the faster of these, both tried in the same run.
@@ -36,15 +39,8 @@ class SettingsError(UserError):
         self.key, self.what = key, what
 
 
-def _unfit(key: str, what: str) -> PydanticCustomError:
-    """The error of a setting that does not fit the others."""
-    return PydanticCustomError("unfit", "{what}", {"key": key, "what": what})
-
-
-class TrainSettings(BaseModel):
+class TrainSettings(Given):
     """Settings of one training run. Sizes are per rank unless they say otherwise."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dataset: str = Field(
         "synthetic",
@@ -57,7 +53,9 @@ class TrainSettings(BaseModel):
         None, description="folder of the data sets (default: BNN_DATA_DIR, else results/data)"
     )
     model: str = Field("vgg16", description="vgg16, resnet18, conv, fc or package.module:function")
-    width: float = Field(1.0, gt=0, description="factor on every hidden layer's channels; 1 is the paper's model")
+    width: float = Field(
+        1.0, gt=0, le=1000, description="factor on every hidden layer's channels; 1 is the paper's model"
+    )
     output: str | None = Field(
         None, description="which output counts of a model of one's own that returns several: its name or its index"
     )
@@ -154,10 +152,10 @@ class TrainSettings(BaseModel):
         description="ivon: rank (every rank has a weight sample of its own, two numbers travel per weight) or shared "
         "(all ranks share one, one number travels)",
     )
-    batch_size: int = Field(128, gt=0, description="training examples per rank and step")
-    epochs: int = Field(1, gt=0, description="passes over the training set")
-    max_steps: int | None = Field(None, gt=0, description="stop after this many steps, whatever the epochs")
-    warmup_steps: int = Field(2, ge=0, description="first steps of every attempt, measured apart")
+    batch_size: int = Field(128, gt=0, le=MOST, description="training examples per rank and step")
+    epochs: int = Field(1, gt=0, le=MOST, description="passes over the training set")
+    max_steps: int | None = Field(None, gt=0, le=MOST, description="stop after this many steps, whatever the epochs")
+    warmup_steps: int = Field(2, ge=0, le=MOST, description="first steps of every attempt, measured apart")
     optimizer: Literal["adam", "rmsprop", "sgd"] = Field("adam", description="adam, rmsprop or sgd (with momentum)")
     momentum: float = Field(0.9, ge=0, lt=1, description="share of its last step that sgd goes on with, as torch's SGD")
     weight_decay: float = Field(
@@ -207,23 +205,23 @@ class TrainSettings(BaseModel):
     )
     engine: Literal["horovod", "torch", "single"] = Field("horovod", description="what reduces the gradients")
     device: Literal["cpu", "cuda"] = Field("cpu", description="device of every rank")
-    threads: int = Field(1, gt=0, description="threads per rank")
+    threads: int = Field(1, gt=0, le=MOST_THREADS, description="threads per rank")
     precision: Literal["float32", "float64"] = Field("float32", description="floating point type")
     cycle_time_ms: float = Field(5.0, gt=0, description="Horovod's cycle time, milliseconds (the paper: 5)")
     fusion_buffer_mb: float = Field(64.0, ge=0, description="Horovod's fusion buffer, MiB (the paper: 64)")
     gradient_block_mb: float = Field(
         16.0, ge=0, description="gradients leave in blocks of at least this many MiB; 0: one message per parameter"
     )
-    seed: int = Field(0, ge=0, description="seed of initialisation, shuffling and noise")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation, shuffling and noise")
     evaluate: Literal["none", "final", "epoch"] = Field("none", description="when to measure held-out accuracy")
     evaluate_steps: int | None = Field(
-        None, gt=0, description="measure it after every so many steps, too; none: only when evaluate says"
+        None, gt=0, le=MOST, description="measure it after every so many steps, too; none: only when evaluate says"
     )
     evaluate_images: int | None = Field(
-        None, gt=0, description="images of an evaluation, evenly over the held-out set; none: all"
+        None, gt=0, le=MOST, description="images of an evaluation, evenly over the held-out set; none: all"
     )
-    evaluate_draws: int = Field(10, gt=0, description="Monte-Carlo draws of an evaluation")
-    checkpoint_epochs: int = Field(0, ge=0, description="epochs between checkpoints; 0: none")
+    evaluate_draws: int = Field(10, gt=0, le=MOST_DRAWS, description="Monte-Carlo draws of an evaluation")
+    checkpoint_epochs: int = Field(0, ge=0, le=MOST, description="epochs between checkpoints; 0: none")
     save_posterior: bool = Field(True, description="write the trained posterior at the end")
     fault: Fault | None = Field(
         None, description='for experiments: what one rank suffers on purpose, as in {"rank": 1, "slow": 0.1}'
@@ -241,21 +239,21 @@ class TrainSettings(BaseModel):
     def _fits_the_model(self) -> Self:
         """Refuse what the model cannot do, or has no choice of."""
         if self.output is not None and not is_own(self.model):
-            raise _unfit("output", f"model {self.model} has one output; only package.module:function may have several")
+            raise unfit("output", f"model {self.model} has one output; only package.module:function may have several")
         if self.task != "classification" and not is_own(self.model):
-            raise _unfit("task", f"{self.task} needs a model of one's own; {self.model} classifies")
+            raise unfit("task", f"{self.task} needs a model of one's own; {self.model} classifies")
         if self.task != "classification" and self.augmentation != "none":
-            raise _unfit("augmentation", f"{self.augmentation} would move images and not the targets of {self.task}")
+            raise unfit("augmentation", f"{self.augmentation} would move images and not the targets of {self.task}")
         if self.by_dropout and is_own(self.model) and "dropout_rate" in self.model_fields_set:
-            raise _unfit("dropout_rate", f"{self.model} has dropout of its own; the rate is of the built-in models")
+            raise unfit("dropout_rate", f"{self.model} has dropout of its own; the rate is of the built-in models")
         if self.of_layers and self.dense_kl != "once" and is_own(self.model):
-            raise _unfit("dense_kl", f"{self.dense_kl} is how the paper's models were trained; {self.model} is not one")
+            raise unfit("dense_kl", f"{self.dense_kl} is how the paper's models were trained; {self.model} is not one")
         if self.of_layers and self.where is not None and not is_own(self.model):
-            raise _unfit("where", f"all layers of {self.model} are Bayesian; only package.module:function has a choice")
+            raise unfit("where", f"all layers of {self.model} are Bayesian; only package.module:function has a choice")
         if self.of_layers and not all(self.where_patterns):
-            raise _unfit("where", f"{self.where!r} has an empty pattern; give names as in head,blocks.*")
+            raise unfit("where", f"{self.where!r} has an empty pattern; give names as in head,blocks.*")
         if self.of_layers and self.bayesian_biases and not is_own(self.model):
-            raise _unfit(
+            raise unfit(
                 "bayesian_biases", f"biases of {self.model} have no prior; only package.module:function has a choice"
             )
         return self
@@ -264,23 +262,25 @@ class TrainSettings(BaseModel):
     def _fits_together(self) -> Self:
         """Refuse what no run could do; settings of the other kind are not looked at."""
         if self.mixed_precision != "none" and self.precision != "float32":
-            raise _unfit("mixed_precision", f"{self.mixed_precision} needs precision float32, not {self.precision}")
+            raise unfit("mixed_precision", f"{self.mixed_precision} needs precision float32, not {self.precision}")
         if self.kind == "cnn" and self.compile and self.baseline in ("cnn-kernels", "cnn-best"):
-            raise _unfit("compile", f"baseline {self.baseline} says by itself what is compiled")
+            raise unfit("compile", f"baseline {self.baseline} says by itself what is compiled")
         if self.kind == "cnn" and self.baseline == "cnn-kernels" and not self.kernels_fit:
-            raise _unfit("baseline", "cnn-kernels needs device cpu, precision float32 and no mixed_precision")
+            raise unfit("baseline", "cnn-kernels needs device cpu, precision float32 and no mixed_precision")
         if self.lr_warmup_epochs and self.lr_warmup_epochs >= self.epochs:
-            raise _unfit("lr_warmup_epochs", f"{self.lr_warmup_epochs:g} must be fewer than the run's epochs")
+            raise unfit("lr_warmup_epochs", f"{self.lr_warmup_epochs:g} must be fewer than the run's epochs")
         if self.evaluate == "none" and self.evaluate_steps is not None:
-            raise _unfit("evaluate_steps", "evaluate is none; final measures after these steps and at the end")
+            raise unfit("evaluate_steps", "evaluate is none; final measures after these steps and at the end")
+        if self.evaluate == "none" and self.evaluate_images is not None:
+            raise unfit("evaluate_images", "evaluate is none: nothing is measured on them")
         if self.fault is not None and self.device != "cpu":
-            raise _unfit("fault", "faults are for device cpu: on a GPU the host runs ahead of the steps")
+            raise unfit("fault", "faults are for device cpu: on a GPU the host runs ahead of the steps")
         if self.by_ivon:
             for key, reason in NOT_BY_IVON.items():
                 if getattr(self, key) != type(self).model_fields[key].default:
-                    raise _unfit(key, reason)
+                    raise unfit(key, reason)
             if "learning_rate" not in self.model_fields_set:
-                raise _unfit("learning_rate", "ivon has no default; published ones are between 0.1 and 2.5")
+                raise unfit("learning_rate", "ivon has no default; published ones are between 0.1 and 2.5")
         return self
 
     @property
@@ -373,8 +373,7 @@ def content_digest(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _digest(path: Path, *_facts: int) -> str:
-    with open_regular(path) as stream:
-        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    return f"sha256:{file_sha256(path)}"
 
 
 def parse_settings(values: dict[str, Any], origin: str) -> TrainSettings:
@@ -390,10 +389,4 @@ def parse_settings(values: dict[str, Any], origin: str) -> TrainSettings:
 
 def read_settings(path: Path) -> TrainSettings:
     """Read settings from a JSON file. Raises UserError naming the file."""
-    try:
-        values = json.loads(read_text_regular(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected an object of settings")
-    return parse_settings(values, str(path))
+    return parse_settings(read_object(path, "an object of settings"), str(path))

@@ -10,9 +10,9 @@ import click
 from bnn.bench.allreduce.names import ALGORITHMS
 from bnn.bench.implementations import BEST, OURS, PEERS, choose
 from bnn.commands.options import Counts, ImageShape, Known, Names, model_names
-from bnn.commands.settings import json_object
 from bnn.commands.threads import MACHINE, say_threads, threads_given
 from bnn.errors import UserError
+from bnn.strictjson import parse_object
 
 FALLBACK_SHAPE = (3, 32, 32)
 POSITIVE = click.IntRange(min=1)
@@ -72,7 +72,7 @@ def bench() -> None:
 def bench_step(**given: Any) -> None:
     """Full training steps: noise, forward pass, loss with KL, backward pass, Adam."""
     labels = given.pop("labels")
-    _run("step", labels=None if labels is None else json_object(labels, "--labels"), **given)
+    _run("step", labels=None if labels is None else parse_object(labels, "--labels"), **given)
 
 
 @bench.command("inference")

@@ -43,6 +43,15 @@ def matching(known: Values, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(word) for word in (known() if callable(known) else known) if word.startswith(incomplete)]
 
 
+class OutFolder(click.Path):
+    """A folder to write to. An empty word, as of a variable that is not set, does not mean the current one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class SettingType(click.ParamType):
     """Shows what a setting takes; the text goes on unchanged to the model that checks it.
 

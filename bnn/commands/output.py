@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bnn.errors import UserError
-from bnn.records.files import JOB_LABEL, PARTIAL
+from bnn.records.files import CELL, GRAPH_FILE, JOB_LABEL, PARTIAL
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
 from bnn.records.reading import read_record
@@ -42,8 +42,12 @@ def make_ready(out: Path, records: Sequence[str], work: Path, results: Iterable[
     """Make `out` ready for new `records`: those of an earlier run go, and `work`, what goes on from before, is kept.
 
     The last of `records` says that all others are there, so it goes first. With them go the folders `results`, what
-    was staged and never published, and work of other settings beside `work`. Raises OSError.
+    was staged and never published, and work of other settings beside `work`. Raises OSError, and UserError for the
+    folder of a run or of a posterior, whose records these would be among.
     """
+    for name in (CELL, GRAPH_FILE):
+        if (out / name).exists():
+            raise UserError(f"{out}: has {name}, and is the folder of something else: name another one by --out")
     out.mkdir(parents=True, exist_ok=True)
     for name in reversed(records):
         (out / name).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,8 @@ from bnn.errors import UserError
 
 if TYPE_CHECKING:
     from bnn.records.summary import Verdict
+
+PACKAGE, CLICK = Path(__file__).parents[1], Path(click.__file__).parent
 
 
 def say_result(verdict: Verdict, found: str, out: Path) -> None:
@@ -27,7 +30,8 @@ def say_result(verdict: Verdict, found: str, out: Path) -> None:
 def errors_said() -> Iterator[None]:
     """Within this context an error that a user can cause is one line on stderr, and ends the process with exit code 2.
 
-    An interruption ends it with exit code 130, as shells expect.
+    So does sys.exit in code that is not ours, such as a model of one's own. An interruption ends it with exit code 130,
+    as shells expect.
     """
     try:
         yield
@@ -36,6 +40,13 @@ def errors_said() -> Iterator[None]:
         sys.exit(2)
     except (UserError, click.ClickException) as error:
         print(f"bnn: {error if isinstance(error, UserError) else one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as error:
+        frames = extract_tb(error.__traceback__)
+        where = next(frame for frame in reversed(frames) if "sitebuiltins" not in frame.filename)  # of exit()
+        if Path(where.filename).parent.is_relative_to(PACKAGE) or Path(where.filename).parent == CLICK:
+            raise
+        print(f"bnn: {where.filename}:{where.lineno}: ended the program, by exit code {error.code!r}", file=sys.stderr)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         print("bnn: interrupted", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import json
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_origin
 
@@ -11,7 +10,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from bnn.commands.options import option_name, plain_type
+from bnn.digits import decimal
 from bnn.errors import UserError, first_problem
+from bnn.strictjson import parse_object
 
 AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
@@ -33,7 +34,7 @@ def read(field: FieldInfo, text: Any, origin: str) -> Any:
     kind = plain_type(field)
     match get_origin(kind) or kind:
         case builtins.dict:
-            return json_object(text, origin)
+            return parse_object(text, origin)
         case builtins.tuple | builtins.list:
             return numbers(text, origin)
     return text
@@ -48,20 +49,9 @@ def parse(model: type[AnySettings], values: Mapping[str, Any]) -> AnySettings:
         raise UserError(f"{option_name(name)}: {problem}" if name else problem) from None
 
 
-def json_object(text: str, origin: str) -> dict[str, Any]:
-    """A JSON object given on the command line. Raises UserError naming the option."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{origin}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{origin}: expected a JSON object")
-    return value
-
-
 def numbers(text: str, origin: str) -> list[float]:
     """Numbers separated by commas. Raises UserError naming the option."""
     try:
-        return [float(word) for word in text.split(",")]
+        return [decimal(word) for word in text.split(",")]
     except ValueError:
         raise UserError(f"{origin}: {text!r} is not a list of numbers, as in 0,50,90") from None

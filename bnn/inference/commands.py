@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bnn.commands.options import dataset_names, setting_options
+from bnn.commands.options import OutFolder, dataset_names, setting_options
 from bnn.commands.ranks import process_start, with_engine
 from bnn.commands.saying import say_result
 from bnn.commands.settings import given, parse
@@ -29,7 +29,7 @@ def shift_names() -> list[str]:
     known={"dataset": dataset_names, "mode": MODES, "shift": shift_names, "ood": dataset_names, "temperature": (FIT,)},
     defaults={"threads": MACHINE},
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the records")
+@click.option("--out", type=OutFolder(path_type=Path), required=True, help="folder for the records")
 def infer(out: Path, others: tuple[str, ...], **options: Any) -> None:
     """Predict held-out images by Monte-Carlo draws from POSTERIOR, on one rank or, with mpiexec, on many.
 

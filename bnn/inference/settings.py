@@ -8,19 +8,18 @@ import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from bnn.given import Given
 from bnn.inference.severities import KINDS, Shift
-from bnn.settings import FOREIGN_LIMIT
+from bnn.settings import FOREIGN_LIMIT, MOST_DRAWS, MOST_THREADS
 
 FIT = "fit"  # the temperature that suits training images best (bnn.inference.temperature)
 MODES = ("exact", "flipout", "local-reparameterization")  # how weights are sampled (bnn.inference.predictor)
 
 
-class HeldOutSettings(BaseModel):
+class HeldOutSettings(Given):
     """What both commands share: which posterior, which images, how many draws, and on what."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     posterior: Path = Field(description="folder of a posterior, or of a cell that has one")
     step: int | None = Field(None, ge=0, description="training step of the posterior (default: the newest)")
@@ -29,9 +28,9 @@ class HeldOutSettings(BaseModel):
     data_dir: Path | None = Field(None, description="folder of the data sets")
     split: Literal["test", "train"] = Field("test", description="which images")
     images: int | None = Field(None, ge=1, description="predict N images, evenly spread over the split")
-    draws: int = Field(100, ge=1, description="Monte-Carlo draws S")
+    draws: int = Field(100, ge=1, le=MOST_DRAWS, description="Monte-Carlo draws S")
     seed: int = Field(1, ge=0, lt=2**63, description="of the draws' noise")
-    threads: int = Field(1, ge=1, description="threads per rank")
+    threads: int = Field(1, ge=1, le=MOST_THREADS, description="threads per rank")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where to compute")
     foreign_limit: float = Field(
         FOREIGN_LIMIT, gt=0, description="share of its CPUs' time that others may take before the verdict is WARN"
@@ -44,7 +43,10 @@ class InferSettings(HeldOutSettings):
 
     others: tuple[Path, ...] = Field((), description="further posteriors, to be mixed with the first in equal parts")
     draws: int = Field(
-        100, ge=1, description="Monte-Carlo draws S of all posteriors together; without Bayesian layers, one of each"
+        100,
+        ge=1,
+        le=MOST_DRAWS,
+        description="Monte-Carlo draws S of all posteriors together; without Bayesian layers, one of each",
     )
     shift: str | None = Field(
         None, description=f"change the images: KIND:SEVERITY, severity 1 to 5, kind one of {', '.join(KINDS)}"

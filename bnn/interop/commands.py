@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bnn.commands.options import ImageShape, Known, model_names
+from bnn.commands.options import ImageShape, Known, OutFolder, model_names
 
 
 @click.command("import")
@@ -14,7 +14,7 @@ from bnn.commands.options import ImageShape, Known, model_names
 @click.option(
     "--model", type=Known(model_names), required=True, help="vgg16, resnet18, conv, fc or package.module:function"
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the posterior")
+@click.option("--out", type=OutFolder(path_type=Path), required=True, help="folder for the posterior")
 @click.option("--input-shape", type=ImageShape(), help="of one image [default: the paper's, for our own models]")
 @click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True, help="outputs of the model")
 @click.option("--width", type=float, default=1.0, show_default=True, help="factor on hidden channels")

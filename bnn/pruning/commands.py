@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bnn.commands.options import dataset_names, setting_options
+from bnn.commands.options import OutFolder, dataset_names, setting_options
 from bnn.commands.ranks import process_start
 from bnn.commands.saying import say_result
 from bnn.commands.settings import given, parse
@@ -17,7 +17,7 @@ from bnn.pruning.settings import PruneSettings
 
 @click.command()
 @setting_options(PruneSettings, argument="posterior", known={"dataset": dataset_names}, defaults={"threads": MACHINE})
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the records")
+@click.option("--out", type=OutFolder(path_type=Path), required=True, help="folder for the records")
 def prune(out: Path, **options: Any) -> None:
     """Prune POSTERIOR by its signal-to-noise ratio, level by level; measure accuracy and speed of each."""
     values, room = threads_given(given(PruneSettings, options))

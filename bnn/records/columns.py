@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from bnn.atomic import atomic_file
 from bnn.errors import UserError
+from bnn.regular import require_regular
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MANY = 10_000  # rows
 MAGIC = b"PAR1"  # the first and the last bytes of a Parquet file
@@ -101,25 +103,54 @@ def read_table(path: Path, schema: TableSchema) -> pd.DataFrame:
 def read_arrow(path: Path, schema: TableSchema) -> pa.Table:
     """The same as a table of Arrow's.
 
-    Raises UserError naming the file when it is absent, damaged, another table or another version.
+    Raises UserError as `open_table`.
+    """
+    import pyarrow as pa
+
+    with open_table(path, schema) as file:
+        try:
+            table = file.read(use_threads=file.metadata.num_rows > MANY)  # of a small file they cost half of the time
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, error) from None
+    for column in schema.columns:  # of an earlier version
+        if column.name not in table.column_names:
+            table = table.append_column(column.name, pa.nulls(len(table), pa.type_for_alias(column.type)))
+    return table
+
+
+def open_table(path: Path, schema: TableSchema) -> pq.ParquetFile:
+    """A table's file, none of its rows read yet.
+
+    Raises UserError naming the file when it is absent, no file, damaged, another table or another version, and when a
+    column is missing, there twice or of another type.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:  # not as a data set: that costs more than to read a small file
-            table = file.read(use_threads=file.metadata.num_rows > MANY)  # of a small file they cost half of the time
+        require_regular(path)
+        file = pq.ParquetFile(path)  # not as a data set: that costs more than to read a small file
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({error})") from None
-    metadata = table.schema.metadata or {}
-    name, version = metadata.get(b"schema", b"?").decode(), metadata.get(b"schema_version", b"?").decode()
+        raise _unreadable(path, error) from None
+    found = file.schema_arrow
+    name, version = ((found.metadata or {}).get(key, b"?").decode() for key in (b"schema", b"schema_version"))
     if not schema.reads(name, version):
+        file.close()
         raise UserError(
             f"{path}: holds table {name} version {version}, expected {schema.name} version {schema.version}"
         )
-    for column in schema.columns:
-        if column.name not in table.column_names and version != str(schema.version):
-            table = table.append_column(column.name, pa.nulls(len(table), pa.type_for_alias(column.type)))
-    return table
+    for field in schema.arrow():
+        count = found.names.count(field.name)
+        what = "missing" if not count and version == str(schema.version) else "there twice" if count > 1 else ""
+        if count == 1 and found.field(field.name).type != field.type:
+            what = f"{found.field(field.name).type}, expected {field.type}"
+        if what:
+            file.close()
+            raise UserError(f"{path}: column {field.name}: {what}")
+    return file
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a readable Parquet file ({' '.join(str(error).split())})")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bnn.commands.options import dataset_names, model_names, option_name, setting_options
+from bnn.commands.options import OutFolder, dataset_names, model_names, option_name, setting_options
 from bnn.commands.ranks import process_start, with_engine
 from bnn.commands.saying import say_result
 from bnn.commands.settings import given
@@ -19,7 +19,7 @@ from bnn.settings import SettingsError, TrainSettings, parse_settings, read_sett
 
 @click.command()
 @click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the run's records")
+@click.option("--out", type=OutFolder(path_type=Path), required=True, help="folder for the run's records")
 @setting_options(TrainSettings, known={"dataset": dataset_names, "model": model_names}, defaults={"threads": MACHINE})
 def train(settings_file: Path | None, out: Path, **options: str | None) -> None:
     """Train one model; options override the settings file. Start it with mpiexec, srun or aprun for several ranks."""

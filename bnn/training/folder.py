@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,10 +11,13 @@ from pydantic import TypeAdapter
 
 from bnn.commands.output import errors_named, publish
 from bnn.engine import Engine
-from bnn.records import CELL, POSTERIOR, PROVENANCE, STEPS_FILE, SUMMARY, CellRecord, Evaluation, FileEntry
+from bnn.errors import UserError
+from bnn.records import CELL, POSTERIOR, PROVENANCE, STEPS_FILE, SUMMARY, CellRecord, Evaluation, FileEntry, Summary
 from bnn.records.checkpoint import MARKER, read_marker
 from bnn.records.files import CHECKPOINT, HEARTBEAT, MPI, PARTIAL, heartbeat_name, staging, write_text
 from bnn.records.neighbours import NEIGHBOURS_FILE
+from bnn.records.reading import read_record
+from bnn.regular import file_sha256
 from bnn.settings import TrainSettings
 
 EVALUATIONS = "evaluations.json"
@@ -55,9 +57,8 @@ class RunFolder:
         """Size and SHA-256 of every staged file but the summary, by path relative to the folder."""
         entries = {}
         for path in sorted(p for p in self.staging.rglob("*") if p.is_file() and p.name != SUMMARY):
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            entries[path.relative_to(self.staging).as_posix()] = FileEntry(sha256=digest, bytes=path.stat().st_size)
+            entry = FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size)
+            entries[path.relative_to(self.staging).as_posix()] = entry
         return entries
 
     def publish(self) -> None:
@@ -84,6 +85,7 @@ def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
     if engine.rank == 0:
         with errors_named(out):
             out.mkdir(parents=True, exist_ok=True)
+            refuse_foreign(out)
             for name in (SUMMARY, MPI, *reversed(RECORDS)):
                 _remove(out / name)
             if not _same_settings(out / CHECKPOINT, fingerprint):
@@ -96,6 +98,14 @@ def open_folder(out: Path, fingerprint: str, engine: Engine) -> RunFolder:
                     path.unlink()
     attempt = engine.gather(attempt, "attempt")[0]
     return RunFolder(out, attempt)
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise UserError where a new run's records would take the place of files that are of no run."""
+    begun = (out / HEARTBEAT).is_dir() or any(out.glob(f"{PARTIAL}*"))
+    is_ours = begun or read_record(out / CELL, CellRecord) or read_record(out / SUMMARY, Summary)
+    if not is_ours and (there := [name for name in (*RECORDS, SUMMARY) if (out / name).exists()]):
+        raise UserError(f"{out}: has {there[0]}, which is of no run, and would be lost: name another folder by --out")
 
 
 def _earlier(out: Path) -> list[int]:

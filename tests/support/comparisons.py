@@ -72,7 +72,10 @@ def provenance(**more: Any) -> Row:
 
 def plan(rows: Sequence[Row], site: str = "toy") -> Row:
     cells = [
-        {key: row[key] for key in IDENTITY_KEYS} | {"settings": row["settings"].model_dump(mode="json")} for row in rows
+        {key: row[key] for key in IDENTITY_KEYS}
+        | {"settings": row["settings"].model_dump(mode="json"), "fingerprint": row["settings"].fingerprint()}
+        | {"ranks": row["ranks"], "roles": ["scaling"]}
+        for row in rows
     ]
     return {"campaign": "toy", "site": {"name": site, "title": "Toy"}, "cells": cells}
 

@@ -207,6 +207,7 @@ def test_an_export_that_fails_leaves_nothing(layout: Layout, tmp_path: Path):
     ("words", "line"),
     [
         (["--author", "Ada=0000"], "--author: 'Ada=0000' is no name, nor a name and an ORCID"),
+        (["--author", "Ada=0000-0002-1825-0098"], "'Ada=0000-0002-1825-0098' is no name, nor a name and an ORCID"),
         (["--code", "example.org"], "--code: 'example.org' is no URL"),
         (["--author", "=0000-0002-1825-0097"], "is no name"),
     ],

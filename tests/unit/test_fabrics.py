@@ -102,7 +102,10 @@ def test_an_unknown_name_is_told_with_the_file_and_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"latency_us": {"low": 0, "high": 1, "source": "x"}}, r"fabrics\.mine\.latency_us\.low: 0 must be more"),
+        (
+            {"latency_us": {"low": 0, "high": 1, "source": "x"}},
+            r"fabrics\.mine\.latency_us\.low: 0 must be at least 1e-09",
+        ),
         ({"latency_us": {"low": 1, "high": 2}}, r"fabrics\.mine\.latency_us\.source: missing"),
         ({"latency_us": {"low": 2, "high": 1, "source": "x"}}, r"latency_us: 2, .*, 1 are no low, value and high"),
         ({"latency_us": RANGE | {"value": 3}}, r"latency_us: 1, 3, 2 are no low, value and high in this order"),

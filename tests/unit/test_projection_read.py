@@ -32,6 +32,12 @@ def refused(path: Path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["1_000", "١٢", "1e300", "5e-324", "0x10", "nan", "inf", "-1", "1,5", "1e999"])
+def test_a_time_that_is_none_is_named_with_its_row(tmp_path: Path, text: str) -> None:
+    said = refused(written(tmp_path, *GOOD[:3], f'v,mpi,2,8,16,"{text}"'))
+    assert said.startswith(f"{tmp_path / 'times.csv'}: row 5: microseconds ")
+
+
 def test_a_file_of_curves_is_read(tmp_path: Path) -> None:
     other = [row.replace("mpi", "nccl") for row in GOOD]
     between = [row for pair in zip(GOOD, other, strict=True) for row in pair]  # curves may alternate
@@ -80,8 +86,8 @@ def test_sizes_that_some_scales_lack_are_kept_apart(tmp_path: Path) -> None:
         ([*GOOD[:2]], "row 2: v mpi: measured at one scale only (4 ranks)"),
         ([*GOOD[:3], "v,mpi,2,8,16,0"], "row 5: microseconds 0 is no positive, finite time"),
         ([*GOOD[:3], "v,mpi,2,8,16,-2.5"], "row 5: microseconds -2.5 is no positive, finite time"),
-        ([*GOOD[:3], "v,mpi,2,8,16,nan"], "row 5: microseconds nan is no positive, finite time"),
-        ([*GOOD[:3], "v,mpi,2,8,16,inf"], "row 5: microseconds inf is no positive, finite time"),
+        ([*GOOD[:3], "v,mpi,2,8,16,nan"], "row 5: microseconds 'nan' is no number"),
+        ([*GOOD[:3], "v,mpi,2,8,16,inf"], "row 5: microseconds 'inf' is no number"),
         ([*GOOD[:3], "v,mpi,2,8,16,1e999"], "row 5: microseconds 1e999 is no positive, finite time"),
         ([*GOOD[:3], "v,mpi,2,8,16,fast"], "row 5: microseconds 'fast' is no number"),
         ([*GOOD, GOOD[-1]], "row 6: v mpi, 8 ranks, 16 bytes: measured in row 5 already"),
@@ -126,7 +132,7 @@ def test_files_that_hold_no_table_are_named(tmp_path: Path) -> None:
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"\xff\xfe\x00")
     assert "not text in UTF-8" in refused(binary)
-    assert "directory" in refused(tmp_path)
+    assert "a folder, where a file is expected" in refused(tmp_path)
 
 
 FIELD = st.text(st.characters(codec="utf-8"), max_size=8) | st.integers().map(str) | st.floats().map(str)

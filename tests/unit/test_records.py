@@ -1,6 +1,9 @@
 """Record schemas: what is written comes back, with units; anything else is refused by name."""
 
+import os
+
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -33,6 +36,27 @@ def test_absent_damaged_and_foreign_files_are_named(tmp_path):
     write_table(pd.DataFrame({"n": [1], "t": [2.0]}), tmp_path / "small.parquet", SMALL)
     with pytest.raises(UserError, match="holds table small version 3, expected steps"):
         read_table(tmp_path / "small.parquet", STEPS)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        ({"n": [1]}, "column t: missing"),
+        ({"n": ["a"], "t": [0.5]}, "column n: (large_)?string, expected int64"),
+        ({"n": [None], "t": [0.5]}, "column n: null, expected int64"),
+    ],
+)
+def test_a_table_that_says_it_is_one_and_lacks_a_column_or_its_type_is_named(tmp_path, frame, words):
+    table = pa.Table.from_pandas(pd.DataFrame(frame), preserve_index=False)
+    pq.write_table(table.replace_schema_metadata(SMALL.arrow().metadata), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=rf"x\.parquet: {words}"):
+        read_table(tmp_path / "x.parquet", SMALL)
+
+
+def test_a_pipe_is_no_table(tmp_path):
+    os.mkfifo(tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="a named pipe"):
+        read_table(tmp_path / "x.parquet", SMALL)
 
 
 def test_every_second_has_its_unit():

@@ -117,6 +117,20 @@ def test_hash_tells_variants_of_the_exchange_and_of_precision_apart():
         assert TrainSettings(**values).fingerprint() != base
 
 
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"epochs": True}, "epochs"), ({"learning_rate": True}, "learning_rate"), ({"max_steps": False}, "max_steps"),
+        ({"seed": 2**64}, "seed"), ({"width": 1e9}, "width"), ({"evaluate_draws": 10**24}, "evaluate_draws"),
+        ({"threads": 2**31}, "threads"), ({"fault": {"rank": True, "slow": 0.1}}, "rank"),
+    ],
+)  # fmt: skip
+def test_what_no_run_could_mean_is_refused_by_its_key(values, key):
+    with pytest.raises(SettingsError) as error:
+        parse_settings(values, "run.json")
+    assert error.value.key.split(".")[-1] == key
+
+
 def test_settings_files_are_named_when_unreadable(tmp_path):
     with pytest.raises(UserError, match=r"absent\.json: No such file"):
         read_settings(tmp_path / "absent.json")

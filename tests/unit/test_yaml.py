@@ -54,6 +54,22 @@ def test_what_all_read_alike_is_read(tmp_path, written, value):
     assert read(tmp_path, f"a: {written}\n") == {"a": value}
 
 
+TAGGED = ['!!float ""', "!!bool yes", "!!timestamp 1", "!!int x", "!!str 5", "!a b", "!!set {x}"]
+
+
+@pytest.mark.parametrize("written", TAGGED)
+def test_a_value_that_is_told_what_to_be_is_refused(tmp_path, written):
+    with pytest.raises(UserError, match=r"c\.yaml: line 2: tag !.*: tags are not read"):
+        read(tmp_path, f"a: 1\nb: [{written}]\n")
+
+
+def test_aliases_may_not_stand_for_more_than_a_file_could_hold(tmp_path):
+    levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+    with pytest.raises(UserError, match="aliases stand for more than 1,000,000 values"):
+        read(tmp_path, f"a0: &a0 [x]\n{levels}title: *a8\n")
+    assert read(tmp_path, "a: &a [1, 2]\nb: [*a, *a]\n")["b"] == [[1, 2], [1, 2]]
+
+
 WORDS = st.text(st.sampled_from("0123456789+-_:.eExobnyNftTZ~= aif"), min_size=1, max_size=9)
 
 

@@ -13,11 +13,21 @@ from bnn.regular import read_text_regular
 from campaign.io.schema import key_path
 from campaign.io.yamlscalars import FLOAT, Reading, first_fault
 
+VALUES = 1_000_000  # of a file, what its aliases repeat counted as often as it comes
 Place = tuple[str | int, ...]
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML 1.1's safe subset, with YAML 1.2's floats (1e-4 is text in YAML 1.1: a puzzling "bad type")."""
+    """YAML 1.1's safe subset, with YAML 1.2's floats (1e-4 is text in YAML 1.1: a puzzling "bad type"), and no tags."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse a value that is told what to be: what `!!float ""` is, each reader says otherwise."""
+        event = self.peek_event()
+        if (tag := getattr(event, "tag", None)) not in (None, "!"):
+            word = tag.replace("tag:yaml.org,2002:", "!!")
+            raise yaml.composer.ComposerError(None, None, f"tag {word}: tags are not read", event.start_mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
 
 
 _StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
@@ -39,6 +49,8 @@ def read_yaml(path: Path, texts: Sequence[Place] = ()) -> dict[str, Any]:
         node = loader.get_single_node()
         if node is not None:
             _check(node, loader, path, texts)
+            if _written_out(node, {}) > VALUES:
+                raise UserError(f"{path}: its aliases stand for more than {VALUES:,} values: write them out")
         values = loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
@@ -110,6 +122,16 @@ def _scalars(node: yaml.Node, where: Place, seen: dict[int, bool]) -> Iterator[t
             keys.add(word)
             yield from _scalars(value, (*where, word), seen)
     seen[id(node)] = True
+
+
+def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node would be without aliases."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [value for _, value in node.value]
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _fits(where: Place, pattern: Place) -> bool:

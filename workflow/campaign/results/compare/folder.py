@@ -68,6 +68,10 @@ def read_side(name: str, folder: Path, tables: Iterable[str]) -> Side:
             raise UserError(f"{path}: no such file: the campaign's tables have to be made first (target all_figures)")
         if path.exists():
             found[table] = _read(path, table)
+    for table, rows in found.items():
+        for key in (key for key in IDENTITY_KEYS if key in rows and "kind" in rows):
+            if rows[key].isna().any():
+                raise UserError(f"{layout.table(table)}: column {key}: empty in row {int(rows[key].isna().argmax())}")
     twice = found["cells"].duplicated(list(IDENTITY_KEYS))
     if twice.any():
         row = found["cells"][twice].iloc[0]

@@ -23,7 +23,7 @@ PROGRAM, NAME = "#program", "bnn-at-scale"
 PYTHON, LINUX, MPI_FORUM = "https://www.python.org/", "https://www.kernel.org/", "https://www.mpi-forum.org/"
 SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 URL = re.compile(r"https?://[^\s<>\"{}|\\^`]+")
-ORCID = re.compile(r"https://orcid\.org/\d{4}-\d{4}-\d{4}-\d{3}[\dX]")
+ORCID = re.compile(r"https://orcid\.org/(\d{4}-\d{4}-\d{4}-\d{3}[\dX])", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,20 @@ def author_of(given: str) -> Author:
     """`NAME` or `NAME=ORCID`. Raises UserError for an ORCID that is none."""
     name, _, orcid = (part.strip() for part in given.partition("="))
     orcid = f"https://orcid.org/{orcid}" if orcid and "/" not in orcid else orcid
-    if not name or (orcid and not ORCID.fullmatch(orcid)):
+    if not name or (orcid and not is_orcid(orcid)):
         raise UserError(f"--author: {given!r} is no name, nor a name and an ORCID (Ada Lovelace=0000-0002-1825-0097)")
     return Author(name, orcid)
+
+
+def is_orcid(address: str) -> bool:
+    """Whether it has the form of an ORCID, and its last digit is the check of the others (ISO 7064, mod 11-2)."""
+    found = ORCID.fullmatch(address)
+    if not found:
+        return False
+    digits, total = found[1].replace("-", ""), 0
+    for digit in digits[:-1]:
+        total = (total + int(digit)) * 2
+    return digits[-1] == "0123456789X"[(12 - total % 11) % 11]
 
 
 def address_of(given: str) -> str:

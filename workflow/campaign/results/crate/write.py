@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from bnn.atomic import atomic_file, atomic_folder
 from bnn.errors import UserError
 from bnn.records.columns import read_table
-from bnn.regular import open_regular
+from bnn.regular import file_sha256, open_regular
 from campaign.io.files import os_errors_named
 from campaign.names.layout import Layout
 from campaign.plan.read import read_plan
@@ -84,8 +83,7 @@ def _fill(layout: Layout, folder: Path, found: list[Part], about: About) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         with open_regular(part.source) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target)
-        with path.open("rb") as written:
-            files.append((part, hashlib.file_digest(written, "sha256").hexdigest(), path.stat().st_size))
+        files.append((part, file_sha256(path), path.stat().st_size))
     cells, provenance = (
         read_table(folder / "tables" / f"{name}.parquet", TABLES[name]) for name in ("cells", "provenance")
     )

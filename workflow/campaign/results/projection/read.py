@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from bnn.digits import decimal
 from bnn.errors import UserError
+from bnn.regular import open_regular
 from campaign.results.projection.curves import Curve
 
 COLUMNS = ("node", "library", "nodes", "ranks", "bytes", "microseconds")
 COMPUTING = "computing"  # a column that may be there
+LEAST, MOST = 1e-3, 1e12  # microseconds that a measurement can come to: a nanosecond, eleven days
 Key = tuple[str, str]  # node kind, library
 
 
@@ -52,7 +56,7 @@ def read_curves(path: Path) -> list[Curve]:
 
 def _rows(path: Path) -> list[Row]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             missing = [name for name in COLUMNS if header.count(name) != 1]
@@ -90,11 +94,13 @@ def _row(path: Path, line: int, fields: list[str], computing: str) -> Row:
     if ranks % nodes:
         raise UserError(f"{place}: {ranks} ranks cannot be spread evenly over {nodes} nodes")
     try:
-        microseconds = float(fields[5])
+        microseconds = decimal(fields[5])
     except ValueError:
         raise UserError(f"{place}: microseconds {fields[5]!r} is no number") from None
     if not (math.isfinite(microseconds) and microseconds > 0):
         raise UserError(f"{place}: microseconds {fields[5]} is no positive, finite time")
+    if not LEAST <= microseconds <= MOST:
+        raise UserError(f"{place}: microseconds {fields[5]} is no time of an allreduce ({LEAST:g} to {MOST:g})")
     return Row(line, (fields[0], fields[1]), nodes, ranks, size, microseconds, _share(place, computing))
 
 
@@ -102,7 +108,7 @@ def _share(place: str, text: str) -> float | None:
     if not text:
         return None
     try:
-        value = float(text)
+        value = decimal(text)
     except ValueError:
         raise UserError(f"{place}: {COMPUTING} {text!r} is no number") from None
     if not 0 <= value <= 1:

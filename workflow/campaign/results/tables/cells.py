@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from bnn.errors import UserError
 from bnn.metrics import STEADY, Chosen, epoch_seconds, per_step
 from bnn.records import PROVENANCE, STEPS, STEPS_FILE, SUMMARY, Provenance, Summary, read_table
+from bnn.regular import read_text_regular
 from bnn.settings import TrainSettings, parse_settings
 from campaign.names.cell import IDENTITY, Cell
 from campaign.results.statistics import worse
@@ -129,9 +130,7 @@ class LoadedCell:
 def _read(path: Path, model: type[Record]) -> Record:
     """Read a JSON record. Raises UserError naming the file and what is wrong with it."""
     try:
-        return model.model_validate_json(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        return model.model_validate_json(read_text_regular(path))
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}") from None

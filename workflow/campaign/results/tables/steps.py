@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnn.atomic import atomic_file
 from bnn.errors import UserError
+from bnn.records.columns import open_table
 from campaign.results.tables.schemas import IDENTITY_KEYS, STEPS_OF_CELLS
 
 if TYPE_CHECKING:
@@ -57,25 +58,11 @@ def steps_writer(path: Path) -> Iterator[Callable[[Rows], None]]:
 class StepsFile:
     """Table `steps` in its file, of which a row group is read at a time.
 
-    Raises UserError naming the file when it is absent, damaged, another table or another version.
+    Raises UserError as `open_table` does.
     """
 
     def __init__(self, path: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self.path = path
-        try:
-            self._file = pq.ParquetFile(path)
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file") from None
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path}: not a readable Parquet file ({error})") from None
-        said = self._file.schema_arrow.metadata or {}
-        name, version = said.get(b"schema", b"?").decode(), said.get(b"schema_version", b"?").decode()
-        if not STEPS_OF_CELLS.reads(name, version):
-            wanted = f"{STEPS_OF_CELLS.name} version {STEPS_OF_CELLS.version}"
-            raise UserError(f"{path}: holds table {name} version {version}, expected {wanted}")
+        self.path, self._file = path, open_table(path, STEPS_OF_CELLS)
 
     def __len__(self) -> int:
         """Rows."""

@@ -9,12 +9,12 @@ from xml.etree import ElementTree
 
 from bnn.errors import UserError
 from bnn.records.columns import read_table
+from bnn.regular import file_sha256
 from campaign.names.layout import Layout
 from campaign.results.claims.ledger import LEDGER
 from campaign.results.figures.catalogue import FIGURES, available
 from campaign.results.figures.sites import OtherSite
 from campaign.results.tables.claims import CLAIMS
-from campaign.results.validate.records import sha256_of
 
 PNG = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"  # how such a file begins and ends
 
@@ -67,9 +67,11 @@ def ledger_of(layout: Layout) -> tuple[Path | None, list[str]]:
     if rows.empty:
         return None, []
     name, digest = rows["ledger"].iloc[0], rows["ledger_sha256"].iloc[0]
+    if not isinstance(name, str) or not isinstance(digest, str):
+        return None, [f"{path}: column ledger or ledger_sha256: empty"]
     file = LEDGER.with_name(f"{name}.yaml")
     if Path(name).name != name or not file.is_file():
         return None, [f"{path}: judged by ledger {name}, which is not in {LEDGER.parent}"]
-    if (found := sha256_of(file)) != digest:
+    if (found := file_sha256(file)) != digest:
         return None, [f"{path}: judged by ledger {name} with sha256 {digest[:12]}, {file} has {found[:12]} now"]
     return file, []

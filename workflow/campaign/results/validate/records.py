@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,34 +13,11 @@ from bnn.errors import UserError, first_problem
 from bnn.records import CELL, POSTERIOR, SUMMARY, CellRecord, Summary
 from bnn.records.inference import InferenceSummary
 from bnn.records.pruning import PruningSummary
-from bnn.regular import open_regular
+from bnn.regular import file_sha256
 from bnn.settings import parse_settings
 from campaign.jobs.after import is_of
 from campaign.jobs.kinds import AFTER
-from campaign.names.cell import IDENTITY
 from campaign.names.layout import Layout
-
-OF_CELLS = (*IDENTITY, "ranks", "roles", "settings", "fingerprint")
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes. Raises UserError naming what is no file, OSError as opening does."""
-    with open_regular(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def plan_shape_faults(layout: Layout, plan: Mapping[str, Any]) -> Iterator[str]:
-    """What a plan lacks that everything else looks at."""
-    site = plan["site"]
-    if not isinstance(site, dict) or "name" not in site:
-        yield f"{layout.plan}: site: has no name"
-    if not isinstance(plan["cells"], list):
-        yield f"{layout.plan}: cells: no list"
-        return
-    for number, entry in enumerate(plan["cells"]):
-        lacks = [key for key in OF_CELLS if not isinstance(entry, dict) or key not in entry]
-        if lacks:
-            yield f"{layout.plan}: cells[{number}].{lacks[0]}: missing"
 
 
 def plan_faults(layout: Layout, plan: Mapping[str, Any]) -> Iterator[str]:
@@ -101,7 +77,7 @@ def manifest_faults(folder: Path, listed: Mapping[str, tuple[str, int]]) -> Iter
         try:
             if (found := path.stat().st_size) != size:
                 yield f"{path}: {found} bytes, {size} are recorded"
-            elif (made := sha256_of(path)) != digest:
+            elif (made := file_sha256(path)) != digest:
                 yield f"{path}: sha256 {made[:12]}, {digest[:12]} is recorded"
         except OSError as error:
             yield f"{path}: recorded, but: {error.strerror}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,7 @@ from campaign.results.validate.anew import (
 )
 from campaign.results.validate.crate import METADATA, crate_faults
 from campaign.results.validate.outputs import ledger_of, output_faults
-from campaign.results.validate.records import data_faults, plan_faults, plan_shape_faults, record_faults
+from campaign.results.validate.records import data_faults, plan_faults, record_faults
 from campaign.results.validate.tables import table_faults
 
 
@@ -62,20 +64,18 @@ def validate(layout: Layout, anew: bool = True) -> Checked:
 
 
 def _plan(layout: Layout, found: Checked) -> dict[str, Any] | None:
-    """The plan; None where its faults keep the rest from being looked at. In a crate these are the crate's faults."""
+    """The plan; None where its faults keep the rest from being looked at. In a crate these are the crate's faults.
+
+    Raises UserError where there is no file, and no crate that says that there is one.
+    """
+    if not layout.plan.exists() and not found.faults:
+        raise UserError(f"{layout.plan}: {os.strerror(errno.ENOENT)}")
     try:
-        plan = read_plan(layout.plan)
+        return read_plan(layout.plan)
     except UserError as error:
-        if not found.faults:
-            raise
         found.faults.append(str(error))
-        plan = None
-    faults = list(plan_shape_faults(layout, plan)) if plan is not None else []
-    found.faults += faults
-    if plan is None or faults:
         found.unseen.append("the rest: it is looked at by plan.json")
         return None
-    return plan
 
 
 def _made_anew(
