@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def find_posterior(path: Path, step: int | None = None) -> Path:
     for folder in (path, path / "posterior"):
         for found in folder.glob("step-*") if folder.is_dir() else ():
             number = found.name.removeprefix("step-")
-            if number.isdigit():
+            if number.isascii() and number.isdecimal():
                 folders[int(number)] = found
     if step is not None and step not in folders:
         there = ", ".join(str(number) for number in sorted(folders)) or "none"
@@ -49,6 +50,8 @@ def posterior_facts(folder: Path, network: GraphNetwork) -> PosteriorFacts:
     noted = network.graph.extra.get("settings")
     settings: dict[str, Any] = noted if isinstance(noted, dict) else {}
     start = settings.get("rho_init")
+    if isinstance(start, bool) or not isinstance(start, int | float) or not math.isfinite(start):
+        start = None
     with torch.no_grad():
         mu = torch.cat([layer.mu.flatten() for layer in layers]).double()
         sigma = torch.cat([layer.sigma.flatten() for layer in layers]).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -46,7 +47,8 @@ def load_posterior(folder: Path | str) -> GraphNetwork:
         raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from None
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path}: damaged or no safetensors file ({error})") from None
-    check_tensors(path, network, tensors)
+    check_tensors(path, network.state_dict(), tensors)
+    check_precisions(path, network, tensors)
     network.load_state_dict(tensors, assign=True)
     for name, layer in network.named_modules():
         if isinstance(layer, Select) and not bool(((layer.index >= 0) & (layer.index < layer.features)).all()):
@@ -115,12 +117,8 @@ def check_digest(path: Path, graph: Graph) -> None:
         raise UserError(f"{path}: damaged, or of another posterior (its SHA-256 is not what {GRAPH_FILE} states)")
 
 
-def check_tensors(path: Path, network: GraphNetwork, tensors: dict[str, Tensor]) -> None:
-    """Raise UserError unless `tensors` has exactly the network's names, shapes and kinds of numbers, and no NaN.
-
-    Means must be finite, as sigma must be, and both float32 or both float64: in half precision no posterior is saved.
-    """
-    expected = network.state_dict()
+def check_tensors(path: Path, expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    """Raise UserError unless `tensors` has exactly the network's names, shapes and kinds of numbers, and no NaN."""
     if missing := expected.keys() - tensors.keys():
         raise UserError(f"{path}: no tensor {min(missing)}")
     if unexpected := tensors.keys() - expected.keys():
@@ -133,10 +131,24 @@ def check_tensors(path: Path, network: GraphNetwork, tensors: dict[str, Tensor])
             raise UserError(f"{path}: {name} is {tensor.dtype}, expected {want.dtype}")
         if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
             raise UserError(f"{path}: {name} contains NaN")
+
+
+def check_precisions(path: Path, network: GraphNetwork, tensors: dict[str, Tensor]) -> None:
+    """Raise UserError for layers in several precisions, and for posteriors that none was saved with.
+
+    Means must be finite, as sigma must be, and in float32 or float64: in half precision no posterior is saved.
+    """
+    precisions: dict[str, set[str]] = defaultdict(set)
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point():
+            precisions[key.rpartition(".")[0]].add(str(tensor.dtype))
+    for name in network.layers:
+        if len(precisions[name]) > 1:
+            raise UserError(f"{path}: {name} is in several precisions ({', '.join(sorted(precisions[name]))})")
     for name, layer in network.named_modules():
         if isinstance(layer, BayesianLayer):
             mu, rho = (tensors[f"{name}.{part}"] for part in ("mu", "rho"))
-            if mu.dtype not in PRECISIONS or rho.dtype != mu.dtype:
-                raise UserError(f"{path}: {name}: mu is {mu.dtype} and rho {rho.dtype}, not both float32 or float64")
+            if mu.dtype not in PRECISIONS:
+                raise UserError(f"{path}: {name}: mu is {mu.dtype}, neither float32 nor float64")
             if not bool(torch.isfinite(mu).all()) or bool(torch.isposinf(rho).any()):  # (-inf: a sigma of 0)
                 raise UserError(f"{path}: {name}: mu or sigma is infinite")

@@ -116,13 +116,14 @@ def test_a_site_that_was_only_planned_is_none(results: Path) -> None:
     ("text", "found"),
     [
         (b"{", "not JSON"),
-        (b"\xff\xfe\x00", "not JSON"),
+        (b"\xff\xfe\x00", "not UTF-8 text"),
         (b'{"cells": []}', "not a plan"),
+        (b'{"campaign": "x", "site": {"name": "x"}, "cells": [{"roles": ["large-batch"]}]}', "cells[0].site: missing"),
+        (b'{"campaign": "x", "site": 5, "cells": 5}', "site: Input should be"),
         (
-            b'{"campaign": "x", "site": {"name": "x"}, "cells": [{"roles": ["large-batch"]}]}',
+            json.dumps(plan([entry(roles=("large-batch",)) | {"settings": {}}])).encode(),
             "not a plan of this version",
         ),
-        (b'{"campaign": "x", "site": 5, "cells": 5}', "not a plan of this version"),
     ],
 )
 def test_a_damaged_plan_is_one_line_that_names_it(results: Path, text: bytes, found: str) -> None:

@@ -247,6 +247,7 @@ def edit_tensors(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path],
         tensors = {name: tensor.clone() for name, tensor in load_file(folder / "posterior.safetensors").items()}
         change(tensors)
         save_file(tensors, folder / "posterior.safetensors")
+        edit_graph(lambda graph: graph.update(tensors_sha256=None))(folder)  # (as graphs of earlier versions)
 
     return apply
 
@@ -275,7 +276,7 @@ def add_with(value: Any) -> Callable[[dict[str, Any]], Any]:
 DAMAGES = [
     (lambda folder: (folder / "graph.json").unlink(), "graph.json: No such file"),
     (lambda folder: (folder / "posterior.safetensors").unlink(), "posterior.safetensors: "),
-    (truncate("graph.json"), "graph.json: file: Invalid JSON"),
+    (truncate("graph.json"), "graph.json: not JSON"),
     (truncate("posterior.safetensors"), "posterior.safetensors: damaged"),
     (edit_graph(lambda g: g.update(schema_version=3)), "graph.json: schema_version"),
     (edit_graph(lambda g: g.update(code="x")), "graph.json: code"),

@@ -18,6 +18,7 @@ import bnn
 from bnn.errors import UserError
 from bnn.posterior import load_posterior, save_posterior
 from bnn.posterior.arguments import needs, places
+from bnn.posterior.facts import find_posterior, posterior_facts
 from bnn.posterior.operations import OPERATIONS
 from bnn.posterior.schema import TENSORS_FILE, references
 from bnn.posterior.sizes import BATCHES
@@ -304,7 +305,8 @@ def without_digest(folder: Path, change: Callable[[dict[str, Tensor]], None]) ->
     ("change", "words"),
     [
         (lambda t: t.update({k: v.half() for k, v in t.items()}), "mu is torch.float16"),
-        (lambda t: t.update({"conv.rho": t["conv.rho"].double()}), "conv: mu is torch.float32 and rho torch.float64"),
+        (lambda t: t.update({"conv.rho": t["conv.rho"].double()}), "conv is in several precisions"),
+        (lambda t: t.update({"last.bias": t["last.bias"].double()}), "last is in several precisions"),
         (lambda t: t["last.mu"].fill_(torch.inf), "last: mu or sigma is infinite"),
         (lambda t: t["last.rho"].fill_(torch.inf), "last: mu or sigma is infinite"),
         (lambda t: t["last.rho"].fill_(torch.nan), "last.rho contains NaN"),
@@ -342,3 +344,13 @@ def test_inputs_have_the_precision_that_the_model_was_saved_for(tmp_path: Path, 
     with torch.no_grad(), bnn.mean_only(twin), bnn.mean_only(network):
         torch.testing.assert_close(network(x), twin(x))
     assert bnn.predict(tmp_path / "p", x, draws=5).probability.isfinite().all()
+
+
+def test_folders_and_settings_that_somebody_else_named_are_passed_over(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "run" / "step-2")
+    shutil.copytree(folder, tmp_path / "run" / "step-\u00b2")
+    assert find_posterior(tmp_path / "run") == tmp_path / "run" / "step-2"
+    graph = json.loads((folder / GRAPH_FILE).read_text())
+    for start, told in (("-9", None), (True, None), (-9, True)):
+        (folder / GRAPH_FILE).write_text(json.dumps(graph | {"extra": {"settings": {"rho_init": start}}}))
+        assert (posterior_facts(folder, load_posterior(folder)).sigma_median_start is not None) == bool(told)

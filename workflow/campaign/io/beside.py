@@ -10,6 +10,8 @@ from multiprocessing.connection import Connection
 
 from bnn.errors import UserError
 
+MANY = 48  # cells from which on more processes than one are worth their start
+
 
 @contextmanager
 def beside(work: Callable[[], object], worth_it: bool = True) -> Iterator[None]:
@@ -30,7 +32,7 @@ def beside(work: Callable[[], object], worth_it: bool = True) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        process.terminate()
+        process.kill()  # whatever handlers it was forked with
         process.join()
         raise
     try:

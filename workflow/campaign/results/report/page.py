@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from bnn.records.files import write_text
-from campaign.io.beside import beside
+from campaign.io.beside import MANY, beside
 from campaign.results.figures.catalogue import FIGURES, PEER_COMPARISON, available, not_measured
 from campaign.results.figures.published import UNCHANGED_PERCENT
 from campaign.results.figures.sites import OtherSite
@@ -42,7 +42,6 @@ from campaign.results.report.series import Points
 from campaign.results.report.summary import QUESTIONS, summary
 from campaign.results.report.svg import embedded_figure, notice_words
 from campaign.results.report.terms import TERMS
-from campaign.results.tables.build import MANY
 from campaign.results.tables.schemas import OF_REPORT
 
 if TYPE_CHECKING:

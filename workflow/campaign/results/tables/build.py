@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn.records.columns import TableSchema, write_table
+from campaign.io.beside import MANY
 from campaign.results.tables.after import ROWS, SUMMARY, after_rows
 from campaign.results.tables.bench import bench_rows, load, run_row
 from campaign.results.tables.cells import LoadedCell, cell_row, provenance_rows, step_rows
@@ -32,7 +33,7 @@ from campaign.results.tables.tuning_schemas import TUNING, TUNING_TABLES
 if TYPE_CHECKING:
     import pandas as pd
 
-MANY, MOST_READERS = 48, 4  # cells; processes that read them
+MOST_READERS = 4  # processes that read cells
 # nullable types, so that a missing cell's integers stay empty instead of turning into floats
 PANDAS_TYPES = {"int32": "Int32", "int64": "Int64", "float64": "float64", "bool": "boolean", "string": "object"}
 
