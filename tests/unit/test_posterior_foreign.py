@@ -346,10 +346,13 @@ def test_inputs_have_the_precision_that_the_model_was_saved_for(tmp_path: Path, 
     assert bnn.predict(tmp_path / "p", x, draws=5).probability.isfinite().all()
 
 
-def test_folders_and_settings_that_somebody_else_named_are_passed_over(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "run" / "step-2")
-    shutil.copytree(folder, tmp_path / "run" / "step-\u00b2")
-    assert find_posterior(tmp_path / "run") == tmp_path / "run" / "step-2"
+def test_folders_and_settings_that_somebody_else_named_are_passed_over(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run = tmp_path_factory.mktemp("run")
+    shutil.copytree(folder, run / "step-2")
+    shutil.copytree(folder, run / "step-\u00b2")
+    assert find_posterior(run) == run / "step-2"
     graph = json.loads((folder / GRAPH_FILE).read_text())
     for start, told in (("-9", None), (True, None), (-9, True)):
         (folder / GRAPH_FILE).write_text(json.dumps(graph | {"extra": {"settings": {"rho_init": start}}}))
