@@ -87,9 +87,10 @@ def besides(folder: Path) -> Iterator[Beside]:
             if header is None:
                 sys.exit(f"{header_path(table)}: not the header of a replay")
             seen = _of_replay(times.parent.name, header)
-            yield projected(*seen, curve)
+            sleeping = replace(curve, computing=None)  # a replay's ranks compute nothing that messages could slow down
+            yield projected(*seen, sleeping)
             if header.ranks == curve.ranks[-1] and len(curve.ranks) > 2:
-                yield replace(projected(*seen, without_largest(curve)), unseen=True)
+                yield replace(projected(*seen, without_largest(sleeping)), unseen=True)
         for summary in sorted(times.parent.glob("*-trained-*/" + SUMMARY)):
             yield projected(*_of_training(times.parent.name, summary.parent), curve)
 
