@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,9 @@ class TableSchema:
                 return candidate.unit
         raise KeyError(f"table {self.name} has no column {column}")
 
+    @cache  # noqa: B019  (schemas are few, and last as long as the program)
     def arrow(self) -> pa.Schema:
+        """As Arrow has it. (Made once: of a large campaign's records some thousands are opened.)"""
         import pyarrow as pa
 
         fields = [
@@ -112,8 +115,9 @@ def read_arrow(path: Path, schema: TableSchema) -> pa.Table:
             table = file.read(use_threads=file.metadata.num_rows > MANY)  # of a small file they cost half of the time
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(path, error) from None
+    there = set(table.column_names)
     for column in schema.columns:  # of an earlier version
-        if column.name not in table.column_names:
+        if column.name not in there:
             table = table.append_column(column.name, pa.nulls(len(table), pa.type_for_alias(column.type)))
     return table
 
@@ -141,8 +145,9 @@ def open_table(path: Path, schema: TableSchema) -> pq.ParquetFile:
         raise UserError(
             f"{path}: holds table {name} version {version}, expected {schema.name} version {schema.version}"
         )
-    for field in schema.arrow():
-        count = found.names.count(field.name)
+    names = found.names
+    for field in schema.arrow() if not found.equals(schema.arrow()) else ():
+        count = names.count(field.name)
         what = "missing" if not count and version == str(schema.version) else "there twice" if count > 1 else ""
         if count == 1 and found.field(field.name).type != field.type:
             what = f"{found.field(field.name).type}, expected {field.type}"
