@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bnn.data.files import file_digest
 from bnn.errors import UserError
 from bnn.inference.heldout import HeldOut
 from bnn.inference.predictor import Predictor, softmax
@@ -24,8 +23,7 @@ from bnn.inference.tasks import refuse_other_tasks
 from bnn.layers import bayesian_layers
 from bnn.layers.noise import noisy_layers
 from bnn.posterior import GraphNetwork
-from bnn.posterior.facts import posterior_facts
-from bnn.posterior.schema import TENSORS_FILE
+from bnn.posterior.facts import posterior_facts, tensors_sha256
 from bnn.records.inference import PosteriorFacts
 
 # Between the seeds of members, whose noise must not be the same: SplitMix64's increment, far from any seeds in use.
@@ -147,7 +145,7 @@ def member_facts(folder: Path, network: GraphNetwork) -> PosteriorFacts:
     kernels = [parameter for parameter in network.parameters() if parameter.dim() > 1]
     return PosteriorFacts(
         path=str(folder),
-        sha256=file_digest(folder / TENSORS_FILE, "sha256"),
+        sha256=tensors_sha256(folder, network),
         step=network.graph.step,
         kernel_weights=sum(kernel.numel() for kernel in kernels),
         nonzeros=sum(int(torch.count_nonzero(kernel)) for kernel in kernels),

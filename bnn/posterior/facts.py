@@ -39,6 +39,11 @@ def find_posterior(path: Path, step: int | None = None) -> Path:
     return folders[max(folders) if step is None else step]
 
 
+def tensors_sha256(folder: Path, network: GraphNetwork) -> str:
+    """Of the tensors that `network` was loaded from: what its graph states and loading has compared, else computed."""
+    return network.graph.tensors_sha256 or file_sha256(folder / TENSORS_FILE)
+
+
 def posterior_facts(folder: Path, network: GraphNetwork) -> PosteriorFacts:
     """Facts of a loaded posterior. The start of sigma is softplus(rho_init) of the settings noted in the graph.
 
@@ -59,7 +64,7 @@ def posterior_facts(folder: Path, network: GraphNetwork) -> PosteriorFacts:
         bits = torch.log2(1 + mu[left].abs() / sigma[left])
     return PosteriorFacts(
         path=str(folder),
-        sha256=file_sha256(folder / TENSORS_FILE),
+        sha256=tensors_sha256(folder, network),
         step=network.graph.step,
         kernel_weights=mu.numel(),
         nonzeros=int(left.sum()),
