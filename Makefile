@@ -19,7 +19,7 @@ export BNN_MPICC BNN_CUDA BNN_CUDA_HOME BNN_ENGINE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full methods tuning report plan test lint clean architectures random_networks thorough
+.PHONY: help setup setup-dev all_figures cpu_scaling gpu_scaling peer_comparison pruning_full methods time_to_accuracy tuning report plan test lint clean architectures random_networks thorough
 MAKEFLAGS += --no-print-directory
 
 help: ## explain the targets
@@ -53,6 +53,9 @@ peer_comparison: setup ## step times and memory against bayesian-torch and TFP (
 
 methods: setup ## what each method costs and buys, side by side (less than 25 minutes; goes on where it was stopped)
 	@$(SNAKEMAKE) methods
+
+time_to_accuracy: setup ## training time to an accuracy, BNN against CNN (an hour; goes on where it was stopped)
+	@$(SNAKEMAKE) time_to_accuracy
 
 tuning: setup ## cycle time, fusion buffer, block size and ranks tried; which is best, beyond noise (goes on where it was stopped)
 	@$(SNAKEMAKE) tuning

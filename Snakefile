@@ -70,6 +70,13 @@ rule methods:
     localrule: True
 
 
+# Training time to an accuracy as in figure 3c, on photographs; goes on where it was stopped.
+rule time_to_accuracy:
+    input:
+        timed_to_accuracy,
+    localrule: True
+
+
 # Every combination of the settings that the campaign tries; goes on where it was stopped.
 rule tuning:
     input:

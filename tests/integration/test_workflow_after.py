@@ -1,11 +1,16 @@
-"""Inference and pruning as jobs after cells, through the real Snakemake: once each, and again for a reason only."""
+"""Inference and pruning as jobs after cells, and studies of a target's own, through the real Snakemake.
+
+Each runs once, and again for a reason only.
+"""
 
 import json
 import os
 
 import pytest
 
+from bnn.records.columns import read_table
 from campaign.plan.campaign import load_campaign
+from campaign.results.tables.schemas import TABLES
 from campaign.site.site import load_site
 from tests.integration.test_workflow import Project
 
@@ -15,6 +20,7 @@ CAMPAIGN = """
 name: mini
 seed: 1
 nodes: [1]
+accuracy_targets: [0.2]
 settings: {width: 0.125, warmup_steps: 1, rho_init: -4, learning_rate: 1e-3, engine: single}
 studies:
   learn:
@@ -35,6 +41,14 @@ studies:
     batch_sizes: [40]
     settings: {epochs: 1, max_steps: 3}
     prune: {percent: [50], draws: 2, images: 50, sweeps: [{semantics: bprune}]}
+  timed:
+    roles: [accuracy]
+    target: time_to_accuracy
+    dataset: mnist-sample
+    models: [fc]
+    kinds: [bnn, cnn]
+    batch_sizes: [20]
+    settings: {epochs: 1, max_steps: 30}
 """
 
 
@@ -60,6 +74,7 @@ def test_all_figures_infers_and_prunes_what_was_trained(project):
     assert 'id="inference-table"' in page
     assert page.count("<tr title=") >= 3
     assert "pruning_full" not in page
+    assert "time_to_accuracy" not in page
     assert project.dry_jobs("all_figures") == {}
 
 
@@ -116,3 +131,16 @@ def test_the_target_of_a_study_runs_it_alone(project):
     (job,) = [job for job in jobs(project) if job.target]
     assert job.record(project.layout).exists()
     assert project.dry_jobs("pruning_full") == {}
+
+
+def test_time_to_accuracy_trains_its_study_and_draws_it(project):
+    assert project.dry_jobs("time_to_accuracy")["train"] == 2
+    done = project.snakemake("time_to_accuracy")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    rows = read_table(project.layout.table("accuracy"), TABLES["accuracy"])
+    assert set(zip(rows["kind"], rows["definition"], strict=True)) == {
+        (kind, definition) for kind in ("bnn", "cnn") for definition in ("running", "epoch")
+    }
+    assert rows.loc[(rows["kind"] == "cnn") & (rows["definition"] == "running"), "reached"].all()
+    assert "accuracy 0.2" in project.layout.figure("fig3c", "svg").read_text()
+    assert project.dry_jobs("time_to_accuracy") == {}

@@ -174,6 +174,27 @@ def test_not_reached_is_marked():
     assert "not reached by then" not in words(draw_figure("fig3c", {**tables(), "accuracy": reached}, context()))
 
 
+def test_times_to_accuracy_of_several_data_sets_batches_and_variants_are_never_one_curve():
+    changed, ours = dict(tables()), {}
+    trained = (("mnist-sample", 8, "narrow"), ("photographs", 8, "base"), ("photographs", 64, "other"))
+    for dataset, batch, variant in trained:
+        named = {"dataset": dataset, "batch_size": batch, "variant": variant}
+        for name in ("accuracy", "cells"):
+            ours.setdefault(name, []).append(tables()[name].query("roles.str.contains('accuracy')").assign(**named))
+    changed |= {name: pd.concat(parts, ignore_index=True) for name, parts in ours.items()}
+    changed["accuracy"]["seconds"] = range(1, len(changed["accuracy"]) + 1)
+    changed["accuracy"]["reached"] = True
+    figure = draw_figure("fig3c", changed, context())
+    rows = changed["accuracy"].groupby(["model", "dataset", "batch_size"])
+    for (what, mine), ax in zip(rows, figure.axes[::2], strict=True):
+        assert all(str(word) in ax.get_ylabel() for word in what[1:])
+        drawn = {y for line in ax.lines if line.get_marker() not in ("None", "^v") for y in line.get_ydata()}
+        assert {*mine.query("definition == 'running'")["seconds"]} <= drawn
+        assert max(drawn) <= mine["seconds"].max()
+    handles = [(h.get_color(), h.get_marker(), str(h.get_linestyle())) for h in figure.legends[0].legend_handles]
+    assert len(set(handles)) == len(handles)
+
+
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "fig1"])
 def test_figures_without_a_valid_value_are_refused(name):
     with pytest.raises(UserError):

@@ -206,7 +206,7 @@ def test_the_papers_campaign_and_its_local_cut(monkeypatch):
     assert {p.cell.nodes for p in local.cells} == {1, 2}
     assert {p.cell.dataset for p in local.cells if not p.target} == {"synthetic", "mnist-sample", "infinite-mnist"}
     assert {role for p in local.cells for role in p.roles} == {"scaling", "accuracy", "large-batch", "pruning"}
-    assert {p.target for p in local.cells} == {"", "pruning_full", "methods", "tuning"}
+    assert {p.target for p in local.cells} == {"", "pruning_full", "methods", "time_to_accuracy", "tuning"}
     (full,) = [p for p in local.cells if p.target == "pruning_full"]  # needs a network and hours
     assert (full.cell.model, full.cell.dataset, full.settings.width, full.target) == (
         "conv",

@@ -19,7 +19,7 @@ from campaign.results.tables.schemas import BENCH_TABLES, CELL_TABLES, METHOD_TA
 from campaign.results.tables.tuning_schemas import TUNING_TABLES
 from campaign.run.entry import open_campaign
 from campaign.run.readiness import executor_refusal, unusual
-from campaign.names.targets import METHODS, PRUNING, TUNING
+from campaign.names.targets import METHODS, PRUNING, TIME_TO_ACCURACY, TUNING
 from campaign.run.targets import Wanted
 
 
@@ -147,27 +147,39 @@ def compared(wildcards):
     return served([*figure_files([catalogue.PEER_COMPARISON]), LAYOUT.report])
 
 
-def of_target(target, jobs, need):
-    """Records of those jobs that only this target runs, the figures that need such, and the report."""
-    wanted = [job.record(LAYOUT) for job in jobs if job.target == target]
-    drawn = [name for name in AVAILABLE if getattr(catalogue.FIGURES[name], need)]
+def of_target(target, shows):
+    """Records of the jobs that only this target runs, the figures that show such, and the report."""
+    wanted = [job.record(LAYOUT) for job in DRIVER.campaign.jobs if job.target == target]
+    drawn = [name for name in AVAILABLE if shows(catalogue.FIGURES[name])]
     return served([*wanted, *figure_files(drawn), LAYOUT.report])
+
+
+def say_replaced():
+    """The data sets of one's own that are not prepared here, and what is taken in their place, a line each."""
+    for line in DRIVER.campaign.replaced:
+        print(line, file=sys.stderr)
 
 
 def full_pruning(wildcards):
     """What target pruning_full runs, and draws of it."""
-    return of_target(PRUNING, DRIVER.campaign.after, "sweeps")
+    return of_target(PRUNING, lambda figure: figure.sweeps)
 
 
 def methods_compared(wildcards):
     """What target methods runs, and draws of it."""
-    print(*DRIVER.campaign.replaced, sep="\n", end="\n" if DRIVER.campaign.replaced else "", file=sys.stderr)
-    return of_target(METHODS, DRIVER.campaign.after, "compared")
+    say_replaced()
+    return of_target(METHODS, lambda figure: figure.compared)
+
+
+def timed_to_accuracy(wildcards):
+    """What target time_to_accuracy runs, and draws of it."""
+    say_replaced()
+    return of_target(TIME_TO_ACCURACY, lambda figure: figure.role == catalogue.ACCURACY)
 
 
 def tuned(wildcards):
     """What target tuning runs, and draws of it."""
-    return of_target(TUNING, DRIVER.campaign.cells, "tuned")
+    return of_target(TUNING, lambda figure: figure.tuned)
 
 
 def measuring_lock(wildcards, output):

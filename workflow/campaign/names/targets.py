@@ -1,3 +1,4 @@
-"""Targets of the workflow that studies may name as theirs: no other target runs such a study."""
+"""Targets of the workflow that have work of their own: no other target runs it."""
 
-PRUNING, METHODS, TUNING = "pruning_full", "methods", "tuning"
+PRUNING, METHODS, TIME_TO_ACCURACY, TUNING = "pruning_full", "methods", "time_to_accuracy", "tuning"
+OF_STUDIES = (PRUNING, METHODS, TIME_TO_ACCURACY)  # that a study may name as its own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -26,11 +28,14 @@ from campaign.results.figures.style import (
 )
 from campaign.results.tables.schemas import ACCURACY, IDENTITY_KEYS
 
+Styles = dict[tuple[Series, float], dict[str, Any]]  # of each series and accuracy, for matplotlib
 WORDS = {"running": "running mean since the first step (the paper's)", "epoch": "mean of each epoch"}
 
 
 def accuracy_figure(tables: Tables, context: Context, *, role: str) -> Figure:
-    """A panel per definition of training accuracy. A run that never reaches a target is drawn as a lower bound.
+    """A column per definition of training accuracy, a row per model, data set and batch size.
+
+    A run that never reaches a target is drawn as a lower bound.
 
     Raises NothingToDrawError when no cell counts.
     """
@@ -40,34 +45,49 @@ def accuracy_figure(tables: Tables, context: Context, *, role: str) -> Figure:
     cells = select.rows_of(tables["cells"], role)
     ends = cells[[*IDENTITY_KEYS, "seconds_training"]]
     rows = rows.merge(ends, on=list(IDENTITY_KEYS), how="left")
-    models = sorted(rows["model"].unique())
-    figure, axes = new_figure(columns=len(WORDS), rows=len(models))
-    for index, model in enumerate(models):
+    styles = _styles(rows)
+    trained = list(rows.groupby(["model", "dataset", "batch_size"]))
+    figure, axes = new_figure(columns=len(WORDS), rows=len(trained))
+    for index, (same, here) in enumerate(trained):
         for ax, definition in zip(axes[index * len(WORDS) :], WORDS, strict=False):
             with mpl.rc_context(RC):
-                _panel(ax, rows[(rows["model"] == model) & (rows["definition"] == definition)], context)
+                _panel(ax, here[here["definition"] == definition], context, styles)
                 ax.set_title(WORDS[definition], loc="left", fontsize=9)
-        axes[index * len(WORDS)].set_ylabel(f"{select.model_name(model)}: training time ({ACCURACY.unit('seconds')})")
-    datasets = ", ".join(sorted(rows["dataset"].unique()))
-    batch = ", ".join(map(str, select.batches(rows)))
+        axes[index * len(WORDS)].set_ylabel(f"{_what(same, rows)}\ntraining time ({ACCURACY.unit('seconds')})")
     missed = not rows["reached"].all()
     notes = [
         select.data_note(cells),
         "Small marks: repeats; lines: their geometric mean where all repeats arrive. Start-up is not counted."
         + (" Arrow: the accuracy was not reached; training ended there." if missed else ""),
     ]
-    title = f"Time to training accuracy on {context.site}, {datasets}, batch {batch} per rank"
+    title = ", ".join([f"Time to training accuracy on {context.site}", *_shared(rows)])
     warned = verdict_handles(["WARN"] if (rows["verdict"] == "WARN").any() else [])[-1:]
-    return finish(figure, title, [*_handles(rows, missed), *warned], notes)
+    return finish(figure, title, [*_handles(styles, missed), *warned], notes)
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, context: Context) -> None:
+def _shared(rows: pd.DataFrame) -> list[str]:
+    """The data set and the batch size where all rows have the same, for the title."""
+    datasets, batches = rows["dataset"].unique(), select.batches(rows)
+    words = list(datasets) if len(datasets) == 1 else []
+    return words + ([f"batch {batches[0]} per rank"] if len(batches) == 1 else [])
+
+
+def _what(same: tuple[str, str, int], rows: pd.DataFrame) -> str:
+    """A row's model, with the data set and the batch size where others have another one, which no title says."""
+    model, dataset, batch = same
+    words = [select.model_name(model)]
+    words += [dataset] if rows["dataset"].nunique() > 1 else []
+    words += [f"batch {batch}"] if rows["batch_size"].nunique() > 1 else []
+    return ", ".join(words)
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, context: Context, styles: Styles) -> None:
     nodes = select.nodes_of(rows)
-    curves = [(one, target) for one in select.series_of(rows) for target in sorted(rows["target"].unique())]
-    for index, (one, target) in enumerate(curves):
+    found = {curve: select.of_series(rows[rows["target"] == curve[1]], curve[0]) for curve in styles}
+    curves = {curve: here for curve, here in found.items() if len(here)}
+    for index, ((one, target), here) in enumerate(curves.items()):
         shift = 2 ** (0.09 * (index - (len(curves) - 1) / 2))
-        here = select.of_series(rows[rows["target"] == target], one)
-        style, label = _style(rows, one, target), curve_label(one, target)
+        style, label = styles[one, target], curve_label(one, target)
         reached = here[here["reached"]]
         dots = ax.plot(
             reached["nodes"] * shift, reached["seconds"], **(style | {"linestyle": "none", "markersize": 4.5})
@@ -90,13 +110,18 @@ def _panel(ax: Axes, rows: pd.DataFrame, context: Context) -> None:
     node_axis(ax, nodes, context.node_label)
 
 
-def _style(rows: pd.DataFrame, one: Series, target: float) -> dict[str, object]:
-    index = sorted(rows["target"].unique()).index(target)
-    face = one.colour if one.kind == "bnn" else "white"
-    return {
-        "color": one.colour, "marker": MARKERS[index % len(MARKERS)], "linestyle": LINES[index % len(LINES)],
-        "markerfacecolor": face, "markeredgewidth": 1.1,
-    }  # fmt: skip
+def _styles(rows: pd.DataFrame) -> Styles:
+    """How each curve is drawn, in the legend's order: a colour per kind; marks and lines per variant and accuracy."""
+    targets = sorted(rows["target"].unique())
+    made = {}
+    for one in select.series_of(rows):
+        for place, target in enumerate(targets):
+            index = one.rank * len(targets) + place
+            made[one, float(target)] = {
+                "color": one.colour, "marker": MARKERS[index % len(MARKERS)], "linestyle": LINES[index % len(LINES)],
+                "markerfacecolor": one.colour if one.kind == "bnn" else "white", "markeredgewidth": 1.1,
+            }  # fmt: skip
+    return made
 
 
 def curve_label(one: Series, target: float) -> str:
@@ -104,12 +129,8 @@ def curve_label(one: Series, target: float) -> str:
     return f"{one.label}, accuracy {target:g}"
 
 
-def _handles(rows: pd.DataFrame, missed: bool) -> list[Line2D]:
-    made = [
-        Line2D([], [], label=curve_label(one, target), **_style(rows, one, target))
-        for one in select.series_of(rows)
-        for target in sorted(rows["target"].unique())
-    ]
+def _handles(styles: Styles, missed: bool) -> list[Line2D]:
+    made = [Line2D([], [], label=curve_label(*curve), **style) for curve, style in styles.items()]
     for handle in made:
         mark(handle, str(handle.get_label()))
     if missed:
