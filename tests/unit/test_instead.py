@@ -43,13 +43,13 @@ def test_it_is_taken_only_where_the_users_own_is_not_prepared(tmp_path: Path) ->
     (cell, *_) = [each for each in found.cells if each.study == "own"]
     assert (cell.cell.dataset, cell.settings.epochs, cell.settings.width) == ("mnist-sample", 1, 0.5)
     said = "own: mnist-sample in place of mine, which is not prepared here (bnn data prepare)"
-    assert found.replaced == (said,)
+    assert found.replaced == {"own": said}
     assert plan_content(found)["site"]["other data sets"] == [said]
     prepare(tmp_path)
     found = planned(tmp_path)
     (cell, *_) = [each for each in found.cells if each.study == "own"]
     assert (cell.cell.dataset, cell.settings.epochs) == ("mine", 3)
-    assert found.replaced == ()
+    assert found.replaced == {}
 
 
 def test_nothing_takes_the_place_of_a_data_set_that_is_another_than_is_meant(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_local_study_of_methods_runs_on_either_data_set_at_one_point(tmp_pat
     found = load_campaign(ROOT / "config.yaml", load_site(ROOT / "profiles/local"), tmp_path)
     mine = [cell for cell in found.cells if cell.target == "methods"]
     assert {cell.cell.dataset for cell in mine} == {"mnist-sample"}
-    assert len(found.replaced) == 2
+    assert set(found.replaced) == {"methods", "methods-deterministic", "time-to-accuracy"}
     assert len(mine) == 3 * 5 + 6  # methods that learn a posterior, and conventional networks
     shared = {(c.settings.width, c.settings.threads, c.settings.max_steps, c.placement.ranks) for c in mine}
     assert shared == {(0.25, 2, 150, 1)}

@@ -154,10 +154,11 @@ def of_target(target, shows):
     return served([*wanted, *figure_files(drawn), LAYOUT.report])
 
 
-def say_replaced():
-    """The data sets of one's own that are not prepared here, and what is taken in their place, a line each."""
-    for line in DRIVER.campaign.replaced:
-        print(line, file=sys.stderr)
+def say_replaced(target):
+    """What a target's studies take in place of data sets of one's own that are not prepared here, a line each."""
+    for study, line in DRIVER.campaign.replaced.items():
+        if DRIVER.campaign.studies[study].target == target:
+            print(line, file=sys.stderr)
 
 
 def full_pruning(wildcards):
@@ -167,13 +168,13 @@ def full_pruning(wildcards):
 
 def methods_compared(wildcards):
     """What target methods runs, and draws of it."""
-    say_replaced()
+    say_replaced(METHODS)
     return of_target(METHODS, lambda figure: figure.compared)
 
 
 def timed_to_accuracy(wildcards):
     """What target time_to_accuracy runs, and draws of it."""
-    say_replaced()
+    say_replaced(TIME_TO_ACCURACY)
     return of_target(TIME_TO_ACCURACY, lambda figure: figure.role == catalogue.ACCURACY)
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from campaign.ask.datasets import called, is_prepared
 
 
-def choose(values: dict[str, Any], origin: str, data_dir: Path | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """A campaign's content without keys `instead`, and a line for each study that takes the data set given there.
+def choose(values: dict[str, Any], origin: str, data_dir: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """A campaign's content without keys `instead`; by study, a line for each that takes the data set given there.
 
     `origin` is the file and key path before its keys. Raises UserError for a data set that does not exist, and for one
     that is prepared and not the one that is meant: nothing is put in the place of that.
     """
-    studies, said = {}, []
+    studies, said = {}, {}
     for name, given in values["studies"].items():
         study = {key: value for key, value in given.items() if key != "instead"}
         other = given.get("instead")
@@ -24,6 +24,6 @@ def choose(values: dict[str, Any], origin: str, data_dir: Path | None) -> tuple[
             study |= {"dataset": other["dataset"], "dataset_options": other.get("dataset_options", {})}
             study["settings"] = study.get("settings", {}) | other.get("settings", {})
             taken = called(study["dataset"], study["dataset_options"], f"{where}.instead")
-            said.append(f"{name}: {taken} in place of {meant}, which is not prepared here (bnn data prepare)")
+            said[name] = f"{name}: {taken} in place of {meant}, which is not prepared here (bnn data prepare)"
         studies[name] = study
-    return values | {"studies": studies}, tuple(said)
+    return values | {"studies": studies}, said

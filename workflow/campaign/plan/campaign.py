@@ -49,7 +49,7 @@ class Campaign:
     bench: tuple[BenchJob, ...] = ()
     after: tuple[AfterJob, ...] = ()
     cut: tuple[str, ...] = ()
-    replaced: tuple[str, ...] = ()
+    replaced: dict[str, str] = field(default_factory=dict)
     tuning: dict[str, Tuning] = field(default_factory=dict)
     nll_target: float | None = None
 

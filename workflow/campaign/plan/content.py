@@ -39,7 +39,7 @@ def plan_content(campaign: Campaign) -> dict[str, Any]:
             "profiler": {"kind": site.profiler.kind, "timeline": site.profiler.timeline},
             "watts": site.watts,
             "cut for more cores": list(campaign.cut) or None,
-            "other data sets": list(campaign.replaced) or None,
+            "other data sets": list(campaign.replaced.values()) or None,
         },
         "studies": {
             study.name: {
