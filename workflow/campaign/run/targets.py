@@ -13,11 +13,13 @@ from bnn.errors import UserError
 from campaign.jobs.bench import BENCH_TARGET
 from campaign.jobs.job import Job
 from campaign.jobs.kinds import KINDS
-from campaign.names.targets import OF_STUDIES, TUNING
+from campaign.names.targets import METHODS, PRUNING, TIME_TO_ACCURACY, TUNING
 from campaign.run.driver import Driver
 
 GPU_SCALING = "gpu_scaling"
-REPORTING = frozenset({"report", BENCH_TARGET, *OF_STUDIES, TUNING})  # report of what there is besides their own
+REPORTING = frozenset(
+    {"report", BENCH_TARGET, PRUNING, METHODS, TIME_TO_ACCURACY, TUNING}
+)  # report of what there is; all others run what is missing
 SCALING = frozenset({"cpu_scaling", GPU_SCALING})  # need the cells only that feed scaling figures
 NO_RECORD = "(?!)"  # matches nothing
 
@@ -77,8 +79,9 @@ class Wanted:
         said = {}
         if not campaign.bench:
             said[BENCH_TARGET] = f"campaign {campaign.name} has no section bench in {campaign.origin}"
-        for target in OF_STUDIES:
-            if not any(study.target == target for study in campaign.studies.values()):
+        needed = {PRUNING: campaign.after, METHODS: campaign.after, TIME_TO_ACCURACY: campaign.cells}
+        for target, jobs in needed.items():
+            if not any(job.target == target for job in jobs):
                 said[target] = f"campaign {campaign.name} has no study with target {target}"
         if not campaign.tuning:
             said[TUNING] = f"campaign {campaign.name} has no section tuning in {campaign.origin}"
