@@ -10,7 +10,7 @@ LATER = frozenset(
         "augmentation", "output", "task", "observation_std", "init", "sigma_share", "ivon_ess", "ivon_delta",
         "ivon_hess_init", "ivon_beta1", "ivon_beta2", "ivon_clip_radius", "ivon_rescale", "ivon_noise", "where",
         "bayesian_biases", "dense_kl", "dropout_rate", "normalisation", "fault",
-        "evaluate_steps", "evaluate_images",
+        "evaluate_steps", "evaluate_images", "until_accuracy",
         "momentum", "weight_decay", "gradient_clip", "lr_schedule", "lr_warmup_epochs", "lr_final_share",
     }
 )  # fmt: skip

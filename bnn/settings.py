@@ -155,6 +155,13 @@ class TrainSettings(Given):
     batch_size: int = Field(128, gt=0, le=MOST, description="training examples per rank and step")
     epochs: int = Field(1, gt=0, le=MOST, description="passes over the training set")
     max_steps: int | None = Field(None, gt=0, le=MOST, description="stop after this many steps, whatever the epochs")
+    until_accuracy: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="training ends before its last epoch after the first one at whose end the training accuracy, as "
+        "mean of all steps and ranks so far (the paper's running accuracy), is at least this; none: after all epochs",
+    )
     warmup_steps: int = Field(2, ge=0, le=MOST, description="first steps of every attempt, measured apart")
     optimizer: Literal["adam", "rmsprop", "sgd"] = Field("adam", description="adam, rmsprop or sgd (with momentum)")
     momentum: float = Field(0.9, ge=0, lt=1, description="share of its last step that sgd goes on with, as torch's SGD")
@@ -242,6 +249,8 @@ class TrainSettings(Given):
             raise unfit("output", f"model {self.model} has one output; only package.module:function may have several")
         if self.task != "classification" and not is_own(self.model):
             raise unfit("task", f"{self.task} needs a model of one's own; {self.model} classifies")
+        if self.task == "regression" and self.until_accuracy is not None:
+            raise unfit("until_accuracy", "a regression has no accuracy")
         if self.task != "classification" and self.augmentation != "none":
             raise unfit("augmentation", f"{self.augmentation} would move images and not the targets of {self.task}")
         if self.by_dropout and is_own(self.model) and "dropout_rate" in self.model_fields_set:

@@ -72,7 +72,9 @@ class Schedule:
 
     def completed(self, steps: int) -> int:
         """Epochs done after `steps` steps; the last counts as done when less than one step of it is left."""
-        return self.epochs if steps == self.steps else steps * self.step_samples // self.epoch_samples
+        done, seen = divmod(steps * self.step_samples, self.epoch_samples)
+        left = self.epoch_samples - seen
+        return self.epochs if steps == self.steps else done + (left < self.step_samples <= self.epoch_samples)
 
     def indices(self, step: int, rank: int) -> NDArray[np.int64]:
         """Indices (batch_size,) in 0..n-1 of what `rank` sees in `step`."""

@@ -213,6 +213,7 @@ def write_posterior(run: Run) -> None:
     model, extra = run.trainer.posterior(), {"settings": run.settings.science()}
     example = example_input(model, run.dataset)
     with conventional(model), user_code(run.settings.model, model):
-        network = model if run.recorded is None else current(model, run.recorded, example, run.steps, extra)
-        folder = run.folder.staging / POSTERIOR / f"step-{run.steps}"
-        save_posterior(network, folder, example_input=example, step=run.steps, extra=extra)
+        step = run.recorder.done
+        network = model if run.recorded is None else current(model, run.recorded, example, step, extra)
+        folder = run.folder.staging / POSTERIOR / f"step-{step}"
+        save_posterior(network, folder, example_input=example, step=step, extra=extra)

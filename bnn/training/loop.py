@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import fsum
 from pathlib import Path
 
 from bnn.energy import EnergyMeter, node_meter, total_energy
@@ -59,6 +60,8 @@ def train(
         recorder.add(step, trainer.schedule.epoch(step), beta, clock.timing, metrics)
         heartbeat.advance(step + 1)
         if step + 1 < run.steps and (trainer.schedule.ends_epoch(step) or evaluation_due(run, step + 1)):
+            if accurate_enough(run, step, meter, clock):
+                break
             between_steps(run, step + 1, meter, clock, phases)
         if recorder.failed_step is not None:
             break
@@ -68,14 +71,35 @@ def train(
     meter.pause()
     if recorder.failed_step is None:
         phases.enter("evaluation")
-        average_statistics(run, run.steps)
+        average_statistics(run, recorder.done)
         if settings.evaluate != "none":
-            run.evaluations.append(evaluate(run, run.steps))
+            run.evaluations.append(evaluate(run, recorder.done))
     meter.stop()
     phases.stop()
     heartbeat.move("exchange")
     energy = total_energy(engine, meter)
     return finish(run, process_start, training_start, energy, gather_neighbours(engine, phases.neighbours))
+
+
+def accurate_enough(run: Run, step: int, meter: EnergyMeter, clock: StepClock) -> bool:
+    """Whether training ends with this step, an epoch's last, as `until_accuracy` asks; every rank gets the same answer.
+
+    The ranks ask each other once per epoch, between two steps.
+    """
+    wanted, engine = run.settings.until_accuracy, run.trainer.engine
+    if wanted is None or not run.trainer.schedule.ends_epoch(step):
+        return False
+    clock.stop()
+    run.recorder.flush()
+    if run.recorder.failed_step is not None:  # known to all ranks; the loop ends the run
+        return False
+    with meter.paused():
+        run.heartbeat.move("exchange")
+        accuracies = engine.gather(run.recorder.accuracy_running, f"accuracy.{step}")
+    accuracy = fsum(accuracies) / len(accuracies)
+    if accuracy >= wanted and engine.rank == 0:
+        print(f"training ends after step {step + 1} of {run.steps}: accuracy {accuracy:.4g}", flush=True)
+    return accuracy >= wanted
 
 
 def between_steps(run: Run, done: int, meter: EnergyMeter, clock: StepClock, phases: Phases) -> None:

@@ -205,7 +205,7 @@ class Recorder:
             "kl": kl,
             "beta": beta,
             "accuracy": accuracy,
-            "accuracy_running": self._accuracy_sum / self._accuracy_count,
+            "accuracy_running": self.accuracy_running,
         })  # fmt: skip
         self._progress()
 
@@ -225,6 +225,16 @@ class Recorder:
             f"{rate:.1f} samples/s  loss {row['loss']:.4g}  accuracy {row['accuracy_running']:.3f}  {left} left",
             flush=True,
         )
+
+    @property
+    def done(self) -> int:
+        """Steps that have a row, those of earlier attempts too: all that were taken, once flushed."""
+        return self.facts.first_step + len(self.rows)
+
+    @property
+    def accuracy_running(self) -> float:
+        """This rank's mean training accuracy of these steps; NaN of none, and of a regression."""
+        return self._accuracy_sum / self._accuracy_count if self._accuracy_count else math.nan
 
     def frame(self) -> pd.DataFrame:
         """All rows so far of this rank, those of earlier attempts first."""

@@ -86,8 +86,8 @@ def test_both_distributed_engines_compute_the_same(tmp_path, method):
 
 @pytest.mark.parametrize(
     ("ranks", "method"),
-    [(1, {}), (2, {}), (1, IVON), (2, {**IVON, "ivon_noise": "shared"})],
-    ids=["flipout-1", "flipout-2", "ivon-1", "ivon-shared-2"],
+    [(1, {}), (2, {}), (1, IVON), (2, IVON), (2, {**IVON, "ivon_noise": "shared"})],
+    ids=["flipout-1", "flipout-2", "ivon-1", "ivon-2", "ivon-shared-2"],
 )
 def test_a_killed_run_resumes_bit_for_bit(tmp_path, ranks, method):
     if ranks > 1:
@@ -124,6 +124,29 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, ranks, method):
     assert [e.model_copy(update=strip) for e in summary.evaluations] == [
         e.model_copy(update=strip) for e in whole_summary.evaluations
     ]
+
+
+def test_two_ranks_end_together_once_their_accuracy_is_there_killed_or_not(tmp_path):
+    need_horovod()
+    settings = {"engine": "horovod", "epochs": 6, "checkpoint_epochs": 1, "learning_rate": 0.01}
+    whole = run_train(tmp_path / "whole", 2, **settings)
+    assert whole.returncode == 0, whole.stderr
+    _, steps, _ = records(tmp_path / "whole")
+    ends = steps.groupby("step")["accuracy_running"].mean().to_numpy()[5::6]
+    enough = float(ends[1:].max())
+    assert ends[0] < enough
+    last = 6 * (1 + int(np.argmax(ends >= enough)))
+
+    settings["until_accuracy"] = enough
+    run_until(".checkpoint/step-*/checkpoint.json", tmp_path / "cell", 2, **settings)
+    done = run_train(tmp_path / "cell", 2, **settings)
+    assert done.returncode == 0, done.stderr
+    summary, fewer, _ = records(tmp_path / "cell")
+    assert (summary.attempts, summary.steps, summary.epochs_completed) == (2, last, last // 6)
+    assert fewer.groupby("rank")["step"].max().to_dict() == {0: last - 1, 1: last - 1}
+    key = ["step", "rank"]
+    left, right = (table.set_index(key)["loss"].sort_index() for table in (fewer, steps[steps["step"] < last]))
+    pd.testing.assert_series_equal(left, right, check_exact=True)
 
 
 def test_a_checkpoint_that_one_rank_cannot_read_is_set_aside_by_all(tmp_path):

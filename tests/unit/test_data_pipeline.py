@@ -61,6 +61,8 @@ def test_epochs_follow_one_another_and_the_last_step_ends_the_last(schedule):
     done_before = [schedule.completed(step) for step in range(schedule.steps)]
     assert done_before == sorted(done_before)
     assert all(done <= epoch for done, epoch in zip(done_before, epochs, strict=True))
+    if schedule.step_samples <= schedule.epoch_samples:
+        assert done_before == epochs  # a step that begins an epoch has left less than one step of the one before
     assert schedule.ends_epoch(schedule.steps - 1)
     done = sum(schedule.ends_epoch(step) for step in range(schedule.steps))
     assert done <= schedule.epochs
