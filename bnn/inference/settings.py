@@ -14,7 +14,7 @@ from bnn.given import Given
 from bnn.inference.severities import KINDS, Shift
 from bnn.settings import FOREIGN_LIMIT, MOST_DRAWS, MOST_THREADS
 
-FIT = "fit"  # the temperature that suits training images best (bnn.inference.temperature)
+FIT = "fit"  # the temperature that suits some images best (bnn.inference.temperature)
 MODES = ("exact", "flipout", "local-reparameterization")  # how weights are sampled (bnn.inference.predictor)
 
 
@@ -57,10 +57,13 @@ class InferSettings(HeldOutSettings):
         None, ge=1, description="N images of it, evenly spread over the split (default: all)"
     )
     temperature: str | None = Field(
-        None, description="divide all logits by this number, or by the one that fits training images best: fit"
+        None, description="divide all logits by this number, or by the one that fits some images best: fit"
     )
     temperature_images: int | None = Field(
-        None, ge=1, description="fit on N images, evenly spread over the train split (default: 1000, or all if fewer)"
+        None, ge=1, description="fit on N images, evenly spread over the split (default: 1000, or all if fewer)"
+    )
+    temperature_split: Literal["train", "test"] | None = Field(
+        None, description="fit on images of this split; of test those that are not predicted [default: train]"
     )
     mode: str = Field("exact", description="how weights are sampled: exact, flipout or local-reparameterization")
     engine: Literal["single", "horovod", "torch"] = Field("single", description="what divides the draws over ranks")
@@ -88,8 +91,9 @@ class InferSettings(HeldOutSettings):
 
     @model_validator(mode="after")
     def _fits_a_temperature(self) -> Self:
-        if self.temperature_images is not None and self.temperature != FIT:
-            raise ValueError(f"--temperature-images: there is no --temperature {FIT} that it is of")
+        for name in ("images", "split"):
+            if getattr(self, f"temperature_{name}") is not None and self.temperature != FIT:
+                raise ValueError(f"--temperature-{name}: there is no --temperature {FIT} that it is of")
         return self
 
     @model_validator(mode="after")

@@ -1,16 +1,17 @@
 """Temperature scaling: all logits are divided by one number before the softmax (Guo et al. 2017).
 
-`fit` finds the number with the least NLL of the predictive distribution, which is the mean of the draws' softmax, on
-images of the train split: every draw is scaled and all share the number ("joint calibrate and pool" of Rahaman, Thiery
-2021). Of a conventional network, which has one draw, that is Guo's. Guo fits on images that were held out from
-training: where a network knows its training images by heart the number comes out too small, and where it tells all of
-them right there is none, which is said.
+`fit` finds the number with the least NLL of the predictive distribution, which is the mean of the draws' softmax:
+every draw is scaled and all share the number ("joint calibrate and pool" of Rahaman, Thiery 2021). Of a conventional
+network, which has one draw, that is Guo's. Guo fits on images that were held out from training, as split test does with
+those that are not predicted. On training images, where a network knows them by heart, the number comes out too small;
+where it tells all of them right there is none, which is said.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ def temperature_of(settings: InferSettings, mixture: Mixture, network: GraphNetw
     found, problem = None, None
     if engine.rank == 0:
         try:
-            found = fitted(mixture, training_images(settings, network), settings)
+            found = fitted(mixture, fitting_images(settings, network), settings)
         except UserError as error:
             problem = str(error)
     told = None if found is None or found.fit is None else [found.value, found.fit.model_dump()]
@@ -63,12 +64,30 @@ def temperature_of(settings: InferSettings, mixture: Mixture, network: GraphNetw
     return Temperature(told[0], TemperatureFit(**told[1]))
 
 
-def training_images(settings: InferSettings, network: GraphNetwork) -> HeldOut:
-    """Images of the train split as they are, evenly spread: as many as asked for, else 1,000, or all if fewer."""
-    every = held_out(settings.model_copy(update={"split": "train", "images": None}), network)
-    asked = settings.temperature_images or min(USUAL_IMAGES, len(every))
-    indices = evenly_spread(every, asked, "--temperature-images", settings.dataset, "train")
-    return replace(every, images=every.images[indices], labels=every.labels[indices], indices=every.indices[indices])
+def split_of(settings: InferSettings) -> Literal["train", "test"]:
+    """The split whose images a temperature is fitted on."""
+    return settings.temperature_split or "train"
+
+
+def fitting_images(settings: InferSettings, network: GraphNetwork) -> HeldOut:
+    """Images as they are of the split to fit on, evenly spread: as many as asked for, else 1,000, or all if fewer.
+
+    Of the test split no image is among those that are predicted of it. Raises UserError where none is left.
+    """
+    split = split_of(settings)
+    every = held_out(settings.model_copy(update={"split": split, "images": None}), network)
+    free, words = every.indices, str(split)
+    if split == settings.split == "test":
+        free = np.setdiff1d(free, held_out(settings, network).indices)
+        words = f"other {split}"
+        if not len(free):
+            raise UserError(
+                f"--temperature-split {split}: all {len(every):,} {split} images of {settings.dataset} are predicted, "
+                "and none is left to fit on: predict fewer (--images)"
+            )
+    asked = settings.temperature_images or min(USUAL_IMAGES, len(free))
+    chosen = free[evenly_spread(free, asked, "--temperature-images", settings.dataset, words)]
+    return replace(every, images=every.images[chosen], labels=every.labels[chosen], indices=every.indices[chosen])
 
 
 def fitted(mixture: Mixture, images: HeldOut, settings: InferSettings) -> Temperature:
@@ -88,7 +107,8 @@ def fitted(mixture: Mixture, images: HeldOut, settings: InferSettings) -> Temper
     value = best_temperature(logits, labels)
     before, after = (nll_at(each, logits, labels) for each in (1.0, value))
     return Temperature(
-        value, TemperatureFit(split="train", images=len(images), draws=draws, nll_before=before, nll_after=after)
+        value,
+        TemperatureFit(split=split_of(settings), images=len(images), draws=draws, nll_before=before, nll_after=after),
     )
 
 
@@ -112,8 +132,9 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
     least = int(np.argmin(values))
     if least in (0, GRID - 1) or not values[least] < min(values[0], values[-1]):
         raise UserError(
-            f"--temperature fit: the NLL of {len(labels)} training images is least at temperature "
-            f"{math.exp(tried[least]):g}, where the search ends: these images do not tell it; give a number"
+            f"--temperature fit: the NLL of {len(labels)} images is least at temperature {math.exp(tried[least]):g}, "
+            "where the search ends: these images do not tell it; fit on images that the network has not seen "
+            "(--temperature-split test), or give a number"
         )
     found = minimize_scalar(
         lambda each: nll_at(math.exp(each), logits, labels),

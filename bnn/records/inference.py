@@ -190,7 +190,9 @@ class OutOfDistribution(BaseModel):
 
 
 class TemperatureFit(BaseModel):
-    """How a temperature was found: `images` of `split`, evenly spread and as they are, by the first `draws` draws.
+    """How a temperature was found: `images` of `split` as they are, none of them predicted if that is test, too.
+
+    They are evenly spread, and predicted by the first `draws` draws.
 
     The NLL is that of the draws' mean softmax on these images, in nats: `nll_before` at temperature 1.
     """

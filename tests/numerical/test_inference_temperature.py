@@ -70,7 +70,7 @@ def test_images_that_cannot_tell_are_named(right: bool) -> None:
     """All of them told right, the surer the better; all told wrong, the less sure the better."""
     labels = torch.arange(12) % 3
     logits = torch.nn.functional.one_hot(labels, 3).float()[None] * (5 if right else -5)
-    with pytest.raises(UserError, match=r"--temperature fit: the NLL of 12 training images is least at temperature"):
+    with pytest.raises(UserError, match=r"--temperature fit: the NLL of 12 images is least at temperature"):
         best_temperature(logits, labels)
 
 
@@ -142,6 +142,34 @@ def test_a_fit_is_of_the_predictive_distribution_on_training_images(folder: Path
         assert arrays["probabilities"].tobytes() == given_drawn.tobytes()
 
 
+@pytest.mark.parametrize("names", ["x", "ab"])
+def test_a_fit_on_held_out_images_is_on_none_that_is_predicted(folder: Path, tmp_path: Path, names: str) -> None:
+    """Against `bnn infer` itself, which predicts all of them, and scipy's optimum of those that are left."""
+    wanted = {"temperature": "fit", "temperature_split": "test", "temperature_images": FIT_IMAGES}
+    fit, _ = run(folder, names, tmp_path / "fit", **wanted)
+    every, drawn = run(folder, names, tmp_path / "every", images=None)
+    with np.load(tmp_path / "every" / records.ARRAYS_FILE) as arrays:
+        labels = arrays["label"]
+    predicted = np.arange(IMAGES) * every.images // IMAGES
+    left = np.setdiff1d(np.arange(every.images), predicted)
+    assert len(left) == every.images - IMAGES
+    chosen = left[np.arange(FIT_IMAGES) * len(left) // FIT_IMAGES]
+    expected = by_scipy(np.log(drawn[:, chosen].astype(float)), labels[chosen])
+    how = fit.temperature_fit
+    assert how is not None
+    assert (how.split, how.images) == ("test", FIT_IMAGES)
+    assert how.nll_after == pytest.approx(expected.fun, rel=1e-5)
+    assert fit.temperature == pytest.approx(1 / expected.x, rel=1e-2)
+    all_others, _ = run(folder, names, tmp_path / "others", temperature="fit", temperature_split="test",
+                        temperature_images=len(left))  # fmt: skip
+    assert all_others.temperature_fit is not None
+    assert all_others.temperature_fit.images == len(left)
+    with pytest.raises(UserError, match=rf"{len(left) + 1} asked for, mnist-sample has {len(left)} other test images"):
+        run(folder, names, tmp_path / "more", **(wanted | {"temperature_images": len(left) + 1}))
+    with pytest.raises(UserError, match=r"--temperature-split test: all .* are predicted, and none is left to fit on"):
+        run(folder, names, tmp_path / "none", **(wanted | {"images": None}))
+
+
 def test_a_network_alone_by_torch(folder: Path, tmp_path: Path) -> None:
     summary, drawn = run(folder, "x", tmp_path / "out", temperature="fit", temperature_images=FIT_IMAGES)
     data = load_dataset("mnist-sample").test
@@ -193,6 +221,8 @@ def command(folder: Path, out: Path, *options: str) -> list[str]:
         (("--temperature", "nan"), "'nan' is neither fit nor a number above 0"),
         (("--temperature", "inf"), "'inf' is neither fit nor a number above 0"),
         (("--temperature", "2", "--temperature-images", "5"), "--temperature-images: there is no --temperature fit"),
+        (("--temperature-split", "test"), "--temperature-split: there is no --temperature fit"),
+        (("--temperature", "fit", "--temperature-split", "valid"), "temperature"),
         (("--temperature", "fit", "--temperature-images", "999999"), "--temperature-images: 999999 asked for"),
     ],
 )

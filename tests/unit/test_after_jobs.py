@@ -119,6 +119,11 @@ def test_jobs_compute_where_their_cells_do(command: str, before: str) -> None:
         ({"infer": {"draws": 5, "temperature": 0}}, "temperature: 0 must be more than 0"),
         ({"infer": {"draws": 5, "temperature": 1.0}}, "learn.infer.temperature: at temperature 1 everything"),
         ({"infer": {"draws": 5, "temperature_images": 9}}, "temperature_images: there is no temperature: fit"),
+        ({"infer": {"draws": 5, "temperature_split": "test"}}, "temperature_split: there is no temperature: fit"),
+        (
+            {"infer": {"draws": 5, "temperature": "fit", "temperature_split": "test"}},
+            "temperature_split: test images that are not predicted; say by images how many are",
+        ),
         ({"infer": {"draws": 5, "ood": {"dataset": "mnits"}}}, "infer.ood.dataset: unknown data set 'mnits'"),
         ({"infer": {"draws": 5, "ood": {"dataset": "mnist-sample"}}}, "ood: the held-out images are of this data set"),
         ({"infer": {"draws": 6, "ensemble": 1}}, "infer.ensemble: 1 must be at least 2"),
@@ -142,7 +147,7 @@ def test_a_mistake_is_named_with_its_key(changes: dict[str, Any], words: str) ->
 
 MORE: dict[str, Any] = {
     "draws": 30, "images": 60, "kinds": ["bnn", "cnn"], "shift": ["rotation:3", "jpeg:1"], "temperature": "fit",
-    "temperature_images": 90, "ood": {"dataset": "infinite-mnist", "images": 40},
+    "temperature_images": 90, "temperature_split": "test", "ood": {"dataset": "infinite-mnist", "images": 40},
 }  # fmt: skip
 
 
@@ -171,7 +176,8 @@ def test_options_of_shifts_temperatures_and_another_data_set_are_those_of_the_co
         assert ("--shift rotation:3" in told, "--shift jpeg:1" in told) == tuple(
             job.conditions.shift == shift for shift in MORE["shift"]
         )
-        assert ("--temperature fit --temperature-images 90" in told) == (job.conditions.temperature == "fit")
+        fitted = "--temperature fit --temperature-images 90 --temperature-split test" in told
+        assert fitted == (job.conditions.temperature == "fit")
         assert ("--ood infinite-mnist --ood-images 40" in told) == (job.conditions.shift is None)
         assert len(job.reads) == (2 if job.conditions.shift is None else 1)
     asked = {("mnist-sample", "{}"), ("infinite-mnist", "{}"), ("synthetic", "{'size': 64}")}

@@ -11,7 +11,7 @@ from campaign.names.cell import Cell, selects
 from campaign.names.commands import INFER, PRUNE
 
 COMMANDS = (INFER, PRUNE)  # of bnn, and the sections' names
-FIT = "fit"  # the temperature that suits training images best
+FIT = "fit"  # the temperature that suits some images best
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class AfterSection:
     shift: tuple[str, ...] = ()
     temperature: str | None = None
     temperature_images: int | None = None
+    temperature_split: str | None = None
     ood: OtherImages | None = None
     ensemble: int = 0
 
@@ -104,7 +105,7 @@ def parse_section(command: str, values: dict[str, Any] | None, study: str) -> Af
     """The section `command` of the study with origin `study`, None without one; its schema has been checked.
 
     Raises UserError when two sweeps are the same, for a temperature that is none, for images to fit a temperature that
-    is not fitted, and for another data set that does not exist.
+    is not fitted or of which none is left, and for another data set that does not exist.
     """
     if values is None:
         return None
@@ -119,8 +120,11 @@ def parse_section(command: str, values: dict[str, Any] | None, study: str) -> Af
             given[key] = tuple(given[key])
     if "temperature" in given:
         given["temperature"] = _temperature(given["temperature"], f"{origin}.temperature")
-    if "temperature_images" in given and given.get("temperature") != FIT:
-        raise UserError(f"{origin}.temperature_images: there is no temperature: {FIT} that it is of")
+    for key in ("temperature_images", "temperature_split"):
+        if key in given and given.get("temperature") != FIT:
+            raise UserError(f"{origin}.{key}: there is no temperature: {FIT} that it is of")
+    if given.get("temperature_split") == "test" and "images" not in given:
+        raise UserError(f"{origin}.temperature_split: test images that are not predicted; say by images how many are")
     if ood := given.pop("ood", None):
         given["ood"] = OtherImages(**({"dataset_options": {}} | ood))
         called(given["ood"].dataset, given["ood"].dataset_options, f"{origin}.ood")

@@ -32,6 +32,7 @@ class Inference(AfterJob):
         if under.temperature:
             words += ["--temperature", under.temperature]
             words += ["--temperature-images", section.temperature_images] if section.temperature_images else []
+            words += ["--temperature-split", section.temperature_split] if section.temperature_split else []
         if section.ood and not under.shift:  # told apart from the held-out images as they are
             words += ["--ood", section.ood.dataset]
             if section.ood.dataset_options:
