@@ -41,7 +41,9 @@ Shape shape_of(const Tensor& input, const Tensor& output, const Tensor& kernel, 
                at::IntArrayRef padding, at::IntArrayRef dilation) {
   TORCH_CHECK(std::min(stride[0], stride[1]) > 0 && std::min(dilation[0], dilation[1]) > 0,
               "stride and dilation must be at least 1");
-  TORCH_CHECK(kernel.size(1) == input.size(1) && kernel.size(0) == output.size(1) && input.size(0) == output.size(0),
+  TORCH_CHECK(kernel.size(1) == input.size(1), "the weights are for ", kernel.size(1), " channels, the input has ",
+              input.size(1));
+  TORCH_CHECK(kernel.size(0) == output.size(1) && input.size(0) == output.size(0),
               "input, output and kernel do not fit together");
   Shape s{input.size(2),
           input.size(3),
