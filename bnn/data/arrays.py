@@ -128,6 +128,7 @@ def make(path: Path, folder: Path, options: ArraysOptions, console: Console) -> 
         one, two = parts["train"].images, parts["test"].images
         raise UserError(f"{one.what} {one.shape} and {two.what} {two.shape} (or their targets) are not alike")
     (shape,), (task,) = shapes, tasks
+    check_room(path, folder, sum(part.shape[0] for part in parts.values()) * math.prod(shape))
     classes, found = read_classes(parts, task, options.classes)
     if "all" in parts:
         whole = parts["all"]
@@ -136,8 +137,7 @@ def make(path: Path, folder: Path, options: ArraysOptions, console: Console) -> 
     sizes = {
         name: part.shape[0] if part.rows is None else int(np.sum(selected(part, name))) for name, part in parts.items()
     }
-    check_room(path, folder, sum(sizes.values()) * math.prod(shape))
-    counts = count_labels(parts, found) if task == "classification" else ((), ())
+    counts = count_labels(parts, found, classes) if task == "classification" else ((), ())
     said = set()
     total = sum(part.shape[0] for part in parts.values())
     with progress_bar(console, options.own_name, total, in_bytes=False) as (progress, task_id):
@@ -195,7 +195,9 @@ def selected(part: Part, name: str) -> NDArray[np.bool_]:
     return part.rows if name == "test" else ~part.rows
 
 
-def count_labels(parts: dict[str, Part], found: dict[str, Labels]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def count_labels(
+    parts: dict[str, Part], found: dict[str, Labels], classes: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Training and test images by class. Raises UserError for a class that a split has no image of."""
     counts = []
     for name in PARTS:
@@ -203,14 +205,13 @@ def count_labels(parts: dict[str, Part], found: dict[str, Labels]) -> tuple[tupl
         assert labels is not None
         assert labels.rows is not None
         rows = labels.rows if parts[name].rows is None else labels.rows[selected(parts[name], name)]
-        counts.append(np.bincount(rows))
-    size = max(map(len, counts))
-    both = [np.pad(some, (0, size - len(some))) for some in counts]
-    for name, mine, other in (("train", both[0], both[1]), ("test", both[1], both[0])):
+        counts.append(np.bincount(rows, minlength=classes))
+    train, test = counts
+    for split, mine, other in (("train", train, test), ("test", test, train)):
         if (missing := np.flatnonzero(mine == 0)).size:
             also = "; the other split has some" if other[missing[0]] else ""
-            raise UserError(f"{parts[name].targets.what}: class {missing[0]} has no images for {name}{also}")
-    return tuple(map(int, both[0])), tuple(map(int, both[1]))
+            raise UserError(f"{parts[split].targets.what}: class {missing[0]} has no images for {split}{also}")
+    return tuple(map(int, train)), tuple(map(int, test))
 
 
 def write_part(

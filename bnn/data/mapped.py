@@ -60,8 +60,10 @@ def open_mapped(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> 
     try:
         require_regular(path)
         array = open_memmap(path, mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path}: missing, truncated or damaged ({error})") from None
+    except UserError:
+        raise
+    except Exception as error:  # numpy parses Python's literals: tokenize.TokenError, SyntaxError, RecursionError, ...
+        raise UserError(f"{path}: missing, truncated or damaged ({' '.join(str(error).split())})") from None
     if array.shape != shape or array.dtype != dtype:
         raise UserError(f"{path}: {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
     if array.offset + array.nbytes != path.stat().st_size:

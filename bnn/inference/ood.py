@@ -31,6 +31,8 @@ def outside(settings: InferSettings, inside: HeldOut) -> HeldOut | None:
     if (name, settings.ood_options) == (settings.dataset, settings.dataset_options):
         raise UserError(f"--ood {name}: the held-out images are of this data set; give another one")
     dataset = load_dataset(name, settings.data_dir, **settings.ood_options)
+    if dataset.checksum is not None and dataset.checksum == inside.checksum:
+        raise UserError(f"--ood {name}: these are the held-out images' own data set ({dataset.checksum})")
     split = dataset.test if settings.split == "test" else dataset.train
     shape, wanted = list(split.images.shape[1:]), list(inside.images.shape[1:])
     if shape != wanted:
