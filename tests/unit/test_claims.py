@@ -101,6 +101,8 @@ def put(**values):
         (put(expression={"function": "value", "of": {**OF, "column": "throughput"}}), "no column throughput"),
         (put(expression={"function": "value", "of": {**OF, "column": "folder"}}), "folder is no number"),
         (put(expression={"function": "value", "of": {**OF, "where": {"kin": 1}}}), "did you mean kind?"),
+        (put(expression={"function": "value", "of": {**OF, "per": "folder"}}), "per: folder is no number"),
+        (put(expression={"function": "value", "of": {**OF, "minus": "ranks", "per": "ranks"}}), "both minus and per"),
         (put(expression={"function": "slope", "of": OF, "over": "node"}), "did you mean nodes?"),
         (put(expression={"function": "arithmetic", "product": ["0"]}), "not a positive number"),
     ],
@@ -258,6 +260,13 @@ def test_a_count_is_exact():
     assert verdict(rows, printed={"value": "0"}, **given).verdict == "agrees"
 
 
+def test_a_column_per_another_is_of_the_same_row():
+    of = {"table": "cells", "column": "parameters_trainable", "per": "parameters_total", "where": {"kind": "bnn"}}
+    given = {"type": "value", "scope": "anywhere", "margin": 0, "expression": {"function": "same", "of": of}}
+    rows = pairs(1, 1, parameters_total=200, parameters_trainable=50)
+    assert verdict(rows, printed={"value": "0.25"}, **given).verdict == "agrees"
+
+
 @given(POSITIVE, POSITIVE, POSITIVE, st.floats(0, 0.5), st.sampled_from(["at least", "at most", ""]))
 def test_a_verdict_is_where_the_interval_lies(a, b, bound, margin, relation):
     bounded = {"type": "ordering", "relation": relation, "bound": bound, "printed": None} if relation else {}
@@ -310,6 +319,39 @@ def test_two_machines_are_judged_by_the_tables_of_both():
     assert (from_the_other["ours"], from_the_other["cells"]) == (judged["ours"], judged["cells"])
     alone = {row["id"]: row for row in claim_rows(load_ledger(), gpus)}["gpu-knl-throughput-bnn"]
     assert alone["verdict"] == "not tested"
+
+
+@pytest.mark.parametrize(("gpus", "verdict"), [(0.95, "agrees"), (0.80, "differs")])
+def test_better_efficiency_is_no_matter_of_speed(gpus, verdict):
+    """GPUs of 29 times the throughput of a node, with this efficiency per doubling, beside nodes with 0.90."""
+
+    def scaled(site, first, efficiency):
+        more = {"site": site, "dataset": "infinite-mnist", "model": "vgg16", "batch_size": 512}
+        rates = {(repeat, doubled): first * noise * (2 * efficiency) ** doubled
+                 for repeat, noise in enumerate((1, 1.01, 0.99), 1) for doubled in range(4)}  # fmt: skip
+        return cells(*[
+            cell("bnn", repeat, 1.0, nodes=2**doubled, throughput_steady=rate, **more)
+            for (repeat, doubled), rate in rates.items()
+        ])  # fmt: skip
+
+    judged = claim_rows(load_ledger(), scaled("dgx", 2900, gpus), [scaled("theta", 100, 0.90)])
+    row = next(row for row in judged if row["id"] == "gpus-scale-better")
+    assert row["ours"] == pytest.approx(gpus / 0.90)
+    assert row["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [({}, "agrees"), ({"epochs_completed": 2}, "not tested"), ({"attempts": 2}, "not tested")],
+)
+def test_a_time_of_64_epochs_is_of_64_epochs_in_one_attempt(change, verdict):
+    more = {"site": "theta", "dataset": "cifar10", "model": "vgg16", "nodes": 128, "batch_size": 256, "attempts": 1,
+            "epochs_completed": 64} | change  # fmt: skip
+    rows = [
+        cell("bnn", repeat, 1.0, seconds_total=seconds, **more) for repeat, seconds in enumerate((202, 203, 201), 1)
+    ]
+    judged = {row["id"]: row for row in claim_rows(load_ledger(), cells(*rows))}["time-64-epochs-vgg16-bnn"]
+    assert judged["verdict"] == verdict, judged["reason"]
 
 
 def test_sites_beside_count_for_no_claim_that_names_none():

@@ -106,9 +106,12 @@ def _by_how_much(at: Interval, low: float, high: float) -> str:
 
 
 def _what_would_decide(found: Estimate, low: float, high: float) -> str:
+    at = found.interval
+    if found.exact and found.cells:
+        return f"its rows do not agree: from {at.low:.10g} to {at.high:.10g}"
     if found.exact:
         return "the numbers' rounding does not decide it"
-    needed = repeats_needed(found.interval, found.repeats, low, high)
+    needed = repeats_needed(at, found.repeats, low, high)
     if needed is None:
         return f"the interval holds an edge of the margin, and {MOST_REPEATS} repeats would not decide it"
     return f"the interval holds an edge of the margin: about {needed} repeats would decide it, not {found.repeats}"

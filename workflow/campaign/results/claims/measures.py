@@ -71,6 +71,8 @@ def selected(
         return _nothing(f"no row of {selection['table']} with {_words(where)} is valid")
     if "minus" in selection:
         good = good.assign(**{selection["column"]: good[selection["column"]] - good[selection["minus"]]})
+    if "per" in selection:
+        good = good.assign(**{selection["column"]: good[selection["column"]] / good[selection["per"]]})
     numbers = good.dropna(subset=[selection["column"]])
     if whole and len(numbers) < len(good):
         return good[:0], "", _without_value(good[good[selection["column"]].isna()], selection, len(good))

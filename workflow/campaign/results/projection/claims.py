@@ -36,7 +36,11 @@ def _projectable(claim: Claim, ledger: Ledger) -> bool:
     of = claim.expression["of"]
     named = all(name in of.get("where", {}) for name in POINT)
     what = of["table"], of["column"]
-    return named and "minus" not in of and (what == EFFICIENCY or (what == SECONDS and claim.work is not None))
+    return (
+        named
+        and not {"minus", "per"} & set(of)
+        and (what == EFFICIENCY or (what == SECONDS and claim.work is not None))
+    )
 
 
 def _row(claim: Claim, ledger: Ledger, families: Sequence[Family]) -> Row:

@@ -119,8 +119,10 @@ class LoadedJob:
         file, schema = ROWS[self.command][table]
         head = self.cell.identity | (self.sweep if table != "pruning" else {})
         if table == "pruning":
+            assert isinstance(self.summary, PruningSummary)
             labels = {key: self.cell.labels[key] for key in ("implementation", "width", "rho_init")}
             head |= labels | {"verdict": self.cell.verdict, "status": self.summary.verdict.status}
+            head |= {"accuracy_unpruned": self.summary.accuracy_unpruned}
         return [head | row for row in read_table(self.path.with_name(file), schema).to_dict("records")]
 
 

@@ -134,6 +134,7 @@ PRUNING = _of_job(
         *(column for column in LABELS if column.name in ("implementation", "width", "rho_init")),
         Column("verdict", "string", "", "the cell's verdict"),
         Column("status", "string", "", "verdict of the sweep: OK, WARN or INVALID"),
+        Column("accuracy_unpruned", "float64", "", "accuracy of the Monte-Carlo mean before anything was removed"),
     ),
 )
 PRUNING_LAYERS = _of_job("pruning_layers", pruning.LAYERS, _SWEEP)
