@@ -129,7 +129,12 @@ def test_exit_codes_and_what_has_no_reference(tmp_path: Path):
     assert run("--reference", written(tmp_path, "[150, -0.05, 0.05, samples/s]"), folder).exit_code == 1
     assert "one folder" in str(run("--reference", written(tmp_path, "[1, null, 0, s]"), folder, folder).exception)
     html = tmp_path / "r.html"
-    run("--reference", written(tmp_path, "[150, -0.05, 0.05, samples/s]"), folder, "--out", html, "--json")
+    told = run("--reference", written(tmp_path, "[150, -0.05, 0.05, samples/s]"), folder, "--out", html, "--json")
+    assert isinstance(told.exception, SystemExit), told.exception
+    assert told.exit_code == 1
+    said = json.loads(told.stdout)
+    assert [row["verdict"] for row in said["rows"]] == [WORSE]
+    assert (said["only_in_a"], said["only_in_b"], said["exit_code"]) == ([], [], 1)
     assert "worse" in html.read_text()
 
 

@@ -30,7 +30,7 @@ class Comparison:
     """All that is said of B against A, each told by where it comes from (`folder.origin`).
 
     `refused`: cells that measured another thing, with what differs; `accepted`: the same where that was to be accepted.
-    `only`: cells of one of both alone. `environment`: facts that differ.
+    `only`: cells of one of both alone, empty beside references, which name theirs. `environment`: facts that differ.
     """
 
     a: dict[str, str]
