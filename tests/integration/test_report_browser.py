@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from campaign.results.claims.ledger import load_ledger
 from campaign.results.claims.rows import claim_rows
@@ -29,14 +28,13 @@ from campaign.results.report import write_report
 from campaign.results.report.page import SECTIONS
 from campaign.results.tables.build import build_tables, frame
 from campaign.results.tables.claims import CLAIMS
+from tests.support.browser import Visit, chromium, need_chromium
 from tests.support.cells import built_campaign, small_campaign
 
 # This campaign has no jobs of inference and pruning, and no GPUs; their figures have tests of their own.
 NOT_HERE = ("inferred", "sweeps", "devices", "compared", "tuned")
 DRAWN = [name for name, spec in FIGURES.items() if not any(getattr(spec, need) for need in NOT_HERE)]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")]
+pytestmark = need_chromium
 
 
 @dataclass(frozen=True)
@@ -64,29 +62,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as launched:
         yield launched
-        launched.close()
-
-
-class Visit:
-    """An opened page, with everything it asked for and complained of."""
-
-    def __init__(self, browser: Browser, **options: Any) -> None:
-        self.context = browser.new_context(reduced_motion="reduce", **options)
-        self.context.set_default_timeout(10_000)
-        self.page: Page = self.context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-
-    def open(self, path: Path, hash_: str = "") -> Page:
-        self.page.goto("about:blank")
-        self.page.goto(path.as_uri() + hash_)
-        return self.page
 
 
 @pytest.fixture
@@ -184,10 +161,29 @@ def test_one_choice_filters_tables_claims_and_series_and_stays_in_the_address(vi
     assert visit.said == []
 
 
-def test_an_address_with_choices_that_are_none_is_read_as_all(visit: Visit, made: Made) -> None:
-    page = visit.open(made.path, "#cells?kind=nothing&sort-cells-table=none&off-fig2a=no&x=%3Cscript%3E")
+@pytest.mark.parametrize(
+    "address", ["#cells?kind=nothing&sort-cells-table=none&off-fig2a=no&x=%3Cscript%3E", "#%zz", "#%"]
+)
+def test_an_address_that_leads_nowhere_is_read_as_all(visit: Visit, made: Made, address: str) -> None:
+    page = visit.open(made.path, address)
     assert len(shown(page, "cells-table")) == len(made.tables["cells"])
     assert visit.said == []
+
+
+def test_no_two_columns_of_a_table_have_the_same_name(page: Page) -> None:
+    """They are sorted by it, and it is the heading of the column in the table's file."""
+    names = page.evaluate("""[...document.querySelectorAll('main table[id]')].map((table) =>
+      [table.id, [...table.querySelectorAll('th .sort')].map((one) => one.getAttribute('aria-label'))])""")
+    assert len(names) > 5
+    assert {table: sorted(found) for table, found in names if len(set(found)) < len(found)} == {}
+    points = csv(page, "[aria-label='save points-table as CSV']")
+    assert {"efficiency, 95% interval", "step time / baseline, 95% interval"} <= set(points)
+    head = page.locator(
+        "#points-table th", has=page.locator("[aria-label='sort by step time / baseline, 95% interval']")
+    )
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert page.locator("#points-table th[aria-sort]").count() == 1
 
 
 POINT = ["dataset", "model", "nodes", "batch_size", "variant"]
@@ -268,6 +264,16 @@ def test_a_point_tells_its_value_and_how_to_run_it_again(page: Page, made: Made)
     assert "3 repeats" in told
     folder = "results/toy/cells/synthetic/vgg16/bnn/nodes=1/batch=16/variant=base/repeat={1,2,3}"
     assert f"rm -r {folder} && snakemake --profile profiles/toy {folder}/summary.json" in told
+    assert "Its cells: repeat 1, repeat 2, repeat 3" in told
+    page.keyboard.press("Enter")
+    identity = "#cell-toy-synthetic-vgg16-bnn-1-16-base"
+    assert place(page) == f"{identity}-1"
+    assert page.locator(f"{identity}-1").evaluate("(row) => row.dataset.kind") == "bnn"
+    point.click(force=True)
+    page.locator("#tip a").nth(2).click()
+    assert place(page) == f"{identity}-3"
+    page.keyboard.press("Escape")
+    point.focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("#tip").inner_text() != told
     page.keyboard.press("Escape")
@@ -368,7 +374,10 @@ def test_each_cell_has_a_page_that_says_what_its_row_says(visit: Visit, made: Ma
             else:
                 assert said[name] == str(value) or float(said[name]) == value, name
         assert page.locator("header .verdict").inner_text() == verdict
-        assert page.locator("#steps svg").count() == (verdict != "MISSING")
+        drawn = page.locator("#steps h3").all_inner_texts()
+        assert drawn == ([] if verdict == "MISSING" else ["Step times", "NLL", "Loss", "Training accuracy"])
+        assert page.locator("#steps svg").count() == len(drawn)
+        assert page.locator("#files a").first.get_attribute("href") is not None
         found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
         assert [each["id"] for each in found] == []
         page.set_viewport_size({"width": 390, "height": 900})

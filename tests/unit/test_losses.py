@@ -179,7 +179,17 @@ def test_a_points_parts_add_up_and_its_compute_is_told_by_other_cells() -> None:
     assert rows.loc["forward", "low"] < rows.loc["forward", "seconds"] < rows.loc["forward", "high"]
     said = largest_words(rows.reset_index(), frame(GRID[-1], CELL_LOSSES))
     assert "most of it backward pass (1.09 s" in said
-    assert "computation takes 0.3 s more than on one node; 0.0% of it is unexplained" in said
+    assert "computation takes 0.3 s more than on one node (0.3 to 0.3 s); 0.0% of it is unexplained" in said
+    for (low, high), words in {
+        (-0.1, 0.7): "takes as long as on one node, as far as its repeats tell (-0.1 to 0.7 s more);",
+        (math.nan, math.nan): "takes 0.3 s more than on one node (one repeat);",
+    }.items():
+        rows.loc[INFLATION, ["low", "high"]] = low, high
+        assert words in largest_words(rows.reset_index(), frame(GRID[-1], CELL_LOSSES))
+    rows.loc[INFLATION, ["seconds", "low", "high"]] = -0.3, -0.4, -0.2
+    assert "takes 0.3 s less than on one node (0.2 to 0.4 s);" in largest_words(
+        rows.reset_index(), frame(GRID[-1], CELL_LOSSES)
+    )
 
 
 def test_what_is_missing_says_why() -> None:

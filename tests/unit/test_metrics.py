@@ -173,3 +173,33 @@ def test_doubtful_runs_are_warned_of():
     assert judge(steps_frame([[1.0] * 8]), sigma_median=2e-4, sigma_median_start=1e-4) == ("OK", [])
     assert "draws all alike" in judge(steps_frame([[1.0] * 8]), draw_spread=1e-5)[1][0]
     assert judge(steps_frame([[1.0] * 8]), draw_spread=0.02) == ("OK", [])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(12, 400), st.floats(1.25, 20), st.floats(0.005, 0.04), st.data())
+def test_a_change_point_is_found_where_it_was_put(seed, count, slower, noise, data):
+    at = data.draw(st.integers(1, count // 3))
+    seconds = 0.1 * np.exp(noise * np.random.default_rng(seed).standard_normal(count))
+    seconds[:at] *= slower
+    assert abs(metrics.change_point(seconds) - at) <= 1
+
+
+def test_a_change_point_is_seldom_found_where_there_is_none():
+    draws = np.random.default_rng(5)
+    for count in (10, 30, 100, 1000):
+        found = [metrics.change_point(np.exp(0.1 * draws.standard_normal(count))) > 0 for _ in range(500)]
+        assert np.mean(found) <= 0.05, count
+
+
+@given(st.floats(1e-6, 1e6), st.integers(0, 200), st.floats(1e-3, 1e3))
+def test_equal_steps_have_no_change_point_in_any_unit(value, count, unit):
+    assert metrics.change_point(np.full(count, value)) == 0
+    seconds = np.array([3.0, 3.1, 2.9] + [1.0, 1.02] * 10)
+    assert metrics.change_point(seconds * unit) == 3
+
+
+def test_a_single_slow_step_amid_others_is_no_change():
+    seconds = np.exp(0.02 * np.random.default_rng(1).standard_normal(60))
+    seconds[20] *= 30
+    assert metrics.change_point(seconds) == 0
+    seconds[0] *= 30  # but the first one is what warm-up is for
+    assert metrics.change_point(seconds) == 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,8 @@ from hypothesis.extra.numpy import arrays
 
 from campaign.names.cell import Cell
 from campaign.results.report import write_report
-from campaign.results.report.step_chart import HEIGHT, MOST, WIDTH, step_chart, thinned
+from campaign.results.report.charts import HEIGHT, MOST, WIDTH, charts, step_chart, step_words, thinned
+from campaign.results.report.origin import spans
 from campaign.results.tables.build import build_tables
 from tests.support.cells import entry, plan, write_cell
 
@@ -81,11 +84,11 @@ def test_no_peak_is_lost_of_many_steps(seconds: np.ndarray) -> None:
 @given(st.lists(st.tuples(st.floats(1e-6, 1e3), st.booleans()), min_size=1, max_size=60))
 def test_every_step_is_within_the_image(steps: list[tuple[float, bool]]) -> None:
     rows = [
-        {"attempt": 1, "step": index, "phase": "warmup" if warm else "steady", "seconds": seconds}
+        {"attempt": 1, "step": index, "phase": "warmup" if warm else "steady", "seconds": seconds,
+         "seconds_exchange": seconds / 2}
         for index, (seconds, warm) in enumerate(steps)
-    ]
+    ]  # fmt: skip
     text = step_chart(pd.DataFrame(rows))
-    assert text is not None
     points = re.search(r'points="([^"]+)"', text)
     assert points is not None
     places = [tuple(map(float, pair.split(","))) for pair in points[1].split()]
@@ -95,4 +98,49 @@ def test_every_step_is_within_the_image(steps: list[tuple[float, bool]]) -> None
     heights = [places[index][1] for index in order]
     assert heights == sorted(heights, reverse=True)
     assert ("stroke-dasharray" in text) == any(not warm for _, warm in steps)
-    assert step_chart(pd.DataFrame(rows).iloc[:0]) is None
+
+
+def steps_of(seconds: list[float], warm: int, **more: Any) -> pd.DataFrame:
+    count = len(seconds)
+    phases = ["warmup"] * warm + ["steady"] * (count - warm)
+    plain = dict.fromkeys(("loss", "nll", "accuracy", "accuracy_running"), np.linspace(0.1, 0.9, count))
+    return pd.DataFrame({"attempt": 1, "step": range(count), "phase": phases, "seconds": seconds,
+                         "seconds_exchange": 0.0} | plain | more)  # fmt: skip
+
+
+@pytest.mark.parametrize(("warm", "words"), [(3, "which the warm-up covers"), (1, "later than the warm-up ends")])
+def test_a_change_point_is_drawn_and_set_beside_the_warm_up(warm: int, words: str) -> None:
+    steps = steps_of([0.3, 0.29, 0.31] + [0.1, 0.101] * 15, warm)
+    assert step_words(steps).endswith(f"a change point after 3 steps, {words}.")
+    assert f"the first {warm} steps of an attempt" in step_words(steps)
+    (x,) = re.findall(r'<line x1="([0-9.]+)"[^>]*stroke-dasharray="1 3"', step_chart(steps))
+    shaded = re.findall(r'<rect x="([0-9.]+)"[^>]*width="([0-9.]+)"', step_chart(steps))
+    assert float(x) == pytest.approx(float(shaded[0][0]) + 3 * float(shaded[0][1]), abs=0.5)
+    even = steps_of([0.1, 0.101] * 15, warm)
+    assert step_words(even).endswith("Step times have no change point in their first half.")
+    assert "1 3" not in step_chart(even)
+
+
+def test_of_several_attempts_the_change_point_is_of_the_one_that_counts() -> None:
+    first = steps_of([0.1] * 6, 2)
+    second = steps_of([0.4] * 4 + [0.1, 0.101] * 10, 4).assign(attempt=2)
+    steps = pd.concat([first, second], ignore_index=True)
+    assert "Dotted: step times of attempt 2 have a change point after 4 steps" in step_words(steps)
+
+
+def test_what_has_no_value_is_not_drawn_and_gaps_are_left_out() -> None:
+    steps = steps_of([0.1, 0.2, 0.1, 0.2, 0.1], 0)
+    assert [chart["title"] for chart in charts(steps)] == ["Step times", "NLL", "Training accuracy"]
+    told = charts(steps.assign(loss=[9, np.inf, 7, np.nan, 5.0], accuracy=np.nan, accuracy_running=np.nan))
+    assert [chart["title"] for chart in told] == ["Step times", "NLL", "Loss"]
+    (points,) = re.findall(r'points="([^"]+)"', told[2]["svg"])
+    assert len(points.split()) == 3
+    assert charts(steps.iloc[:0]) == []
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_ranks_in_words_are_those_ranks(ranks: set[int]) -> None:
+    words = spans(ranks)
+    runs = [list(map(int, run.split(" to "))) for run in words.split(", ")] if words else []
+    assert [n for run in runs for n in range(run[0], run[-1] + 1)] == sorted(ranks)
+    assert all(later[0] > earlier[-1] + 1 for earlier, later in pairwise(runs))

@@ -3,9 +3,16 @@
   const tip = make("div", { id: "tip", role: "status" });
   tip.hidden = true;
   document.body.append(tip);
-  const tell = (words) => {
+  // Places of the rows of a point's cells, as far as they are on this page, by repeat.
+  const places = ({ dataset: { cells, repeats } }) => (repeats ?? "").split(" ").map((repeat) => [repeat, `${cells}${repeat}`])
+    .filter(([, place]) => document.getElementById(place));
+  const tell = (words, point) => {
     const [told, again] = words.split("\n");
-    tip.replaceChildren(make("p", { text: told }), ...(again ? [make("p", { text: "To run it again, without its records: " }, make("code", { text: again }))] : []));
+    const links = places(point).map(([repeat, place]) => make("a", { href: `#${encodeURIComponent(place)}`, text: `repeat ${repeat}` }));
+    const parts = links.flatMap((link, index) => (index ? [", ", link] : [link]));
+    tip.replaceChildren(make("p", { text: told }),
+      ...(links.length ? [make("p", { text: "Its cells: " }, ...parts)] : []),
+      ...(again ? [make("p", { text: "To run it again, without its records: " }, make("code", { text: again }))] : []));
     tip.hidden = false;
   };
   // A click keeps what is told, so that it can be copied, until Escape or a click elsewhere.
@@ -25,12 +32,13 @@
       for (const [name, value] of [["role", "img"], ["aria-label", words], ["tabindex", index ? "-1" : "0"]]) {
         point.setAttribute(name, value);
       }
-      point.addEventListener("pointerenter", () => { if (!kept) tell(words); });
-      point.addEventListener("focus", () => { kept = false; tell(words); });
-      point.addEventListener("click", () => { tell(words); kept = true; });
+      point.addEventListener("pointerenter", () => { if (!kept) tell(words, point); });
+      point.addEventListener("focus", () => { kept = false; tell(words, point); });
+      point.addEventListener("click", () => { tell(words, point); kept = true; });
       point.addEventListener("pointerleave", hush);
       point.addEventListener("blur", hush);
       point.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" && places(point).length) location.hash = encodeURIComponent(places(point)[0][1]);
         const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
         if (!step) return;
         event.preventDefault();

@@ -10,8 +10,11 @@ const chosen = (() => {
     history.replaceState(null, "", location.pathname + location.search + hash);
   };
   const tell = () => listeners.forEach((listener) => listener());
+  const decoded = (text) => {
+    try { return decodeURIComponent(text); } catch { return text; } // an address that somebody cut short
+  };
   const go = () => {
-    const place = document.getElementById(decodeURIComponent(parts()[0]));
+    const place = document.getElementById(decoded(parts()[0]));
     if (!place) return;
     for (let fold = place.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
     place.scrollIntoView();

@@ -10,6 +10,12 @@
   };
   const exact = (cell) => cell.dataset.v ?? shown(cell);
   const label = (head) => (head.querySelector(".term")?.firstChild ?? head.firstChild).textContent.trim();
+  // Names of a table's columns: their labels; where several have the same, with that of the column before.
+  const named = (table) => {
+    const labels = [...table.tHead.rows[0].cells].map(label);
+    const twice = (text) => labels.indexOf(text) !== labels.lastIndexOf(text);
+    return labels.map((text, index) => (index && twice(text) ? `${labels[index - 1]}, ${text}` : text));
+  };
   const key = (cell) => {
     const text = exact(cell).trim();
     const number = parseFloat(text.replace(/^[^\d.+-]+/, ""));
@@ -20,7 +26,10 @@
     return typeof a === typeof b ? a.localeCompare(b) : typeof a === "number" ? -1 : 1;
   };
 
-  const columns = (table) => [...table.tHead.rows[0].cells].map((head) => head.dataset.of?.split(" ") ?? [label(head)]);
+  const columns = (table) => {
+    const names = named(table);
+    return [...table.tHead.rows[0].cells].map((head, index) => head.dataset.of?.split(" ") ?? [names[index]]);
+  };
   const csv = (table) => {
     const names = columns(table);
     const rows = [...table.tBodies[0].rows].filter((row) => !row.hidden);
@@ -36,7 +45,7 @@
     const unsorted = [...body.rows];
     const heads = [...table.tHead.rows[0].cells];
     const name = `sort-${table.id}`;
-    const names = heads.map(label);
+    const names = named(table);
     heads.forEach((head, index) => {
       const sort = () => chosen.set(name, chosen.get(name) === names[index] ? `-${names[index]}` : names[index]);
       head.append(make("button", { type: "button", class: "sort", "aria-label": `sort by ${names[index]}`, click: sort }));

@@ -48,37 +48,29 @@ def accuracy_figure(tables: Tables, context: Context, *, role: str) -> Figure:
     styles = _styles(rows)
     trained = list(rows.groupby(["model", "dataset", "batch_size"]))
     figure, axes = new_figure(columns=len(WORDS), rows=len(trained))
-    for index, (same, here) in enumerate(trained):
+    for index, ((model, dataset, batch), here) in enumerate(trained):
         for ax, definition in zip(axes[index * len(WORDS) :], WORDS, strict=False):
             with mpl.rc_context(RC):
                 _panel(ax, here[here["definition"] == definition], context, styles)
                 ax.set_title(WORDS[definition], loc="left", fontsize=9)
-        axes[index * len(WORDS)].set_ylabel(f"{_what(same, rows)}\ntraining time ({ACCURACY.unit('seconds')})")
+        what = ", ".join([select.model_name(model), *_named(rows, dataset, batch, shared=False)])
+        axes[index * len(WORDS)].set_ylabel(f"{what}\ntraining time ({ACCURACY.unit('seconds')})")
     missed = not rows["reached"].all()
     notes = [
         select.data_note(cells),
         "Small marks: repeats; lines: their geometric mean where all repeats arrive. Start-up is not counted."
         + (" Arrow: the accuracy was not reached; training ended there." if missed else ""),
     ]
-    title = ", ".join([f"Time to training accuracy on {context.site}", *_shared(rows)])
+    same = _named(rows, *rows.iloc[0][["dataset", "batch_size"]], shared=True)
+    title = ", ".join([f"Time to training accuracy on {context.site}", *same])
     warned = verdict_handles(["WARN"] if (rows["verdict"] == "WARN").any() else [])[-1:]
     return finish(figure, title, [*_handles(styles, missed), *warned], notes)
 
 
-def _shared(rows: pd.DataFrame) -> list[str]:
-    """The data set and the batch size where all rows have the same, for the title."""
-    datasets, batches = rows["dataset"].unique(), select.batches(rows)
-    words = list(datasets) if len(datasets) == 1 else []
-    return words + ([f"batch {batches[0]} per rank"] if len(batches) == 1 else [])
-
-
-def _what(same: tuple[str, str, int], rows: pd.DataFrame) -> str:
-    """A row's model, with the data set and the batch size where others have another one, which no title says."""
-    model, dataset, batch = same
-    words = [select.model_name(model)]
-    words += [dataset] if rows["dataset"].nunique() > 1 else []
-    words += [f"batch {batch}"] if rows["batch_size"].nunique() > 1 else []
-    return ", ".join(words)
+def _named(rows: pd.DataFrame, dataset: str, batch: int, *, shared: bool) -> list[str]:
+    """A data set and a batch size in words, each only if all rows have it (`shared`), or only if some have another."""
+    words = {"dataset": dataset, "batch_size": f"batch {batch} per rank"}
+    return [word for key, word in words.items() if (rows[key].nunique() == 1) == shared]
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, context: Context, styles: Styles) -> None:

@@ -40,7 +40,7 @@ COLUMNS = (
     Column("step time / baseline", "ratio", "ratio ratio_low ratio_high", "n strong",
            "Time of a steady step over that of the chosen implementation at the same point, paired by repeat."),
     Column("95% interval", "ratio_interval", look="n", meaning=INTERVAL),
-    Column("verdict", "verdict", "verdict", "verdict"),
+    Column("verdict", "verdict", "verdict", "verdict", "Of this point; a baseline's stands in its own row."),
 )  # fmt: skip
 
 

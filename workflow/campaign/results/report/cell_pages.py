@@ -1,4 +1,4 @@
-"""A page for each cell: every value with its meaning, its steps, its MPI calls, where it ran, how to run it again."""
+"""A page for each cell: its steps, every value with its meaning, MPI calls, where it ran, how to run it again."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import jinja2
 
 from bnn.records.files import write_text
 from campaign.results.report.cells import anchor, page_of
+from campaign.results.report.charts import CHARTED, charts
 from campaign.results.report.claims import LOOKS
 from campaign.results.report.grid import exact
 from campaign.results.report.mpi import routine_table
 from campaign.results.report.origin import facts
 from campaign.results.report.series import rerun
-from campaign.results.report.step_chart import CHARTED, step_chart
 from campaign.results.report.words import DASH
 from campaign.results.tables.schemas import CELLS, IDENTITY_KEYS
 from campaign.results.tables.steps import by_cell, in_order
@@ -58,11 +58,12 @@ def cell_pages(tables: Tables) -> Iterator[Row]:
         name = page_of(cell).removesuffix(SUFFIX)
         yield {
             "file": page_of(cell), "name": name, "verdict": cell["verdict"], "reasons": cell["reasons"],
-            "anchor": anchor(cell), "values": values(cell), "chart": None if charted is None else step_chart(charted),
+            "anchor": anchor(cell), "values": values(cell), "charts": [] if charted is None else charts(charted),
             "shared": shared, "different": different, "mpi": calls, "mpi_state": cell["mpi"],
             "claims": [*claims.get(name, []), *claims.get(f"{cell['site']}/{name}", [])],
             "again": rerun(cell, [int(cell["repeat"])]),
             # the cell's records, from the page's folder
+            "script": quote(f"../../jobs/{name}"), "log": quote(f"../../logs/train/{name}.log"),
             "records": quote(f"../../{PurePosixPath(*PurePosixPath(cell['folder']).parts[1:]).as_posix()}", safe="/=."),
         }  # fmt: skip
 

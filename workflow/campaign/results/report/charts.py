@@ -1,65 +1,141 @@
-"""Every step's time of one cell as a small image, for its page."""
+"""What a cell's steps took and came to, as small images for its page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup, escape
 
-from bnn.metrics import STEADY
+from bnn.metrics import STEADY, change_point, steady_of
 from campaign.results.report.words import number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 860, 220, 64, 14, 34  # pixels
-CHARTED = ("attempt", "step", "phase", "seconds")  # the columns of table steps that it takes
-MOST = 400  # of more steps than twice this, each so many neighbours are drawn by their fastest and slowest
+RIGHT, FLOOR = WIDTH - 8, HEIGHT - BOTTOM
+# The columns of table steps that are drawn, or say where.
+CHARTED = (
+    "attempt", "step", "phase", "seconds", "seconds_exchange", "loss", "nll", "accuracy", "accuracy_running",
+)  # fmt: skip
+MOST = 400  # of more steps than twice this, each so many neighbours are drawn by their least and greatest
+PALE = ' opacity="0.45"'
 
 
-def step_chart(steps: pd.DataFrame) -> Markup | None:
-    """Wall time of the slowest rank (s) over steps, of all attempts; warm-up is shaded, the steady median dashed.
+@dataclass(frozen=True)
+class Line:
+    """A quantity step by step, NaN where there is none; `look` are further attributes of its stroke."""
 
-    `steps`: the cell's rows of table `steps`. None without any.
+    values: np.ndarray
+    look: str = ""
+
+
+def charts(steps: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of a cell's rows of table `steps`: step times, NLL, loss and accuracy, each with its words; none without rows.
+
+    What has no value is left out, and so is the loss where it is the NLL.
     """
     if steps.empty:
-        return None
+        return []
     rows = steps.sort_values(["attempt", "step"])
+    made = [{"title": "Step times", "svg": step_chart(rows), "note": step_words(rows)}]
+    for title, note, lines, differs in (
+        ("NLL", "NLL of a step's images (nats), mean over ranks.", ("nll",), True),
+        (
+            "Loss", "Loss of a step (nats): NLL and the weighed KL term, mean over ranks.", ("loss",),
+            not np.allclose(rows["loss"], rows["nll"], rtol=1e-6, atol=0, equal_nan=True),
+        ),
+        (
+            "Training accuracy", "Mean since the first step (the paper's running accuracy); pale: of a step's images.",
+            ("accuracy_running", "accuracy"), True,
+        ),
+    ):  # fmt: skip
+        drawn = [Line(rows[name].to_numpy(dtype=float), look) for name, look in zip(lines, ("", PALE), strict=False)]
+        if differs and any(np.isfinite(line.values).any() for line in drawn):
+            made.append({"title": title, "svg": _chart(rows, drawn, f"{title} of {len(rows)} steps"), "note": note})
+    return made
+
+
+def step_chart(rows: pd.DataFrame) -> Markup:
+    """Wall time of the slowest rank (s) over steps, of all attempts; the longest wait for gradients is pale.
+
+    Warm-up is shaded, the steady median dashed, and a dotted line stands where step times level off (`bnn.metrics`).
+    `rows`: as `charts`, sorted.
+    """
     seconds = rows["seconds"].to_numpy(dtype=float)
-    steady = rows.loc[rows["phase"] == STEADY, "seconds"]
-    highest = float(seconds.max())
-    right = WIDTH - 8
+    middles = [float(rows.loc[rows["phase"] == STEADY, "seconds"].median())] if (rows["phase"] == STEADY).any() else []
+    lines = [Line(seconds), Line(rows["seconds_exchange"].to_numpy(dtype=float), PALE)]
+    attempt, change = level_from(rows)
+    at = int(np.argmax(rows["attempt"].to_numpy() == attempt)) + change if change else None
+    words = f"Wall time of {len(seconds)} steps in seconds, the longest {number(float(seconds.max()))}"
+    return _chart(rows, lines, words, lowest=0.0, levels=middles, change=at)
+
+
+def level_from(rows: pd.DataFrame) -> tuple[int, int]:
+    """The attempt that the headline throughput is of (else the first), and after how many steps its times level off."""
+    steady = steady_of(rows)
+    attempt = int((rows if steady.empty else steady)["attempt"].iloc[0])
+    return attempt, change_point(rows.loc[rows["attempt"] == attempt, "seconds"].to_numpy(dtype=float))
+
+
+def step_words(rows: pd.DataFrame) -> str:
+    """What the image of step times shows, and whether the warm-up covers what the change point finds."""
+    attempt, change = level_from(rows)
+    mine = rows[rows["attempt"] == attempt]
+    warm = int((mine["phase"] != STEADY).sum())
+    which = f" of attempt {attempt}" if rows["attempt"].nunique() > 1 else ""
+    said = (
+        "Wall time of a step on its slowest rank (s); pale: the longest wait of any rank for gradients; dashed: median "
+        f"of the steady steps. Shaded: warm-up, the first {warm} steps of an attempt (setting warmup_steps). "
+    )
+    if not change:
+        return said + f"Step times{which} have no change point in their first half."
+    covered = "which the warm-up covers" if change <= warm else "later than the warm-up ends"
+    return said + f"Dotted: step times{which} have a change point after {change} steps, {covered}."
+
+
+def _chart(
+    rows: pd.DataFrame, lines: Sequence[Line], words: str, *, lowest: float | None = None,
+    levels: Sequence[float] = (), change: int | None = None,
+) -> Markup:  # fmt: skip
+    """Lines over the steps of `rows`, from `lowest` (their least value if None) to their greatest."""
+    count = len(rows)
+    finite = np.concatenate([line.values[np.isfinite(line.values)] for line in lines])
+    least = float(finite.min()) if lowest is None else lowest
+    highest = float(finite.max())
+    reach = highest - least or 1.0
 
     def across(index: np.ndarray) -> list[float]:
-        return (LEFT + (right - LEFT) * (index + 0.5) / len(seconds)).tolist()
+        return (LEFT + (RIGHT - LEFT) * (index + 0.5) / count).tolist()
 
     def up(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / highest
+        return FLOOR - (FLOOR - TOP) * (value - least) / reach
 
-    kept = thinned(seconds)
-    points = zip(across(kept), seconds[kept].tolist(), strict=True)
-    line = " ".join([f"{x:.1f},{up(y):.1f}" for x, y in points])
     warm = np.flatnonzero((rows["phase"] != STEADY).to_numpy(dtype=bool))
     parts = [
-        f'<rect x="{x:.1f}" y="{TOP}" width="{(right - LEFT) / len(seconds):.1f}" '
-        f'height="{HEIGHT - BOTTOM - TOP}" fill="currentColor" opacity="0.12"/>'
+        f'<rect x="{x:.1f}" y="{TOP}" width="{(RIGHT - LEFT) / count:.1f}" height="{FLOOR - TOP}" fill="currentColor" '
+        'opacity="0.12"/>'
         for x in across(warm[:MOST] - 0.5)
     ]
-    marks = [(0.0, "0"), (highest, number(highest))]
-    if len(steady):
-        middle = float(steady.median())
-        marks.append((middle, number(middle)))
-        parts.append(_line(LEFT, up(middle), right, up(middle), ' stroke-dasharray="5 4"'))
-    parts += [_line(LEFT, up(0), right, up(0)), _line(LEFT, TOP, LEFT, up(0))]
-    parts += [_text(LEFT - 6, up(value) + 4, words, "end") for value, words in spread(marks, up)]
+    parts += [_line(LEFT, up(level), RIGHT, up(level), ' stroke-dasharray="5 4"') for level in levels]
+    if change is not None:
+        (x,) = across(np.array([change - 0.5]))
+        parts.append(_line(x, TOP, x, FLOOR, ' stroke-dasharray="1 3"'))
+    parts += [_line(LEFT, FLOOR, RIGHT, FLOOR), _line(LEFT, TOP, LEFT, FLOOR)]
+    marks = [(least, number(least)), (highest, number(highest)), *((level, number(level)) for level in levels)]
+    parts += [_text(LEFT - 6, up(value) + 4, said, "end") for value, said in spread(marks, up)]
     first, last = int(rows["step"].iloc[0]), int(rows["step"].iloc[-1])
-    parts += [_text(LEFT, HEIGHT - 14, f"step {first}", "start"), _text(right, HEIGHT - 14, f"step {last}", "end")]
-    parts.append(f'<polyline points="{line}" fill="none" stroke="currentColor" stroke-width="1.3"/>')
-    words = escape(f"Wall time of {len(seconds)} steps in seconds, the longest {number(highest)}")
+    parts += [_text(LEFT, HEIGHT - 14, f"step {first}", "start"), _text(RIGHT, HEIGHT - 14, f"step {last}", "end")]
+    for line in lines:
+        known = np.flatnonzero(np.isfinite(line.values))
+        kept = known[thinned(line.values[known])] if len(known) else known
+        points = " ".join(f"{x:.1f},{up(y):.1f}" for x, y in zip(across(kept), line.values[kept].tolist(), strict=True))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.3"{line.look}/>')
     return Markup(  # noqa: S704
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{words}" font-size="12">'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(words)}" font-size="12">'
         f"{''.join(parts)}</svg>"
     )
 

@@ -19,7 +19,7 @@ from campaign.results.claims.judge import (
 from campaign.results.claims.words import said, totals
 from campaign.results.report.cells import anchor
 from campaign.results.report.grid import Column, grid
-from campaign.results.report.words import DASH, number, span
+from campaign.results.report.words import DASH, number, printed, span
 from campaign.results.tables.schemas import IDENTITY_KEYS
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def claim_row(row: Mapping[str, Any], cells: Mapping[str, Row]) -> Row:
         "id": f"claim-{row['id']}", "record": row, "records": list(owned.values()),
         "claim": row["verdict"], "verdict": row["verdict"], "look": LOOKS.get(row["verdict"], "MISSING"),
         "statement": row["statement"], "where": f"{place(row)}; {row['definition']}" if judged else place(row),
-        "reason": row["reason"], "printed": said(row, number) + unit,
+        "reason": row["reason"], "printed": said(row, printed) + unit,
         "ours": number(row["ours"]), "interval": span(row["low"], row["high"]),
         "beside": number(row["beside"]),
         "beside_interval": f"95% interval {span(row['beside_low'], row['beside_high'])}",

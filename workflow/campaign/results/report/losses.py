@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bnn.records.parts import COMMUNICATION, COMPUTE, UNEXPLAINED
 from campaign.results.figures.catalogue import LARGE_BATCH, SCALING
 from campaign.results.report.headline import serving
-from campaign.results.report.words import number
+from campaign.results.report.words import number, span
 from campaign.results.tables.loss_schemas import INFLATION, STEP, WORDS
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ def largest_words(point: pd.DataFrame, cells: pd.DataFrame) -> str:
         said += _late(other, beside.loc[other], cells)
     inflation = rows.loc[INFLATION]
     if not inflation["reason"]:
-        more = "more" if inflation["seconds"] >= 0 else "less"
-        said += f"; computation takes {_seconds(abs(inflation['seconds']))} s {more} than on one node"
+        said += f"; computation takes {_inflation(inflation)}"
     rest = rows.loc[UNEXPLAINED]
     return f"{said}; " + (
         "what is unexplained is not measured."
@@ -68,6 +68,16 @@ def _late(name: str, row: pd.Series, cells: pd.DataFrame) -> str:
     if shares.empty or shares.max() < OFTEN:
         return ""
     return f", in {100 * shares.max():.0f}% of the steps rank {int(shares.idxmax())}"
+
+
+def _inflation(row: pd.Series) -> str:
+    """By how much computation takes longer or shorter than on one node, as far as repeats tell."""
+    low, high = float(row["low"]), float(row["high"])
+    if low <= 0 <= high:
+        return f"as long as on one node, as far as its repeats tell ({_seconds(low)} to {_seconds(high)} s more)"
+    interval = "one repeat" if math.isnan(low) else f"{span(min(abs(low), abs(high)), max(abs(low), abs(high)))} s"
+    more = "more" if row["seconds"] >= 0 else "less"
+    return f"{_seconds(abs(row['seconds']))} s {more} than on one node ({interval})"
 
 
 def _part(row: pd.Series) -> str:

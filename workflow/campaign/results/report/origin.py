@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,12 @@ MOST_NAMED = 6
 
 
 def facts(provenance: pd.DataFrame) -> tuple[list[Row], list[Row]]:
-    """Facts with one value on every rank of every cell, and those that differ with who has which value."""
+    """Facts with one value on every rank of every cell, and those that differ with who has which value.
+
+    `which` are the ranks in words, for a single cell's page.
+    """
     shared, different = [], []
+    ranks = provenance["rank"].tolist()
     names = _cell_names(provenance)
     for name, values in _columns(provenance).items():
         groups: dict[str, list[int]] = {}
@@ -46,8 +51,20 @@ def facts(provenance: pd.DataFrame) -> tuple[list[Row], list[Row]]:
             cells = list(dict.fromkeys(names[i] for i in indices))
             more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
             named = "; ".join(cells[:MOST_NAMED]) + more
-            different.append({"fact": name, "value": value, "ranks": len(indices), "cells": named})
+            which = spans(int(ranks[index]) for index in indices)
+            different.append({"fact": name, "value": value, "ranks": len(indices), "which": which, "cells": named})
     return shared, different
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Whole numbers in words, neighbours together: 0 to 3, 8."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return ", ".join(" to ".join(map(str, run)) for run in runs)
 
 
 def _columns(provenance: pd.DataFrame) -> dict[str, list[str]]:

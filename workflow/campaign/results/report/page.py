@@ -172,6 +172,7 @@ def render(
         ],
         cells=table,
         planned=len(rows),
+        with_pages=with_cells,
         choices=choices(tables),
         terms=TERMS,
         troubled=[row for row in rows if row["verdict"] in ("INVALID", "MISSING")],

@@ -10,7 +10,7 @@ import pandas as pd
 
 from campaign.results.figures.projection import network_name
 from campaign.results.report.grid import Column, grid
-from campaign.results.report.words import number, span
+from campaign.results.report.words import number, printed, span
 from campaign.results.tables.projection_schemas import LOSSES
 
 Row = dict[str, Any]
@@ -114,7 +114,7 @@ def _claim(row: Mapping[str, Any]) -> Row:
     unit = "" if row["scale"] == "plain" else f" {row['scale']}"
     cells = f"{row['implementation']}, {row['dataset']}, batch {row['batch_size']}, {row['variant']}" if known else ""
     return {
-        "record": row, "statement": row["statement"], "paper": number(row["paper"]) + unit,
+        "record": row, "statement": row["statement"], "paper": printed(row["paper"]) + unit,
         "projected": number(row["projected"]) + (unit if known else ""),
         "range": span(row["range_low"], row["range_high"]), "error": f"{100 * row['error']:+.0f}%" if known else "",
         "cells": cells, "assumed": row["assumed"], "reason": row["reason"],

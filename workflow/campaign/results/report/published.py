@@ -7,6 +7,7 @@ Sharma & Jennings, "Bayesian neural networks at scale: a performance analysis an
 from __future__ import annotations
 
 MACHINE = "Theta, Cray XC40 with Xeon Phi, CIFAR-10"
+DATASETS = ("cifar10", "cifar10-jpeg")  # its images; the second: encoded once more
 
 # Section 4.1: "approximately a factor of 2.4 increase in the time to complete a fixed number of epochs"
 TIME_RATIO = 2.4
@@ -18,7 +19,8 @@ TIME_RATIO_SIDES = ("bnn-flipout-reference", "cnn-plain")
 SPEEDUP_NODES = 128
 SPEEDUP = {("vgg16", "bnn"): 0.61, ("resnet18", "bnn"): 0.90}
 
-# Section 4.2 on Fig. 3(c): BNN / CNN time to a training accuracy, VGG-16, batch 256, by (nodes, accuracy)
+# Section 4.2 on Fig. 3(c): BNN / CNN time to a training accuracy, VGG-16, by (nodes, accuracy)
+ACCURACY_BATCH = 256
 ACCURACY_TIME_RATIO = {(2, 0.6): 7.57, (2, 0.4): 7.14, (16, 0.6): 2.76, (16, 0.4): 1.99}
 
 # Appendix A, tables 1-6: parameters (total, trainable) by (model, kind)

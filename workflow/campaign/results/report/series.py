@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 from campaign.names.cell import Cell
 from campaign.results.figures.marks import KEYS, Mark
+from campaign.results.report.cells import anchor
 from campaign.results.report.facets import facets
 from campaign.results.report.words import DASH, number, span
 from campaign.results.tables.schemas import IDENTITY_KEYS, TABLES
@@ -55,6 +56,17 @@ class Points:
             found.setdefault(tuple(row[key] for key in KEYS[:-1]), []).append(int(row["repeat"]))
         return found
 
+    def cells(self, point: tuple[Any, ...], row: Record) -> dict[str, str]:
+        """Attributes of a point that say which rows of the page's cells it is of: their anchors but for the repeats."""
+        repeats = self.repeats_of(point, row)
+        if not repeats:
+            return {}
+        return {"data-cells": anchor({**row, "repeat": ""}), "data-repeats": " ".join(map(str, repeats))}
+
+    def repeats_of(self, point: tuple[Any, ...], row: Record) -> list[int]:
+        """The repeats that a point is of: its own, or all that are planned."""
+        return [int(row["repeat"])] if "repeat" in row else sorted(self.repeats.get(point[: len(KEYS) - 1], []))
+
     def words(self, mark: Mark, point: tuple[Any, ...], row: Record) -> str:
         """A point in words: what it is, its value, interval, repeats and verdict; in a second line how to run it again.
 
@@ -72,8 +84,7 @@ class Points:
             parts.append(f"repeat {row['repeat']}")
         nodes = f"{row['nodes']} node{'' if row['nodes'] == 1 else 's'}"
         told = f"{what}, {nodes}: {', '.join([*parts, row['verdict']])}"
-        repeats = self.repeats.get(point[: len(KEYS) - 1], [])
-        again = rerun(row, [int(row["repeat"])] if "repeat" in row else sorted(repeats))
+        again = rerun(row, self.repeats_of(point, row))
         return f"{told}\n{again}" if again else told
 
 
@@ -124,6 +135,7 @@ def _attach_points(element: ET.Element, mark: Mark, points: Points, series: Mapp
         if row is None or not _is_number(row.get(mark.value)):
             continue
         shape.set("data-point", "")
+        shape.attrib |= points.cells(point, row)
         shape.attrib |= {name: value for name, value in facets([row]).items() if value != series.get(name)}
         ET.SubElement(shape, TITLE).text = points.words(mark, point, row)
 

@@ -20,6 +20,11 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
+def printed(value: Any) -> str:
+    """A number of a publication, with every digit that it prints."""
+    return number(value, digits=8)
+
+
 def span(low: Any, high: Any, digits: int = 3) -> str:
     """An interval."""
     if pd.isna(low) or pd.isna(high):
