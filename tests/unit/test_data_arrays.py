@@ -16,6 +16,7 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from bnn.data import dataset_name, load_dataset, prepare_dataset
+from bnn.data.mapped import open_mapped
 from bnn.data.own import FACTS, PREPARED
 from bnn.data.tensors import arrays_of
 from bnn.errors import UserError
@@ -151,6 +152,7 @@ def with_value(value: float) -> np.ndarray:
         (of("train_labels", LABELS * 10**9), {}, ["train_labels", "label 1000000000 of row 1"]),
         (of("test_labels", LABELS[:6] + 1), {}, ["test_labels", "label 3 of row 2 is out of range: 0 to 2"]),
         ({}, {"classes": 2}, ["train_labels", "label 2 of row 2 is out of range: 0 to 1"]),
+        ({}, {"classes": 5}, ["train_labels", "class 3 has no images for train"]),
         (of("train_labels", LABELS * 2), {}, ["train_labels", "class 1 has no images for train; the"]),
         (of("test_labels", LABELS[:6] * 0), {}, ["test_labels", "class 1 has no images for test"]),
         (of("train_labels", LABELS * 0), {}, ["train_labels", "one class alone"]),
@@ -170,6 +172,22 @@ def test_arrays_that_cannot_be_meant_are_refused_by_name(tmp_path, changes, opti
     text = refused(saved(tmp_path / "set.npz", arrays), **options)
     assert text.startswith(str(tmp_path / "set.npz"))
     assert all(word in text for word in words), text
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(min_size=1, max_size=118) | st.text("{}[]()'\",: \n\\ab1", min_size=1, max_size=118).map(str.encode))
+def test_a_prepared_file_with_any_header_is_read_or_refused(tmp_path_factory, header):
+    path = tmp_path_factory.mktemp("mapped") / "some.npy"
+    np.save(path, IMAGES)
+    content = bytearray(path.read_bytes())
+    content[10 : 10 + len(header)] = header  # after numpy's magic string and the length
+    path.write_bytes(content)
+    said = ""
+    try:
+        assert open_mapped(path, IMAGES.shape, np.uint8).shape == IMAGES.shape
+    except UserError as error:
+        said = str(error)
+    assert not said or (said.startswith(str(path)) and "\n" not in said)
 
 
 def test_values_of_a_regression_must_be_finite(tmp_path):

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from scipy.stats import entropy
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bnn.cli import main
-from bnn.data import load_dataset
+from bnn.data import load_dataset, prepare_dataset
 from bnn.engine import SingleEngine
 from bnn.errors import UserError
 from bnn.inference import chunks
@@ -150,6 +151,20 @@ def test_other_data_sets_that_do_not_do(folder: Path, tmp_path: Path, more: dict
     with pytest.raises(UserError, match=words):
         run(folder, "x", tmp_path / "out", **more)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_same_images_by_another_name_are_no_other_data_set(folder: Path, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 1, 28, 28), dtype=np.uint8)
+    labels = np.arange(40) % 10
+    both = {"images": images, "labels": labels}
+    arrays = {f"{split}_{name}": array for split in ("train", "test") for name, array in both.items()}
+    np.savez(tmp_path / "set.npz", **arrays)
+    named = [{"path": str(tmp_path / "set.npz"), "name": name} for name in ("one", "two")]
+    for options in named:
+        prepare_dataset("arrays", tmp_path / "data", console=Console(quiet=True), **options)
+    asked = {"dataset": "arrays", "dataset_options": {"name": "one"}, "data_dir": tmp_path / "data"}
+    with pytest.raises(UserError, match=r"--ood arrays: these are the held-out images' own data set \(sha256:"):
+        run(folder, "x", tmp_path / "out", **asked, ood="arrays", ood_options={"name": "two"})
 
 
 def test_options_of_no_data_set_are_one_line(
