@@ -260,6 +260,18 @@ def test_a_count_is_exact():
     assert verdict(rows, printed={"value": "0"}, **given).verdict == "agrees"
 
 
+@pytest.mark.parametrize(
+    ("id", "unit"),
+    [
+        ("inference-seconds-10", "s"), ("time-64-epochs-vgg16-bnn", "minutes"), ("train-accuracy-vgg16-1", ""),
+        ("bnn-cnn-time", ""), ("conv-prunes-more-robustly", ""), ("slip-doubled-kl", ""),
+    ],
+)  # fmt: skip
+def test_numbers_have_the_unit_of_their_column_on_the_printed_scale(id, unit):
+    rows = {row["id"]: row for row in claim_rows(load_ledger(), {})}
+    assert rows[id]["unit"] == unit
+
+
 def test_a_column_per_another_is_of_the_same_row():
     of = {"table": "cells", "column": "parameters_trainable", "per": "parameters_total", "where": {"kind": "bnn"}}
     given = {"type": "value", "scope": "anywhere", "margin": 0, "expression": {"function": "same", "of": of}}

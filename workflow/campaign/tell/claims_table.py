@@ -54,10 +54,10 @@ def described(ledger: Ledger) -> str:
 
 def claims_table(claims: pd.DataFrame) -> Table:
     """Id, verdict, ours with its interval, and what the paper prints, of each row of table `claims`."""
-    table = Table("claim", "verdict", "ours", "95% interval", "paper", "scale", title="Claims")
+    table = Table("claim", "verdict", "ours", "95% interval", "paper", "unit", title="Claims")
     for row in claims.to_dict("records"):
         interval = f"{_number(row['low'])} to {_number(row['high'])}" if not math.isnan(row["low"]) else ""
-        cells = (row["id"], row["verdict"], _number(row["ours"]), interval, words.said(row, _number), row["scale"])
+        cells = (row["id"], row["verdict"], _number(row["ours"]), interval, words.said(row, _number), row["unit"])
         table.add_row(*map(Text, cells))
     return table
 

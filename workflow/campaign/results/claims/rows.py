@@ -14,6 +14,7 @@ from campaign.results.claims.ledger import BOUNDED, Claim, Ledger
 from campaign.results.claims.measures import Side, names_sites, selections
 from campaign.results.claims.numbers import SCALES, changed, printed
 from campaign.results.statistics import NO_INTERVAL
+from campaign.results.tables.schemas import TABLES as SCHEMAS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +70,7 @@ def _row(claim: Claim, ledger: Ledger, tables: Mapping[str, pd.DataFrame]) -> Ro
         "type": claim.type,
         "scope": claim.scope,
         "scale": claim.scale,
+        "unit": unit_of(claim),
         "definition": claim.definition,
         "paper": said.value,
         "implied": bool((claim.printed or {}).get("implied")),
@@ -89,6 +91,15 @@ def _row(claim: Claim, ledger: Ledger, tables: Mapping[str, pd.DataFrame]) -> Ro
         "ledger": ledger.name,
         "ledger_sha256": ledger.sha256,
     }
+
+
+def unit_of(claim: Claim) -> str:
+    """The unit of a claim's numbers on the scale on which they are printed: that of a column, where they are of one."""
+    if claim.scale.startswith("percent") or claim.scale == "minutes":
+        return claim.scale
+    of = claim.expression.get("of", {}) if claim.expression["function"] in ("value", "same") else {}
+    unit = SCHEMAS[of["table"]].unit(of["column"]) if of and "per" not in of else ""
+    return " ".join(word for word in (claim.scale, unit) if word not in ("plain", "fraction", ""))
 
 
 def _shown(claim: Claim, found: Estimate) -> Interval:

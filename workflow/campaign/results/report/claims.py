@@ -79,7 +79,6 @@ def by_name(cells: pd.DataFrame) -> dict[str, Row]:
 
 def claim_row(row: Mapping[str, Any], cells: Mapping[str, Row]) -> Row:
     """A claim as the page shows it: numbers on the publication's scale, and the cells that it rests on."""
-    unit = "" if row["scale"] == "plain" else f" {row['scale']}"
     names = [name for name in row["cells"].split("; ") if name]
     owned = {name: own for name in names if (own := _own(name, cells)) is not None}
     judged = row["verdict"] not in OPEN
@@ -87,7 +86,7 @@ def claim_row(row: Mapping[str, Any], cells: Mapping[str, Row]) -> Row:
         "id": f"claim-{row['id']}", "record": row, "records": list(owned.values()),
         "claim": row["verdict"], "verdict": row["verdict"], "look": LOOKS.get(row["verdict"], "MISSING"),
         "statement": row["statement"], "where": f"{place(row)}; {row['definition']}" if judged else place(row),
-        "reason": row["reason"], "printed": said(row, printed) + unit,
+        "reason": row["reason"], "printed": " ".join(filter(None, (said(row, printed), row["unit"]))),
         "ours": number(row["ours"]), "interval": span(row["low"], row["high"]),
         "beside": number(row["beside"]),
         "beside_interval": f"95% interval {span(row['beside_low'], row['beside_high'])}",

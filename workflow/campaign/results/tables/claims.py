@@ -7,7 +7,7 @@ from bnn.records.columns import Column, TableSchema
 # Numbers are on the scale that the publication prints (column `scale` says how it is made from what is measured).
 CLAIMS = TableSchema(
     name="claims",
-    version=2,
+    version=3,
     columns=(
         Column("id", "string", "", "name of the claim in its ledger"),
         Column("section", "string", "", "section of the publication"),
@@ -18,6 +18,7 @@ CLAIMS = TableSchema(
             "scope", "string", "", "where it is said to hold: anywhere, ratio (any hardware may try), same hardware"
         ),
         Column("scale", "string", "", "scale of the numbers beside: plain, percent, minutes, ..."),
+        Column("unit", "string", "", "unit of the numbers beside, on that scale; empty: a ratio, or a bare number"),
         Column("definition", "string", "", "what is measured to judge it"),
         Column("paper", "float64", "", "what is printed, on its scale; empty: no number is"),
         Column("implied", "bool", "", "whether no number is printed: it is what the words come to"),
