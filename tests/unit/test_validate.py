@@ -179,6 +179,15 @@ SLOWLY: dict[str, Change] = {
         lambda at: edit(at.report, "Toy machine", "Top machine"),
         "report.html: not what tables and figures come to",
     ),
+    "edited page": (
+        lambda at: edit(next(at.report_cells.iterdir()), "Values", "Value"),
+        ".html: not what tables and figures come to",
+    ),
+    "page": (lambda at: next(at.report_cells.iterdir()).unlink(), ".html: no such file, and the report leads to it"),
+    "page too many": (
+        lambda at: shutil.copy(next(at.report_cells.iterdir()), at.report_cells / "gone.html"),
+        "report/cells/gone.html: a page that the report does not lead to",
+    ),
 }
 
 

@@ -151,9 +151,8 @@ def figures_of_tables(
 def report_of_tables(
     layout: Layout, plan: dict[str, Any], tables: Tables, others: Sequence[OtherSite]
 ) -> Iterator[str]:
-    """A report that is not what the tables and the figures come to."""
-    from campaign.results.report.folded import Folded
-    from campaign.results.report.page import render
+    """A report, or a page that it leads to, that is not what the tables and the figures come to."""
+    from campaign.results.report.page import write_report
 
     if not layout.report.exists():
         return
@@ -162,10 +161,25 @@ def report_of_tables(
         return
     paths = {name: layout.figure(name, "svg") for name in available(plan, others)}
     figures = {name: path for name, path in paths.items() if path.exists()}
-    try:
-        text = render(plan, tables, figures, others=others, folded=Folded())
-    except UserError as error:
-        yield f"{layout.report}: cannot be made anew: {error}"
-        return
-    if layout.report.read_text(encoding="utf-8") != text:
-        yield f"{layout.report}: not what tables and figures come to {HERE}"
+    with tempfile.TemporaryDirectory() as folder:
+        anew = Layout(Path(folder), layout.site)
+        try:
+            write_report(plan, tables, figures, anew.report, others=others, cells=anew.report_cells)
+        except UserError as error:
+            yield f"{layout.report}: cannot be made anew: {error}"
+            return
+        here, there = (_pages(each) for each in (layout, anew))
+        for name in sorted(here.keys() | there.keys()):
+            path = layout.root / name
+            if name not in here:
+                yield f"{path}: no such file, and the report leads to it"
+            elif name not in there:
+                yield f"{path}: a page that the report does not lead to"
+            elif here[name].read_bytes() != there[name].read_bytes():
+                yield f"{path}: not what tables and figures come to {HERE}"
+
+
+def _pages(layout: Layout) -> dict[str, Path]:
+    """The report and the pages that it leads to, by their names in the site's folder."""
+    found = [layout.report, *layout.report_cells.parent.rglob("*.html")]
+    return {path.relative_to(layout.root).as_posix(): path for path in found}
