@@ -168,12 +168,13 @@ def change_point(seconds: np.ndarray) -> int:
     """How many first steps took another time than the others: where step times level off; 0 where they do not change.
 
     Of all splits within the first half it is the one that leaves the least squares of log seconds about the means of
-    both sides. It counts if it lowers n log(squares) by more than 3 log(n), the price that BIC sets on a place and a
-    further mean, and by more than 10, which few independent times of one distribution exceed (fewer than one series in
-    twenty). A single slow step is no change: times are taken as within a factor of 2 of their median.
+    both sides. It counts if it lowers n log(squares) by more than 3 log(n), the price of a change in the modified BIC
+    of Zhang and Siegmund (2007), and by more than 10, which fewer than one in twenty series of at least 8 independent
+    times of one distribution do; of fewer steps there is none. A single slow step is no change: times are taken as
+    within a factor of 2 of their median.
     """
     n = len(seconds)
-    if n < 4 or not np.all(seconds > 0):
+    if n < 8 or not np.all(seconds > 0):
         return 0
     logs = np.log(seconds / np.median(seconds)).clip(-math.log(2), math.log(2))
     places = np.arange(1, n // 2 + 1)

@@ -48,7 +48,7 @@ class ArraysOptions(OwnOptions):
 
     test_path: Path | None = None
     layout: Layout = "auto"
-    classes: int | None = Field(None, ge=2)
+    classes: int | None = Field(None, ge=2, le=MOST_CLASSES)
 
 
 @dataclass(frozen=True)

@@ -265,6 +265,7 @@ def test_a_point_tells_its_value_and_how_to_run_it_again(page: Page, made: Made)
     folder = "results/toy/cells/synthetic/vgg16/bnn/nodes=1/batch=16/variant=base/repeat={1,2,3}"
     assert f"rm -r {folder} && snakemake --profile profiles/toy {folder}/summary.json" in told
     assert "Its cells: repeat 1, repeat 2, repeat 3" in told
+    page.keyboard.press("Enter")  # to the links, of which this is the first
     page.keyboard.press("Enter")
     identity = "#cell-toy-synthetic-vgg16-bnn-1-16-base"
     assert place(page) == f"{identity}-1"
@@ -377,7 +378,9 @@ def test_each_cell_has_a_page_that_says_what_its_row_says(visit: Visit, made: Ma
         drawn = page.locator("#steps h3").all_inner_texts()
         assert drawn == ([] if verdict == "MISSING" else ["Step times", "NLL", "Loss", "Training accuracy"])
         assert page.locator("#steps svg").count() == len(drawn)
-        assert page.locator("#files a").first.get_attribute("href") is not None
+        hrefs = page.locator("#files a").evaluate_all("(links) => links.map((one) => one.getAttribute('href'))")
+        name = Path(links[index]).stem
+        assert hrefs[-2:] == [f"../../jobs/{name}.sh", f"../../jobs/{name}.json"]
         found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
         assert [each["id"] for each in found] == []
         page.set_viewport_size({"width": 390, "height": 900})

@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -103,6 +104,15 @@ def put(**values):
         (put(expression={"function": "value", "of": {**OF, "where": {"kin": 1}}}), "did you mean kind?"),
         (put(expression={"function": "value", "of": {**OF, "per": "folder"}}), "per: folder is no number"),
         (put(expression={"function": "value", "of": {**OF, "minus": "ranks", "per": "ranks"}}), "both minus and per"),
+        (
+            put(
+                expression={
+                    "function": "value",
+                    "of": {"table": "throughput", "column": "throughput_steady", "per": "step_seconds"},
+                }
+            ),
+            "table throughput has intervals instead",
+        ),
         (put(expression={"function": "slope", "of": OF, "over": "node"}), "did you mean nodes?"),
         (put(expression={"function": "arithmetic", "product": ["0"]}), "not a positive number"),
     ],
@@ -364,6 +374,27 @@ def test_a_time_of_64_epochs_is_of_64_epochs_in_one_attempt(change, verdict):
     ]
     judged = {row["id"]: row for row in claim_rows(load_ledger(), cells(*rows))}["time-64-epochs-vgg16-bnn"]
     assert judged["verdict"] == verdict, judged["reason"]
+
+
+@pytest.mark.parametrize(("dense", "verdict"), [(0.93, "agrees"), (0.975, "differs")])
+def test_what_prunes_better_loses_less_of_what_it_had(dense, verdict):
+    """Of 0.92 the convolutional network keeps 0.90; of 0.98 the dense one this much: always more than the other has."""
+    shared = {"site": "here", "dataset": "mnist", "kind": "bnn", "nodes": 1, "batch_size": 100, "variant": "base",
+              "by": "weight", "scope": "global", "semantics": "zero", "percent_asked": 80.0, "verdict": "OK",
+              "status": "OK", "width": 1.0, "implementation": "bnn-flipout"}  # fmt: skip
+    rows = [
+        dict.fromkeys(SCHEMAS["pruning"].names) | shared
+        | {"model": model, "repeat": repeat, "accuracy": left + noise, "accuracy_unpruned": had + noise}
+        for model, had, left in (("conv", 0.92, 0.90), ("fc", 0.98, dense))
+        for repeat, noise in enumerate((0, 0.001, -0.001), 1)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    row = {each["id"]: each for each in claim_rows(load_ledger(), {"pruning": table})}["conv-prunes-more-robustly"]
+    assert row["ours"] == pytest.approx(0.90 / 0.92 / (dense / 0.98), rel=1e-3)
+    assert row["verdict"] == verdict
+    table["accuracy_unpruned"] = 0.0
+    row = {each["id"]: each for each in claim_rows(load_ledger(), {"pruning": table})}["conv-prunes-more-robustly"]
+    assert row["verdict"] == "not comparable"
 
 
 def test_sites_beside_count_for_no_claim_that_names_none():

@@ -180,12 +180,14 @@ def test_a_change_point_is_found_where_it_was_put(seed, count, slower, noise, da
     at = data.draw(st.integers(1, count // 3))
     seconds = 0.1 * np.exp(noise * np.random.default_rng(seed).standard_normal(count))
     seconds[:at] *= slower
-    assert abs(metrics.change_point(seconds) - at) <= 1
+    found = metrics.change_point(seconds)
+    assert found > 0
+    assert abs(found - at) <= 1
 
 
 def test_a_change_point_is_seldom_found_where_there_is_none():
     draws = np.random.default_rng(5)
-    for count in (10, 30, 100, 1000):
+    for count in (8, 10, 30, 100, 1000):
         found = [metrics.change_point(np.exp(0.1 * draws.standard_normal(count))) > 0 for _ in range(500)]
         assert np.mean(found) <= 0.05, count
 

@@ -112,7 +112,7 @@ def steps_of(seconds: list[float], warm: int, **more: Any) -> pd.DataFrame:
 def test_a_change_point_is_drawn_and_set_beside_the_warm_up(warm: int, words: str) -> None:
     steps = steps_of([0.3, 0.29, 0.31] + [0.1, 0.101] * 15, warm)
     assert step_words(steps).endswith(f"a change point after 3 steps, {words}.")
-    assert f"the first {warm} steps of an attempt" in step_words(steps)
+    assert f"the first {warm} step{'s' if warm > 1 else ''} of an attempt" in step_words(steps)
     (x,) = re.findall(r'<line x1="([0-9.]+)"[^>]*stroke-dasharray="1 3"', step_chart(steps))
     shaded = re.findall(r'<rect x="([0-9.]+)"[^>]*width="([0-9.]+)"', step_chart(steps))
     assert float(x) == pytest.approx(float(shaded[0][0]) + 3 * float(shaded[0][1]), abs=0.5)

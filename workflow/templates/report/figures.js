@@ -3,12 +3,13 @@
   const tip = make("div", { id: "tip", role: "status" });
   tip.hidden = true;
   document.body.append(tip);
-  // Places of the rows of a point's cells, as far as they are on this page, by repeat.
-  const places = ({ dataset: { cells, repeats } }) => (repeats ?? "").split(" ").map((repeat) => [repeat, `${cells}${repeat}`])
-    .filter(([, place]) => document.getElementById(place));
+  // Where a point's cells are, by repeat: their rows on this page, or, where there are too many of these, their own pages.
+  const places = ({ dataset: { cells, repeats } }) => (repeats ? repeats.split(" ") : []).map((repeat) =>
+    [repeat, cells.startsWith("#") ? `${cells}${repeat}` : `${cells}${repeat}.html`])
+    .filter(([, place]) => !place.startsWith("#") || document.getElementById(place.slice(1)));
   const tell = (words, point) => {
     const [told, again] = words.split("\n");
-    const links = places(point).map(([repeat, place]) => make("a", { href: `#${encodeURIComponent(place)}`, text: `repeat ${repeat}` }));
+    const links = places(point).map(([repeat, place]) => make("a", { href: place, text: `repeat ${repeat}` }));
     const parts = links.flatMap((link, index) => (index ? [", ", link] : [link]));
     tip.replaceChildren(make("p", { text: told }),
       ...(links.length ? [make("p", { text: "Its cells: " }, ...parts)] : []),
@@ -38,7 +39,11 @@
       point.addEventListener("pointerleave", hush);
       point.addEventListener("blur", hush);
       point.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" && places(point).length) location.hash = encodeURIComponent(places(point)[0][1]);
+        if (event.key === "Enter") {
+          tell(words, point);
+          kept = true;
+          tip.querySelector("a")?.focus();
+        }
         const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
         if (!step) return;
         event.preventDefault();

@@ -143,6 +143,10 @@ def _check_expression(expression: Mapping[str, Any], origin: str) -> None:
                 raise UserError(f"{origin}.{name}.{key}: {selection[key]} is no number of table {selection['table']}")
         if "minus" in selection and "per" in selection:
             raise UserError(f"{origin}.{name}: has both minus and per: only one of them")
+        if "repeat" not in known and {"minus", "per"} & set(selection):
+            raise UserError(
+                f"{origin}.{name}: minus and per are of repeats: table {selection['table']} has intervals instead"
+            )
         if "repeat" not in known and (function != "value" or "pool" in expression):
             raise UserError(f"{origin}.{name}: table {selection['table']} has no repeats: only value without pool does")
         if "repeat" not in known and (selection["table"], selection["column"]) not in INTERVALS:

@@ -72,7 +72,8 @@ def selected(
     if "minus" in selection:
         good = good.assign(**{selection["column"]: good[selection["column"]] - good[selection["minus"]]})
     if "per" in selection:
-        good = good.assign(**{selection["column"]: good[selection["column"]] / good[selection["per"]]})
+        divisor = good[selection["per"]].where(good[selection["per"]] > 0)
+        good = good.assign(**{selection["column"]: good[selection["column"]] / divisor})
     numbers = good.dropna(subset=[selection["column"]])
     if whole and len(numbers) < len(good):
         return good[:0], "", _without_value(good[good[selection["column"]].isna()], selection, len(good))

@@ -12,6 +12,7 @@ from typing import Any
 
 from campaign.results.claims.ledger import Claim, Ledger
 from campaign.results.claims.numbers import SCALES, printed
+from campaign.results.claims.rows import unit_of
 from campaign.results.projection.cells import of_family
 from campaign.results.projection.fabrics import load_fabric
 from campaign.results.projection.families import Family
@@ -46,7 +47,13 @@ def _projectable(claim: Claim, ledger: Ledger) -> bool:
 def _row(claim: Claim, ledger: Ledger, families: Sequence[Family]) -> Row:
     where = claim.expression["of"]["where"]
     row: Row = dict.fromkeys(PROJECTION_CLAIMS.names)
-    row |= {"id": claim.id, "statement": claim.statement, "scale": claim.scale, "paper": printed(claim.printed).value}
+    row |= {
+        "id": claim.id,
+        "statement": claim.statement,
+        "scale": claim.scale,
+        "unit": unit_of(claim),
+        "paper": printed(claim.printed).value,
+    }
     row |= dict.fromkeys(("site", "dataset", "variant", "implementation", "source", "assumed", "reason"), "")
     row |= {"model": where["model"], "kind": where["kind"], "nodes": where["nodes"]}
     row["claim_batch_size"] = where["batch_size"]

@@ -10,7 +10,9 @@ from urllib.parse import quote
 import jinja2
 
 from bnn.records.files import write_text
-from campaign.results.report.cells import anchor, page_of
+from campaign.names.cell import Cell
+from campaign.names.layout import Layout
+from campaign.results.report.cells import SUFFIX, anchor, page_of
 from campaign.results.report.charts import CHARTED, charts
 from campaign.results.report.claims import LOOKS
 from campaign.results.report.grid import exact
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Tables = Mapping[str, "pd.DataFrame"]
-SUFFIX = ".html"
 
 
 def write_pages(tables: Tables, folder: Path, environment: jinja2.Environment, css: Row) -> list[Path]:
@@ -63,9 +64,16 @@ def cell_pages(tables: Tables) -> Iterator[Row]:
             "claims": [*claims.get(name, []), *claims.get(f"{cell['site']}/{name}", [])],
             "again": rerun(cell, [int(cell["repeat"])]),
             # the cell's records, from the page's folder
-            "script": quote(f"../../jobs/{name}"), "log": quote(f"../../logs/train/{name}.log"),
+            **{what: quote(path, safe="/=.") for what, path in _told(cell).items()},
             "records": quote(f"../../{PurePosixPath(*PurePosixPath(cell['folder']).parts[1:]).as_posix()}", safe="/=."),
         }  # fmt: skip
+
+
+def _told(cell: Mapping[str, Any]) -> dict[str, str]:
+    """A cell's script and settings, from its page's folder."""
+    layout, own = Layout(Path(), cell["site"]), Cell(**{key: cell[key] for key in IDENTITY_KEYS})
+    paths = {"script": layout.script(own), "settings": layout.settings(own)}
+    return {what: f"../../{path.relative_to(layout.root).as_posix()}" for what, path in paths.items()}
 
 
 def values(cell: Mapping[str, Any] | pd.Series) -> list[Row]:

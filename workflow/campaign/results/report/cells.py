@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Tables = Mapping[str, "pd.DataFrame"]
 Row = dict[str, Any]
+SUFFIX = ".html"
 COLUMNS = (
     Column("verdict", "verdict", "verdict", "verdict"),
     Column("data set", "dataset", "dataset"),
@@ -60,7 +61,12 @@ def anchor(cell: Mapping[str, Any] | pd.Series) -> str:
 
 def page_of(cell: Mapping[str, Any] | pd.Series) -> str:
     """The name of a cell's own page."""
-    return Cell(**{key: cell[key] for key in IDENTITY_KEYS}).name + ".html"
+    return Cell(**{key: cell[key] for key in IDENTITY_KEYS}).name + SUFFIX
+
+
+def page_address(cell: Mapping[str, Any] | pd.Series) -> str:
+    """Where a cell's own page is, from the report's."""
+    return quote(f"report/cells/{page_of(cell)}")
 
 
 def cell_rows(tables: Tables, with_pages: bool = False) -> list[Row]:
@@ -71,7 +77,7 @@ def cell_rows(tables: Tables, with_pages: bool = False) -> list[Row]:
         rows.append(
             {
                 "anchor": anchor(cell), "id": anchor(cell), "record": cell, "title": cell["folder"],
-                "page": quote(f"report/cells/{page_of(cell)}") if with_pages else "",
+                "page": page_address(cell) if with_pages else "",
                 "verdict": cell["verdict"], "reasons": cell["reasons"], "dataset": cell["dataset"],
                 "model": cell["model"], "implementation": cell["implementation"],
                 "nodes": cell["nodes"], "batch": cell["batch_size"],

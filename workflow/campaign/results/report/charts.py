@@ -45,7 +45,7 @@ def charts(steps: pd.DataFrame) -> list[dict[str, Any]]:
     for title, note, lines, differs in (
         ("NLL", "NLL of a step's images (nats), mean over ranks.", ("nll",), True),
         (
-            "Loss", "Loss of a step (nats): NLL and the weighed KL term, mean over ranks.", ("loss",),
+            "Loss", "Loss of a step (nats): NLL and the weighted KL term, mean over ranks.", ("loss",),
             not np.allclose(rows["loss"], rows["nll"], rtol=1e-6, atol=0, equal_nan=True),
         ),
         (
@@ -55,7 +55,8 @@ def charts(steps: pd.DataFrame) -> list[dict[str, Any]]:
     ):  # fmt: skip
         drawn = [Line(rows[name].to_numpy(dtype=float), look) for name, look in zip(lines, ("", PALE), strict=False)]
         if differs and any(np.isfinite(line.values).any() for line in drawn):
-            made.append({"title": title, "svg": _chart(rows, drawn, f"{title} of {len(rows)} steps"), "note": note})
+            image = _chart(rows, drawn, f"{title} of {len(rows)} steps", most=MOST // 4)
+            made.append({"title": title, "svg": image, "note": note})
     return made
 
 
@@ -89,17 +90,21 @@ def step_words(rows: pd.DataFrame) -> str:
     which = f" of attempt {attempt}" if rows["attempt"].nunique() > 1 else ""
     said = (
         "Wall time of a step on its slowest rank (s); pale: the longest wait of any rank for gradients; dashed: median "
-        f"of the steady steps. Shaded: warm-up, the first {warm} steps of an attempt (setting warmup_steps). "
+        f"of the steady steps. Shaded: warm-up, the first {_steps(warm)} of an attempt (setting warmup_steps). "
     )
     if not change:
         return said + f"Step times{which} have no change point in their first half."
     covered = "which the warm-up covers" if change <= warm else "later than the warm-up ends"
-    return said + f"Dotted: step times{which} have a change point after {change} steps, {covered}."
+    return said + f"Dotted: step times{which} have a change point after {_steps(change)}, {covered}."
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'' if count == 1 else 's'}"
 
 
 def _chart(
     rows: pd.DataFrame, lines: Sequence[Line], words: str, *, lowest: float | None = None,
-    levels: Sequence[float] = (), change: int | None = None,
+    levels: Sequence[float] = (), change: int | None = None, most: int = MOST,
 ) -> Markup:  # fmt: skip
     """Lines over the steps of `rows`, from `lowest` (their least value if None) to their greatest."""
     count = len(rows)
@@ -131,7 +136,7 @@ def _chart(
     parts += [_text(LEFT, HEIGHT - 14, f"step {first}", "start"), _text(RIGHT, HEIGHT - 14, f"step {last}", "end")]
     for line in lines:
         known = np.flatnonzero(np.isfinite(line.values))
-        kept = known[thinned(line.values[known])] if len(known) else known
+        kept = known[thinned(line.values[known], most)] if len(known) else known
         points = " ".join(f"{x:.1f},{up(y):.1f}" for x, y in zip(across(kept), line.values[kept].tolist(), strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.3"{line.look}/>')
     return Markup(  # noqa: S704
@@ -140,11 +145,11 @@ def _chart(
     )
 
 
-def thinned(values: np.ndarray) -> np.ndarray:
-    """Indices of all values, or of the least and greatest of each of MOST parts, in order: no peak is lost."""
-    if len(values) <= 2 * MOST:
+def thinned(values: np.ndarray, most: int = MOST) -> np.ndarray:
+    """Indices of all values, or of the least and greatest of each of `most` parts, in order: no peak is lost."""
+    if len(values) <= 2 * most:
         return np.arange(len(values))
-    starts = np.arange(MOST + 1) * len(values) // MOST
+    starts = np.arange(most + 1) * len(values) // most
     place = starts[:-1, None] + np.arange(int(np.diff(starts).max()))
     parts = np.where(place < starts[1:, None], values[np.minimum(place, len(values) - 1)], np.nan)
     return np.unique(starts[:-1] + np.stack([np.nanargmin(parts, axis=1), np.nanargmax(parts, axis=1)]))

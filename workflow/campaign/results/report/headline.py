@@ -95,7 +95,7 @@ def ratio_rows(tables: Tables) -> list[Row]:
     order = ["dataset", "model", "variant", "nodes", "batch_size"]
     for _, row in table.sort_values(order, ascending=[False, False, True, True, True]).iterrows():
         sides = (row["bnn_implementation"], row["cnn_implementation"])
-        like_paper = sides == published.TIME_RATIO_SIDES and SCALING in row["roles"].split(",")
+        like_paper = sides == published.SIDES and SCALING in row["roles"].split(",")
         rows.append(
             {
                 "record": row, "variant": row["variant"],
@@ -158,7 +158,7 @@ def efficiency_rows(tables: Tables) -> list[Row]:
         last = family.sort_values("nodes").iloc[-1]
         key = (last["model"], last["kind"])
         comparable = last["nodes"] == published.SPEEDUP_NODES and SCALING in last["roles"].split(",")
-        comparable &= last["dataset"] in published.DATASETS and last["implementation"] in published.TIME_RATIO_SIDES
+        comparable &= last["dataset"] in published.DATASETS and last["implementation"] in published.SIDES
         rows.append(
             {
                 "record": last, "variant": last["variant"], "model": last["model"], "dataset": last["dataset"],
@@ -196,7 +196,7 @@ def accuracy_rows(tables: Tables) -> list[Row]:
         interval = paired(times["bnn"], times["cnn"]) if all(each["reached"] for each in records) else NO_INTERVAL
         names = tuple(side[0]["implementation"] if side else DASH for side in sides.values())
         known = published.ACCURACY_TIME_RATIO.get((int(nodes), float(target)))
-        like_paper = names == published.TIME_RATIO_SIDES and dataset in published.DATASETS
+        like_paper = names == published.SIDES and dataset in published.DATASETS
         like_paper &= (model, batch, definition) == ("vgg16", published.ACCURACY_BATCH, "running")
         rows.append(
             {

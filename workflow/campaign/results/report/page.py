@@ -121,7 +121,6 @@ def render(
     fold = folded.fold if folded else lambda table: table
     environment = environment_of(templates)
     cells = tables["cells"]
-    points = Points(tables)
     shared, different = facts(tables["provenance"])
     rows = cell_rows(tables, with_cells)
     absent = dict.fromkeys(available(plan, others), "it could not be drawn in this run") | not_measured(plan, others)
@@ -133,6 +132,7 @@ def render(
     table = fold(cell_table(rows))
     if folded and table["folded"]:
         folded.cells = page_by_anchor(rows)
+    points = Points(tables, with_pages=bool(folded and folded.cells))
     text = environment.get_template("report.html.j2").render(
         css=embedded(templates / "report.css"),
         scripts=[embedded(templates / "report" / name) for name in SCRIPTS],

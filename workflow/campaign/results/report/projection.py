@@ -111,7 +111,7 @@ def projected_claims(tables: Mapping[str, pd.DataFrame]) -> Row | None:
 
 def _claim(row: Mapping[str, Any]) -> Row:
     known = not math.isnan(row["projected"])
-    unit = "" if row["scale"] == "plain" else f" {row['scale']}"
+    unit = f" {row['unit']}" if row["unit"] else ""
     cells = f"{row['implementation']}, {row['dataset']}, batch {row['batch_size']}, {row['variant']}" if known else ""
     return {
         "record": row, "statement": row["statement"], "paper": printed(row["paper"]) + unit,

@@ -13,7 +13,7 @@ DATASETS = ("cifar10", "cifar10-jpeg")  # its images; the second: encoded once m
 TIME_RATIO = 2.4
 TIME_RATIO_SECTION = "section 4.1"
 # The implementations that the paper's ratio is compared with: plain Flipout against a plain CNN.
-TIME_RATIO_SIDES = ("bnn-flipout-reference", "cnn-plain")
+SIDES = ("bnn-flipout-reference", "cnn-plain")
 
 # Section 4.1: "as the number of ranks increases up to 128 ranks the computation speed-up of 61% ... and 90%"
 SPEEDUP_NODES = 128

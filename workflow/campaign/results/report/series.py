@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from campaign.names.cell import Cell
 from campaign.results.figures.marks import KEYS, Mark
-from campaign.results.report.cells import anchor
+from campaign.results.report.cells import SUFFIX, anchor, page_address
 from campaign.results.report.facets import facets
 from campaign.results.report.words import DASH, number, span
 from campaign.results.tables.schemas import IDENTITY_KEYS, TABLES
@@ -32,10 +32,13 @@ BESIDE = {
 
 
 class Points:
-    """The rows of a campaign's tables by the identities that figures have of their points."""
+    """The rows of a campaign's tables by the identities that figures have of their points.
 
-    def __init__(self, tables: Mapping[str, pd.DataFrame]) -> None:
-        self.tables = tables
+    `with_pages`: points lead to their cells' own pages, as the page has no row of each cell; else to these rows.
+    """
+
+    def __init__(self, tables: Mapping[str, pd.DataFrame], *, with_pages: bool = False) -> None:
+        self.tables, self._with_pages = tables, with_pages
         self._rows: dict[tuple[str, int], dict[tuple[Any, ...], Record]] = {}
 
     def record(self, table: str, point: tuple[Any, ...]) -> Record | None:
@@ -57,11 +60,14 @@ class Points:
         return found
 
     def cells(self, point: tuple[Any, ...], row: Record) -> dict[str, str]:
-        """Attributes of a point that say which rows of the page's cells it is of: their anchors but for the repeats."""
+        """Attributes of a point that say where each of its cells is: the address as far as the repeat, and repeats."""
         repeats = self.repeats_of(point, row)
         if not repeats:
             return {}
-        return {"data-cells": anchor({**row, "repeat": ""}), "data-repeats": " ".join(map(str, repeats))}
+        first = {**row, "repeat": 1}
+        page = page_address(first).removesuffix(f"1{SUFFIX}")
+        place = page if self._with_pages else f"#{anchor(first).removesuffix('1')}"
+        return {"data-cells": place, "data-repeats": " ".join(map(str, repeats))}
 
     def repeats_of(self, point: tuple[Any, ...], row: Record) -> list[int]:
         """The repeats that a point is of: its own, or all that are planned."""

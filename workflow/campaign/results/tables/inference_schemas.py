@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bnn.records import inference, pruning
 from bnn.records.columns import Column, TableSchema
 from campaign.results.tables.identity import IDENTITY, LABELS
@@ -121,6 +123,9 @@ def _of_job(name: str, record: TableSchema, columns: tuple[Column, ...] = ()) ->
     return TableSchema(name, record.version, (*IDENTITY, *columns, *record.columns))
 
 
+UNPRUNED = Column("accuracy_unpruned", "float64", "fraction", "of the Monte-Carlo mean before pruning")
+
+
 INFERENCE_DRAWS = _of_job("inference_draws", inference.DRAWS)
 INFERENCE_TRUE_CLASS = _of_job("inference_true_class", inference.TRUE_CLASS)
 INFERENCE_CONVERGENCE = _of_job("inference_convergence", inference.CONVERGENCE)
@@ -134,9 +139,10 @@ PRUNING = _of_job(
         *(column for column in LABELS if column.name in ("implementation", "width", "rho_init")),
         Column("verdict", "string", "", "the cell's verdict"),
         Column("status", "string", "", "verdict of the sweep: OK, WARN or INVALID"),
-        Column("accuracy_unpruned", "float64", "", "accuracy of the Monte-Carlo mean before anything was removed"),
+        UNPRUNED,
     ),
 )
+PRUNING = replace(PRUNING, version=3, oldest=2)  # 2: without accuracy_unpruned
 PRUNING_LAYERS = _of_job("pruning_layers", pruning.LAYERS, _SWEEP)
 PRUNING_SNR = _of_job("pruning_snr", pruning.SNR, _SWEEP)
 PRUNING_TRUE_CLASS = _of_job("pruning_true_class", pruning.LEVEL_TRUE_CLASS, _SWEEP)
@@ -156,7 +162,7 @@ PRUNING_SUMMARY = TableSchema(
         Column("seed", "int64", "", "seed of the draws"),
         Column("levels", "int64", "", "levels of the sweep"),
         Column("threads", "int64", "", "threads"),
-        Column("accuracy_unpruned", "float64", "fraction", "of the Monte-Carlo mean before pruning"),
+        UNPRUNED,
         Column("largest_percent", "float64", "%", "largest share removed at a loss below 1 point with 95% certainty"),
         Column("largest_speedup", "float64", "", "speed-up there; empty: no level qualifies"),
         Column("largest_form", "string", "", "fastest form there"),

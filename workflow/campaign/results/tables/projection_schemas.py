@@ -69,11 +69,12 @@ PROJECTION_LIMITS = TableSchema(
 )
 PROJECTION_CLAIMS = TableSchema(
     name="projection_claims",
-    version=1,
+    version=2,
     columns=(
         Column("id", "string", "", "claim of the ledger that prints the number"),
         Column("statement", "string", "", "the claim in our words"),
         Column("scale", "string", "", "scale on which the number is printed, and the projected ones stand here"),
+        Column("unit", "string", "", "unit of these numbers on that scale; empty: a bare number"),
         Column("paper", "float64", "scale", "the printed number"),
         *FAMILY,
         Column("nodes", "int64", "nodes", "number of nodes that the claim is of"),

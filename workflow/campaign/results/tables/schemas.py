@@ -60,7 +60,7 @@ CELLS = TableSchema(
         Column("steps_per_epoch", "float64", "steps", "steps of one pass over the training set"),
         Column("epochs_asked", "int64", "epochs", "epochs the settings ask for"),
         Column("max_steps", "int64", "steps", "steps after which the settings stop it; empty: none"),
-        Column("epochs_completed", "int64", "epochs", "full passes done"),
+        Column("epochs_completed", "int64", "epochs", "passes done; one is where less than a step of it is left"),
         Column("train_size", "int64", "samples", "size of the whole training set"),
         Column("samples", "int64", "samples", "training examples processed by all ranks"),
         Column("parameters_total", "int64", "", "parameters and running statistics"),
