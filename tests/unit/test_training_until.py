@@ -18,8 +18,8 @@ from bnn.training import loop
 EPOCHS, PER_EPOCH = 6, 4
 FEW: dict[str, Any] = {
     "dataset": "synthetic", "dataset_options": {"shape": [1, 4, 4], "classes": 3, "size": 32}, "model": "fc",
-    "width": 0.01, "batch_size": 8, "engine": "single", "epochs": EPOCHS, "learning_rate": 0.02, "evaluate": "final",
-    "evaluate_draws": 1, "checkpoint_epochs": 1,
+    "kind": "cnn", "width": 0.1, "batch_size": 8, "engine": "single", "epochs": EPOCHS, "learning_rate": 0.01,
+    "evaluate": "final", "checkpoint_epochs": 1,
 }  # fmt: skip
 
 

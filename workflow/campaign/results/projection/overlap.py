@@ -95,10 +95,10 @@ class _Backward:
 
     @property
     def end(self) -> float:
-        """Its own time where nothing slowed it."""
+        """Its own time where nothing slowed it; never less, as rounding of what went on beside messages might be."""
         if not self.slowed:
             return self._work
-        return self.now + self._work - self.done if math.isnan(self._end) else self._end
+        return max(self._work, self.now + self._work - self.done if math.isnan(self._end) else self._end)
 
 
 def _in_order(blocks: Sequence[Block], backward: float, messages: Messages) -> tuple[Sent, float]:
