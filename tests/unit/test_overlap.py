@@ -56,8 +56,8 @@ def test_messages_slow_the_backward_pass_that_hides_them() -> None:
 
 
 @given(exchanges, rules, links, st.floats(0.05, 1))
-@example([Block(2.0, 8.543054706793991e-05)], Rules(None, 0.0), Affine(((0.001254138525097654, 8.543054706793991e-05),)),
-         0.9999999999999999)  # fmt: skip
+@example([Block(2.0, 8.543054706793991e-05)], Rules(None, 0.0),
+         Affine(((0.001254138525097654, 8.543054706793991e-05),)), 0.9999999999999999)  # fmt: skip
 def test_what_is_lost_is_the_share_that_messages_take_while_they_are_hidden(
     blocks: list[Block], rules: Rules, link: Affine, share: float
 ) -> None:
