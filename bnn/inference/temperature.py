@@ -78,7 +78,7 @@ def fitting_images(settings: InferSettings, network: GraphNetwork) -> HeldOut:
     every = held_out(settings.model_copy(update={"split": split, "images": None}), network)
     free, words = every.indices, str(split)
     if split == settings.split == "test":
-        free = np.setdiff1d(free, held_out(settings, network).indices)
+        free = np.setdiff1d(free, evenly_spread(every, settings.images, "--images", settings.dataset, split))
         words = f"other {split}"
         if not len(free):
             raise UserError(

@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 
 from campaign.names.cell import Cell
 from campaign.results.report import write_report
-from campaign.results.report.charts import HEIGHT, MOST, WIDTH, charts, step_chart, step_words, thinned
+from campaign.results.report.charts import HEIGHT, MOST, WIDTH, charts, level_from, step_chart, step_words, thinned
 from campaign.results.report.origin import spans
 from campaign.results.tables.build import build_tables
 from tests.support.cells import entry, plan, write_cell
@@ -88,7 +88,7 @@ def test_every_step_is_within_the_image(steps: list[tuple[float, bool]]) -> None
          "seconds_exchange": seconds / 2}
         for index, (seconds, warm) in enumerate(steps)
     ]  # fmt: skip
-    text = step_chart(pd.DataFrame(rows))
+    text = step_chart(made := pd.DataFrame(rows), *level_from(made))
     points = re.search(r'points="([^"]+)"', text)
     assert points is not None
     places = [tuple(map(float, pair.split(","))) for pair in points[1].split()]
@@ -111,21 +111,21 @@ def steps_of(seconds: list[float], warm: int, **more: Any) -> pd.DataFrame:
 @pytest.mark.parametrize(("warm", "words"), [(3, "which the warm-up covers"), (1, "later than the warm-up ends")])
 def test_a_change_point_is_drawn_and_set_beside_the_warm_up(warm: int, words: str) -> None:
     steps = steps_of([0.3, 0.29, 0.31] + [0.1, 0.101] * 15, warm)
-    assert step_words(steps).endswith(f"a change point after 3 steps, {words}.")
-    assert f"the first {warm} step{'s' if warm > 1 else ''} of an attempt" in step_words(steps)
-    (x,) = re.findall(r'<line x1="([0-9.]+)"[^>]*stroke-dasharray="1 3"', step_chart(steps))
-    shaded = re.findall(r'<rect x="([0-9.]+)"[^>]*width="([0-9.]+)"', step_chart(steps))
+    assert step_words(steps, *level_from(steps)).endswith(f"a change point after 3 steps, {words}.")
+    assert f"the first {warm} step{'s' if warm > 1 else ''} of an attempt" in step_words(steps, *level_from(steps))
+    (x,) = re.findall(r'<line x1="([0-9.]+)"[^>]*stroke-dasharray="1 3"', step_chart(steps, *level_from(steps)))
+    shaded = re.findall(r'<rect x="([0-9.]+)"[^>]*width="([0-9.]+)"', step_chart(steps, *level_from(steps)))
     assert float(x) == pytest.approx(float(shaded[0][0]) + 3 * float(shaded[0][1]), abs=0.5)
     even = steps_of([0.1, 0.101] * 15, warm)
-    assert step_words(even).endswith("Step times have no change point in their first half.")
-    assert "1 3" not in step_chart(even)
+    assert step_words(even, *level_from(even)).endswith("Step times have no change point in their first half.")
+    assert "1 3" not in step_chart(even, *level_from(even))
 
 
 def test_of_several_attempts_the_change_point_is_of_the_one_that_counts() -> None:
     first = steps_of([0.1] * 6, 2)
     second = steps_of([0.4] * 4 + [0.1, 0.101] * 10, 4).assign(attempt=2)
     steps = pd.concat([first, second], ignore_index=True)
-    assert "Dotted: step times of attempt 2 have a change point after 4 steps" in step_words(steps)
+    assert "Dotted: step times of attempt 2 have a change point after 4 steps" in step_words(steps, *level_from(steps))
 
 
 def test_what_has_no_value_is_not_drawn_and_gaps_are_left_out() -> None:

@@ -38,7 +38,7 @@ class Comparison:
     rows: list[Row] = field(default_factory=list)
     refused: list[Row] = field(default_factory=list)
     accepted: list[Row] = field(default_factory=list)
-    only: dict[str, list[str]] = field(default_factory=dict)
+    only: dict[str, list[str]] = field(default_factory=lambda: {"A": [], "B": []})
     environment: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -72,7 +72,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
              for key in COMPARISON.names}
             for row in found.rows
         ],
-        "refused": found.refused, "accepted": found.accepted, "only_in_a": found.only.get("A", []),
-        "only_in_b": found.only.get("B", []), "environment": found.environment, "notes": found.notes,
+        "refused": found.refused, "accepted": found.accepted, "only_in_a": found.only["A"],
+        "only_in_b": found.only["B"], "environment": found.environment, "notes": found.notes,
         "totals": totals(found), "exit_code": exit_code(found),
     }  # fmt: skip

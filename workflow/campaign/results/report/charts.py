@@ -41,7 +41,8 @@ def charts(steps: pd.DataFrame) -> list[dict[str, Any]]:
     if steps.empty:
         return []
     rows = steps.sort_values(["attempt", "step"])
-    made = [{"title": "Step times", "svg": step_chart(rows), "note": step_words(rows)}]
+    level = level_from(rows)
+    made = [{"title": "Step times", "svg": step_chart(rows, *level), "note": step_words(rows, *level)}]
     for title, note, lines, differs in (
         ("NLL", "NLL of a step's images (nats), mean over ranks.", ("nll",), True),
         (
@@ -60,16 +61,15 @@ def charts(steps: pd.DataFrame) -> list[dict[str, Any]]:
     return made
 
 
-def step_chart(rows: pd.DataFrame) -> Markup:
+def step_chart(rows: pd.DataFrame, attempt: int, change: int) -> Markup:
     """Wall time of the slowest rank (s) over steps, of all attempts; the longest wait for gradients is pale.
 
     Warm-up is shaded, the steady median dashed, and a dotted line stands where step times level off (`bnn.metrics`).
-    `rows`: as `charts`, sorted.
+    `rows`: as `charts`, sorted; `attempt` and `change` as `level_from`.
     """
     seconds = rows["seconds"].to_numpy(dtype=float)
     middles = [float(rows.loc[rows["phase"] == STEADY, "seconds"].median())] if (rows["phase"] == STEADY).any() else []
     lines = [Line(seconds), Line(rows["seconds_exchange"].to_numpy(dtype=float), PALE)]
-    attempt, change = level_from(rows)
     at = int(np.argmax(rows["attempt"].to_numpy() == attempt)) + change if change else None
     words = f"Wall time of {len(seconds)} steps in seconds, the longest {number(float(seconds.max()))}"
     return _chart(rows, lines, words, lowest=0.0, levels=middles, change=at)
@@ -82,9 +82,8 @@ def level_from(rows: pd.DataFrame) -> tuple[int, int]:
     return attempt, change_point(rows.loc[rows["attempt"] == attempt, "seconds"].to_numpy(dtype=float))
 
 
-def step_words(rows: pd.DataFrame) -> str:
+def step_words(rows: pd.DataFrame, attempt: int, change: int) -> str:
     """What the image of step times shows, and whether the warm-up covers what the change point finds."""
-    attempt, change = level_from(rows)
     mine = rows[rows["attempt"] == attempt]
     warm = int((mine["phase"] != STEADY).sum())
     which = f" of attempt {attempt}" if rows["attempt"].nunique() > 1 else ""
