@@ -19,6 +19,7 @@ from rich.console import Console
 from bnn.data import mnist, mnist_sample
 from bnn.data.base import Dataset, DatasetFacts, Options, Split, prepare_command
 from bnn.data.files import locked, progress_bar, write_folder
+from bnn.data.frame import FrameOptions
 from bnn.data.mapped import content_checksum, open_mapped
 from bnn.data.recipe import Recipe
 from bnn.errors import UserError
@@ -145,7 +146,7 @@ def _load(data_dir: Path, options: InfiniteMnistOptions) -> Dataset:
 def _prepare(data_dir: Path, options: InfiniteMnistOptions, console: Console) -> None:
     """Write the images unless they are there and whole; `base=mnist` asks for MNIST's files first."""
     if options.base == mnist.NAME:
-        mnist.prepare(data_dir, Options(), console)
+        mnist.prepare(data_dir, FrameOptions(), console)
     prepared = locate(data_dir, options)
     if _is_whole(prepared):
         return

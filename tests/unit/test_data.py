@@ -24,7 +24,10 @@ GOOD = b"the file" * 50_000
     ("name", "options", "words"),
     [
         ("imagenet", {}, ["'imagenet'", "cifar10"]),
-        ("mnist", {"size": 3}, ["mnist", "'size'", "none"]),
+        ("cifar10", {"size": 3}, ["cifar10", "'size'", "none"]),
+        ("mnist", {"size": 3}, ["mnist", "'size'", "shape"]),
+        ("mnist-sample", {"shape": [3, 27, 32]}, ["mnist-sample", "shape=[3, 27, 32]"]),
+        ("mnist", {"shape": "0,32,32"}, ["mnist", "shape='0,32,32'"]),
         ("infinite-mnist", {"sizes": 3}, ["'sizes'", "alpha"]),
         ("infinite-mnist", {"size": 0}, ["size=0"]),
         ("infinite-mnist", {"size": "many"}, ["size='many'"]),
@@ -58,6 +61,7 @@ def test_facts_are_those_of_the_loaded_data(tmp_path):
     prepare_dataset("infinite-mnist", tmp_path, size=50)
     for name, options in (
         ("mnist-sample", {}),
+        ("mnist-sample", {"shape": "3,32,33"}),
         ("infinite-mnist", {"size": 50}),
         ("synthetic", {"shape": [1, 28, 20], "classes": 7, "size": 99}),
     ):

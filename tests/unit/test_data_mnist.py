@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn.data import load_dataset, mnist, mnist_sample, prepare_dataset
+from bnn.data.base import Split
+from bnn.data.frame import framed
 from bnn.data.idx import parse_idx
 from bnn.errors import UserError
 
@@ -188,3 +190,30 @@ def test_real_mnist(tmp_path, compressed):
     sample, _ = mnist_sample.load_sample()
     known = {image.tobytes(): label for image, label in zip(data.train.images, data.train.labels, strict=True)}
     assert all(known[image.tobytes()] == label for image, label in zip(sample.images, sample.labels, strict=True))
+
+
+@given(
+    channels=st.integers(1, 4), height=st.integers(28, 40), width=st.integers(28, 40), seed=st.integers(0, 2**32 - 1)
+)
+def test_a_digit_stands_in_the_middle_of_zeros_in_every_channel(channels, height, width, seed):
+    random = np.random.default_rng(seed)
+    split = Split(random.integers(0, 256, (3, 1, 28, 28), np.uint8), random.integers(0, 10, 3))
+    found = framed(split, (channels, height, width))
+    assert found.images.shape == (3, channels, height, width)
+    top, left = (height - 28) // 2, (width - 28) // 2
+    for channel in range(channels):
+        inside = found.images[:, channel, top : top + 28, left : left + 28]
+        np.testing.assert_array_equal(inside, split.images[:, 0])
+    assert int(found.images.sum(dtype=np.int64)) == channels * int(split.images.sum(dtype=np.int64))
+    np.testing.assert_array_equal(found.labels, split.labels)
+
+
+@pytest.mark.parametrize("shape", ["3,32,32", [1, 28, 28]])
+def test_staged_digits_in_a_frame(tmp_path, content, shape):
+    stage(tmp_path, content, compressed=True)
+    plain, found = load_dataset("mnist", tmp_path), load_dataset("mnist", tmp_path, shape=shape)
+    assert list(found.input_shape) == ([3, 32, 32] if isinstance(shape, str) else shape)
+    assert found.checksum == plain.checksum  # the digits are the same
+    low = (found.input_shape[1] - 28) // 2
+    for mine, its in ((found.train, plain.train), (found.test, plain.test)):
+        np.testing.assert_array_equal(mine.images[:, -1:, low : low + 28, low : low + 28], its.images)

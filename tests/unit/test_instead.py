@@ -10,6 +10,7 @@ import pytest
 
 from bnn.data import prepare_dataset
 from bnn.errors import UserError
+from campaign.ask.sections import OtherImages
 from campaign.plan.campaign import Campaign, load_campaign, parse_campaign
 from campaign.plan.content import plan_content
 from campaign.site.site import load_site
@@ -64,11 +65,31 @@ def test_nothing_takes_the_place_of_a_data_set_that_is_another_than_is_meant(tmp
         ({"dataset": "mnits-sample"}, "c.yaml: studies.own.instead.dataset: unknown data set 'mnits-sample'"),
         ({"dataset": "mnist-sample", "settings": {"epoch": 1}}, "epoch: unknown setting, did you mean epochs"),
         ({}, "instead.dataset: missing"),
+        ({"dataset": "mnist-sample", "infer": {"ood": None}}, "studies.own.instead.infer: the study asks for no pre"),
+        ({"dataset": "mnist-sample", "infer": {"ood": {}}}, "instead.infer.ood"),
+        ({"dataset": "mnist-sample", "infer": {"draws": 3}}, "instead.infer.draws"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, instead: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         planned(tmp_path, instead=instead)
+
+
+@pytest.mark.parametrize("ood", [None, {"dataset": "synthetic", "dataset_options": {"shape": [1, 28, 28]}}])
+def test_other_images_are_asked_for_of_the_other_data_set(tmp_path: Path, ood: dict[str, Any] | None) -> None:
+    own = {"dataset": "mnist-sample", "images": 9}
+    more = {
+        "infer": {"draws": 4, "ood": own}, "settings": STUDY["settings"] | {"save_posterior": True},
+        "instead": STUDY["instead"] | {"infer": {"ood": ood}},
+    }  # fmt: skip
+
+    def asked() -> Any:
+        (job, *_) = [each for each in planned(tmp_path, **more).after if each.study == "own"]
+        return job.section.ood, job.section.draws
+
+    assert asked() == (None if ood is None else OtherImages(images=None, **ood), 4)
+    prepare(tmp_path)
+    assert asked() == (OtherImages("mnist-sample", {}, 9), 4)
 
 
 def test_the_local_study_of_methods_runs_on_either_data_set_at_one_point(tmp_path: Path) -> None:

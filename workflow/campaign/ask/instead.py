@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bnn.errors import UserError
 from campaign.ask.datasets import called, is_prepared
 
 
@@ -12,7 +13,8 @@ def choose(values: dict[str, Any], origin: str, data_dir: Path | None) -> tuple[
     """A campaign's content without keys `instead`; by study, a line for each that takes the data set given there.
 
     `origin` is the file and key path before its keys. Raises UserError for a data set that does not exist, and for one
-    that is prepared and not the one that is meant: nothing is put in the place of that.
+    that is prepared and not the one that is meant: nothing is put in the place of that. Raises it, too, where what the
+    study asks of predictions is changed and it asks for none.
     """
     studies, said = {}, {}
     for name, given in values["studies"].items():
@@ -23,6 +25,10 @@ def choose(values: dict[str, Any], origin: str, data_dir: Path | None) -> tuple[
             meant = called(study["dataset"], study.get("dataset_options", {}), where)
             study |= {"dataset": other["dataset"], "dataset_options": other.get("dataset_options", {})}
             study["settings"] = study.get("settings", {}) | other.get("settings", {})
+            if asked := other.get("infer"):
+                if "infer" not in study:
+                    raise UserError(f"{where}.instead.infer: the study asks for no predictions")
+                study["infer"] = {key: value for key, value in (study["infer"] | asked).items() if value is not None}
             taken = called(study["dataset"], study["dataset_options"], f"{where}.instead")
             said[name] = f"{name}: {taken} in place of {meant}, which is not prepared here (bnn data prepare)"
         studies[name] = study
