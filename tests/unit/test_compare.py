@@ -322,6 +322,31 @@ def test_cells_of_one_side_are_listed(tmp_path: Path):
     assert ["old" in found["only_in_a"][0], "new" in found["only_in_b"][0]] == [True, True]
 
 
+@pytest.mark.parametrize("status", [("INVALID", "OK"), ("OK", "MISSING")])
+def test_a_cell_of_which_no_repeat_is_valid_any_more_is_lost(tmp_path: Path, status: tuple[str, str]):
+    """A job that crashes in B would else be undecided, which is exit code 0 to whom a pipeline asks."""
+    a = write_side(tmp_path / "a", measured(A) + measured(A, variant="old"))
+    broken = measured(A, variant="old")
+    for row in broken:
+        row |= {"counted": False, "verdict": status[0], "status": status[1]}
+    b = write_side(tmp_path / "b", measured(A) + broken)
+    found = run(a, b, "--metric", "throughput")
+    assert found.exit_code == 1
+    assert "lost: valid in A, no repeat is in B: synthetic vgg16 bnn nodes=1 batch=16 old" in found.output
+    told = json.loads(run(a, b, "--json").output)
+    assert (told["exit_code"], told["lost"]) == (1, ["synthetic vgg16 bnn nodes=1 batch=16 old"])
+    assert run(b, a, "--metric", "throughput").exit_code == 0  # a cell that works now
+    page = tmp_path / "c.html"
+    run(a, b, "--out", page)
+    assert "Lost: valid in A" in page.read_text()
+
+
+def test_where_everything_is_lost_that_is_said(tmp_path: Path):
+    a = write_side(tmp_path / "a", measured(A))
+    broken = [row | {"counted": False, "verdict": "INVALID"} for row in measured(A)]
+    assert run(a, write_side(tmp_path / "b", broken)).exit_code == 1
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

@@ -196,7 +196,9 @@ def summary(name: str, results: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(summary_text.as_json(answers), indent=1))
         return
-    click.echo(summary_text.as_text(answers, min(_console(100).width, 120)))
+    console = _console(100)
+    for line in summary_text.as_text(answers, min(console.width, 120)):
+        console.print(line, soft_wrap=True)
 
 
 @cli.command()

@@ -39,6 +39,7 @@ def lists(found: Comparison) -> list[str]:
     """Lines on cells that could not be compared, and on what else differs between both sides."""
     lines = [f"refused: {each['cell']}: {each['difference']}" for each in found.refused]
     lines += [f"compared although it differs: {each['cell']}: {each['difference']}" for each in found.accepted]
+    lines += [f"lost: valid in A, no repeat is in B: {cell}" for cell in found.lost]
     for name, cells in found.only.items():
         if cells:
             more = f"; and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""

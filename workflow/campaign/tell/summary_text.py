@@ -6,12 +6,17 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from rich.highlighter import ReprHighlighter
+from rich.text import Text
+
 from bnn.records.columns import read_table
 from campaign.names.layout import Layout
 from campaign.plan.read import read_plan
 from campaign.results.figures.sites import other_sites
 from campaign.results.report.summary import QUESTIONS, Statement, summary
 from campaign.results.tables.schemas import OF_REPORT
+
+NUMBERS = ReprHighlighter()
 
 
 def of_site(results: Path, site: str) -> dict[str, list[Statement]]:
@@ -28,11 +33,17 @@ def as_json(answers: dict[str, list[Statement]]) -> dict[str, list[dict[str, Any
     return {name: [statement.plain() for statement in answers[name]] for name in QUESTIONS}
 
 
-def as_text(answers: dict[str, list[Statement]], width: int) -> str:
-    """Headings, and a list of sentences below each, in lines of at most `width` characters where words allow it."""
-    parts = []
+def as_text(answers: dict[str, list[Statement]], width: int) -> list[Text]:
+    """Headings, and a list of sentences below each, in lines of at most `width` characters where words allow it.
+
+    Numbers stand out in a terminal; in a file they are as the others.
+    """
+    lines = []
     for name, heading in QUESTIONS.items():
-        points = [fill(each.text, width, initial_indent="- ", subsequent_indent="  ", break_long_words=False,
-                       break_on_hyphens=False) for each in answers[name]]  # fmt: skip
-        parts.append("\n".join([heading, *points]))
-    return "\n\n".join(parts)
+        lines.append(Text(heading, style="bold"))
+        for each in answers[name]:
+            said = fill(each.text, width, initial_indent="- ", subsequent_indent="  ", break_long_words=False,
+                        break_on_hyphens=False)  # fmt: skip
+            lines.append(NUMBERS(said))
+        lines.append(Text())
+    return lines[:-1]

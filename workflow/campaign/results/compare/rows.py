@@ -30,7 +30,8 @@ class Comparison:
     """All that is said of B against A, each told by where it comes from (`folder.origin`).
 
     `refused`: cells that measured another thing, with what differs; `accepted`: the same where that was to be accepted.
-    `only`: cells of one of both alone, empty beside references, which name theirs. `environment`: facts that differ.
+    `only`: cells of one of both alone, empty beside references, which name theirs. `lost`: what has valid repeats in A
+    and none in B, which planned it. `environment`: facts that differ.
     """
 
     a: dict[str, str]
@@ -39,6 +40,7 @@ class Comparison:
     refused: list[Row] = field(default_factory=list)
     accepted: list[Row] = field(default_factory=list)
     only: dict[str, list[str]] = field(default_factory=lambda: {"A": [], "B": []})
+    lost: list[str] = field(default_factory=list)
     environment: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -58,6 +60,8 @@ def compare(
         before, after = samples(a.tables, metric), samples(b.tables, metric)
         pairs: dict[Key, tuple[Sample, Sample]] = {}
         for key in sorted(set(before) & set(after), key=str):
+            if before[key].counted and not after[key].counted and cell_words(*key) not in found.lost:
+                found.lost.append(cell_words(*key))
             if key[0] in barred:
                 continue
             said = conditions(before[key], after[key])

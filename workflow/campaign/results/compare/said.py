@@ -15,10 +15,10 @@ FINE, SOMETHING_WORSE, REFUSED = 0, 1, 2
 
 
 def exit_code(found: Comparison) -> int:
-    """0: nothing is worse; 1: something is; 2: cells were refused, or nothing could be judged."""
-    if found.refused or not estimable(found):
+    """0: nothing is worse; 1: something is, or was lost; 2: cells were refused, or nothing could be judged."""
+    if found.refused or not (estimable(found) or found.lost):
         return REFUSED
-    return SOMETHING_WORSE if any(row["verdict"] == WORSE for row in found.rows) else FINE
+    return SOMETHING_WORSE if found.lost or any(row["verdict"] == WORSE for row in found.rows) else FINE
 
 
 def estimable(found: Comparison) -> int:
@@ -57,9 +57,9 @@ def refusal(found: Comparison) -> str:
 def check_judged(found: Comparison) -> None:
     """Raise UserError where there is nothing to compare, or where nothing could be judged."""
     names = f"{found.a['folder']} and {found.b['folder']}"
-    if not found.rows and not found.refused:
+    if not found.rows and not found.refused and not found.lost:
         raise UserError(f"{names}: no cell has a value of these metrics in both")
-    if found.rows and not estimable(found) and not found.refused:
+    if found.rows and not estimable(found) and not found.refused and not found.lost:
         raise UserError(f"{names}: nothing can be judged: it takes two repeats of a cell on both sides")
 
 
@@ -73,6 +73,6 @@ def as_json(found: Comparison) -> dict[str, Any]:
             for row in found.rows
         ],
         "refused": found.refused, "accepted": found.accepted, "only_in_a": found.only["A"],
-        "only_in_b": found.only["B"], "environment": found.environment, "notes": found.notes,
+        "only_in_b": found.only["B"], "lost": found.lost, "environment": found.environment, "notes": found.notes,
         "totals": totals(found), "exit_code": exit_code(found),
     }  # fmt: skip

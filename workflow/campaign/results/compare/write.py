@@ -91,6 +91,7 @@ def page(found: Comparison) -> str:
         refused=found.refused,
         accepted=found.accepted,
         only=found.only,
+        lost=found.lost,
         environment=found.environment,
         notes=found.notes,
     )

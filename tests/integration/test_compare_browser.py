@@ -1,0 +1,68 @@
+"""The page of `campaign compare` in a real browser: it complains of nothing, hides nothing, and fits a phone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from click.testing import CliRunner
+from playwright.sync_api import Browser
+
+from campaign.tell.cli import cli
+from tests.support.browser import Visit, chromium, need_chromium
+from tests.support.comparisons import measured, write_side
+
+pytestmark = need_chromium
+HOSTILE = "<img-src=x-onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as launched:
+        yield launched
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of cells one is slower, one lost, one of each side alone, and one measured something else."""
+    folder = tmp_path_factory.mktemp("compared")
+    rates = [100.0, 101.0, 99.5]
+    alike = measured(rates, variant="alike")
+    lost = [row | {"counted": False, "verdict": "INVALID"} for row in measured(rates, variant="lost")]
+    a = [*alike, *measured(rates), *measured(rates, variant="lost"), *measured(rates, variant=HOSTILE),
+         *measured(rates, variant="other", threads=2)]  # fmt: skip
+    b = [*alike, *measured([rate / 2 for rate in rates]), *lost, *measured(rates, variant="new"),
+         *measured(rates, variant="other", threads=4)]  # fmt: skip
+    sides = [str(write_side(folder / name, rows)) for name, rows in (("a", a), ("b", b))]
+    done = CliRunner().invoke(cli, ["compare", *sides, "--all", "--out", str(folder / "c.html")])
+    assert (folder / "c.html").exists(), done.output
+    return folder / "c.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1300])
+def test_it_is_clean_and_no_width_scrolls_sideways(browser: Browser, made: Path, scheme: str, width: int) -> None:
+    visit = Visit(browser, color_scheme=scheme, viewport={"width": width, "height": 900})
+    page = visit.open(made)
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    said = [(each["id"], [node["html"][:200] for node in each["nodes"][:3]]) for each in found]
+    assert said == [], json.dumps(said, indent=1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [request for request in visit.asked if request != "about:blank"] == [made.as_uri()]
+    assert visit.said == []
+    visit.context.close()
+
+
+def test_everything_that_was_found_is_told(browser: Browser, made: Path) -> None:
+    visit = Visit(browser)
+    page = visit.open(made)
+    text = page.locator("body").inner_text()
+    for words in ("worse", "Lost: valid in A, no repeat is in B", "Only in A", "Only in B", "Refused", HOSTILE):
+        assert words in text
+    assert page.locator("img").count() == 0
+    lists = page.locator("section", has=page.locator("h2", has_text="Lost")).locator("li").all_inner_texts()
+    assert lists == ["synthetic vgg16 bnn nodes=1 batch=16 lost"]
+    visit.context.close()
