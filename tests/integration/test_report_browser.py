@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
+from pypdf import PdfReader
 
 from campaign.results.claims.ledger import load_ledger
 from campaign.results.claims.rows import claim_rows
@@ -426,6 +427,23 @@ def test_print_shows_what_is_folded_and_no_control(page: Page, made: Made) -> No
     assert page.locator("#claims-not-tested tbody tr:visible").count() == len(shown(page, "claims-not-tested")) > 0
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("document.querySelectorAll('details:not([open])').length") > 0
+
+
+def test_printed_it_is_a_pdf_that_can_be_read(page: Page, made: Made) -> None:
+    """As Chromium prints it: every section's words in their order, every figure's axis, no page without any."""
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    printed = PdfReader(io.BytesIO(page.pdf(format="A4")))
+    pages = [" ".join(sheet.extract_text().split()) for sheet in printed.pages]
+    assert all(pages)
+    text = " ".join(pages)
+    places = [text.index(heading) for heading in page.locator("main > section > h2").all_inner_texts()]
+    assert places == sorted(places)
+    for name, ylabel in (("fig2a", "throughput (samples/s)"), ("fig3a", "scaling efficiency"), ("mpi", "seconds")):
+        assert ylabel in text, name
+    row = made.tables["cells"].query("counted").iloc[0]
+    assert str(row["implementation"]) in text
+    wide = [float(box.width) for box in (sheet.mediabox for sheet in printed.pages)]
+    assert max(wide) == pytest.approx(595, abs=2)  # A4 upright: nothing made the paper wider
 
 
 def with_script(text: str, script: str) -> str:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from campaign.io.locking import Lock, holder
 from campaign.names.cell import Cell
 from campaign.names.layout import Layout
 from campaign.plan.campaign import load_campaign
+from campaign.results.figures.catalogue import FIGURES
 from campaign.results.tables.schemas import TABLES
 from campaign.run.journal import last_of_scripts
 from campaign.site.site import load_site
@@ -228,6 +230,24 @@ def test_the_campaign_has_an_mpi_profile_of_every_rank(project):
     assert all((layout.results / timeline).stat().st_size for timeline in cells["mpi_timeline"])
     assert ">MPI_Allreduce<" in layout.figure("fig2d", "svg").read_text()
     assert "exchange exactly 4 bytes per trainable parameter" in layout.report.read_text()
+
+
+def test_snakemake_s_own_report_has_every_figure_with_its_caption(project):
+    """It is for archives of workflows: categories, labels and captions, and the description of the whole."""
+    done = project.snakemake("all_figures", "--report", "own.zip")
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(project.folder / "own.zip") as archive:
+        names = archive.namelist()
+        (page,) = [name for name in names if name.endswith("report.html")]
+        text = archive.read(page).decode()
+    assert "Scaling campaign after Sharma" in text
+    figures = list(project.layout.figure("fig1", "svg").parent.glob("*.svg"))
+    assert len([name for name in names if name.endswith(".svg")]) == len(figures) > 5
+    for name in ("fig2c", "fig3c"):
+        spec = FIGURES[name]
+        assert json.dumps(spec.category)[1:-1] in text
+        assert json.dumps(spec.title)[1:-1] in text
+    assert "Time to" in text
 
 
 def test_running_again_does_nothing(project):

@@ -116,11 +116,14 @@ def save(figure: Figure, svg: Path, png: Path) -> None:
     """Write both formats, each whole or not at all; the same figure gives the same bytes."""
     number_marks(figure)
     with mpl.rc_context(RC):
+        # what bbox_inches="tight" does, but once for both: it draws the whole figure to know what is around it
+        figure.draw_without_rendering()
+        whole = figure.get_tightbbox().padded(0.08)
         for path, kind in ((svg, "svg"), (png, "png")):
             buffer = io.BytesIO()
             # no date, creator or version, so that unchanged data leaves the file unchanged
             metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-            figure.savefig(buffer, format=kind, metadata=metadata, bbox_inches="tight", pad_inches=0.08)
+            figure.savefig(buffer, format=kind, metadata=metadata, bbox_inches=whole)
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{path.name}.{os.getpid()}")
             aside.write_bytes(buffer.getvalue())

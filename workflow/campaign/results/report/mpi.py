@@ -69,7 +69,8 @@ def mpi_section(tables: Mapping[str, pd.DataFrame], fold: Callable[[Row], Row] |
             checks.append(_check(cell, profiled[key]))
             if fold and len(profiled) > MOST_ROUTINES:
                 continue
-            table = routine_table(called[key], len(profiled[key]), f"MPI routines {len(checks)}")
+            name, caption = f"mpi-routines-{len(checks)}", f"MPI routines {len(checks)}"
+            table = routine_table(called[key], len(profiled[key]), caption, name)
             routines.append(checks[-1] | {"table": table, "attributes": facets([cell])})
     states = tables["cells"]["mpi"].value_counts()
     table = grid("mpi-checks", "Checks of MPI profiles", CHECK_COLUMNS, checks)
@@ -100,9 +101,9 @@ def _check(cell: pd.Series, ranks: pd.DataFrame) -> Row:
     }  # fmt: skip
 
 
-def routine_table(calls: pd.DataFrame, ranks: int, caption: str) -> Row:
-    """A cell's calls by routine, of so many profiled ranks."""
-    return grid("", caption, ROUTINE_COLUMNS, _routines(calls, ranks))
+def routine_table(calls: pd.DataFrame, ranks: int, caption: str, name: str = "") -> Row:
+    """A cell's calls by routine, of so many profiled ranks; a table with a name can be sorted and saved."""
+    return grid(name, caption, ROUTINE_COLUMNS, _routines(calls, ranks))
 
 
 def _link(timeline: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH, moment, text
 
 if TYPE_CHECKING:
@@ -30,6 +31,17 @@ FACTS = {
 }
 # at most so many cells are named per differing value
 MOST_NAMED = 6
+SHARED = (Column("fact", "fact", look="strong"), Column("value", "value"))
+DIFFERENT = (*SHARED, Column("ranks", "ranks", look="n"), Column("cells", "cells", look="wide muted"))
+
+
+def provenance_section(provenance: pd.DataFrame) -> Row:
+    """`shared`, `different`: the tables of both; None where there is no such fact."""
+    shared, different = facts(provenance)
+    return {
+        "shared": grid("provenance-shared", "Facts", SHARED, shared) if shared else None,
+        "different": grid("provenance-different", "Facts that differ", DIFFERENT, different) if different else None,
+    }
 
 
 def facts(provenance: pd.DataFrame) -> tuple[list[Row], list[Row]]:

@@ -34,7 +34,7 @@ from campaign.results.report.inference import inference_section, pruning_section
 from campaign.results.report.losses import loss_sentences
 from campaign.results.report.methods import methods_section
 from campaign.results.report.mpi import mpi_section
-from campaign.results.report.origin import facts, header
+from campaign.results.report.origin import header, provenance_section
 from campaign.results.report.parameters import parameter_table
 from campaign.results.report.projection import projected_claims, projection_section
 from campaign.results.report.semantics import semantics_section
@@ -121,7 +121,6 @@ def render(
     fold = folded.fold if folded else lambda table: table
     environment = environment_of(templates)
     cells = tables["cells"]
-    shared, different = facts(tables["provenance"])
     rows = cell_rows(tables, with_cells)
     absent = dict.fromkeys(available(plan, others), "it could not be drawn in this run") | not_measured(plan, others)
     absent = {name: reason for name, reason in absent.items() if name not in figures}
@@ -177,8 +176,7 @@ def render(
         terms=TERMS,
         troubled=[row for row in rows if row["verdict"] in ("INVALID", "MISSING")],
         synthetic=bool(cells["synthetic"].any()),
-        shared=shared,
-        different=different,
+        provenance=provenance_section(tables["provenance"]),
         tables=[
             {"name": name, "rows": len(tables[name]), "version": schema.version}
             for name, schema in OF_REPORT.items()
