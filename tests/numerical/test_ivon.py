@@ -297,7 +297,7 @@ def test_the_posterior_of_a_linear_regression_is_the_exact_one(by_kernels: bool,
             hessians.append(array(optimizers[0].state[models[0]]["hessian"]))
             means.append(array(models[0]))
     got_sigma = 1 / np.sqrt(n * (np.mean(hessians, axis=0) + delta))
-    np.testing.assert_allclose(got_sigma, sigma, rtol=0.03)
+    np.testing.assert_allclose(got_sigma, sigma, rtol=0.02)
     got_mean = np.mean(means[len(means) // 2 :], axis=0)
     assert float(np.abs((got_mean - mean) / sigma).max()) < 0.1
     assert all(torch.equal(models[0], other) for other in models[1:])

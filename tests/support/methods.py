@@ -39,6 +39,7 @@ def method_rows(half: float = 0.03, **changes: dict[str, Any]) -> list[dict[str,
             row |= dict.fromkeys(("seconds_to_nll", "seconds_to_nll_low", "seconds_to_nll_high"), math.nan)
             row |= ends("cost", cost, 0.0 if own else half / 2) | ends("nll", nll * factor, half)
             row |= ends("calibration_error_debiased", error * factor, 3 * half)
+            row |= ends("calibration_error", 1.1 * error * factor, 2 * half)
             row |= ends("accuracy", 0.7 / factor, half) | ends("seconds_per_image", seconds * draws, half)
             row |= ends("brier", 0.4 * factor, half) | ends("aurc", 0.1 * factor, half)
             row |= ends("ood_auroc_entropy", 0.9, half) | ends("ood_auroc_information", 0.85, half)

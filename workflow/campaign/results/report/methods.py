@@ -27,7 +27,9 @@ COLUMNS = (
     _measured("cost", "cost", "Time of a steady training step in that of a conventional network timed in the same "
               "campaign (baseline), paired by repeat."),
     _measured("NLL (nats)", "nll", "Negative log likelihood per held-out image."),
-    _measured("ECE", "calibration_error_debiased", "Debiased calibration error."),
+    _measured("ECE", "calibration_error", "Expected calibration error: mean over images of their bin's |accuracy - "
+              "confidence|."),
+    _measured("debiased", "calibration_error_debiased", "Root mean square calibration error without what chance adds."),
     _measured("Brier", "brier", "Squared distance of predicted probabilities from the truth."),
     Column("accuracy", "accuracy", "accuracy", "n"),
     _measured("AURC", "aurc", "Area under risk against coverage."),

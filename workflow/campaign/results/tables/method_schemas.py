@@ -8,6 +8,7 @@ from campaign.results.tables.identity import POINT
 # What is measured of a method's predictions: by column the unit and the meaning; each has an interval beside it.
 MEASURES: dict[str, tuple[str, str]] = {
     "nll": ("nats", "negative log likelihood per image"),
+    "calibration_error": ("fraction", "expected calibration error"),
     "calibration_error_debiased": ("fraction", "debiased calibration error, root mean square over bins"),
     "brier": ("", "Brier score"),
     "accuracy": ("fraction", "accuracy"),
@@ -17,7 +18,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "seconds_per_image": ("s", "wall time of all draws of the slowest rank / images"),
 }
 AT_MOST_ONE = frozenset(
-    {"calibration_error_debiased", "accuracy", "aurc", "ood_auroc_entropy", "ood_auroc_information"}
+    {"calibration_error", "calibration_error_debiased", "accuracy", "aurc", "ood_auroc_entropy", "ood_auroc_information"}
 )
 
 
@@ -46,7 +47,7 @@ METHOD_DRAWS = TableSchema(
 # One row per point, method and shift. A point's cost and the predictions of its posteriors have repeats of their own.
 METHODS = TableSchema(
     name="methods",
-    version=3,  # 1: no mixtures, no threads; 2: no time to an NLL
+    version=4,  # 1: no mixtures, no threads; 2: no time to an NLL; 3: no expected calibration error
     columns=(
         *POINT,
         Column("method", "string", "", "what it is called (campaign.results.tables.method_names)"),
