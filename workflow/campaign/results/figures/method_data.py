@@ -16,6 +16,7 @@ from campaign.results.tables.schemas import POINT_KEYS as POINT
 
 POINT_KEYS = [key for key in POINT if key not in ("kind", "variant")]
 LABEL_SIZE, BESIDE = 7.5, 7.0  # points: of a name, and from a mark to its name
+MARK, TEXT = 3.0, 4.5  # least contrast with white (WCAG 2.2, 1.4.11 and 1.4.3)
 ROOM = 0.12  # room beside the outermost points, as a share of their range
 
 
@@ -80,10 +81,21 @@ def hardest_shifts(rows: pd.DataFrame) -> list[str]:
 def methods_of(rows: pd.DataFrame) -> dict[str, Method]:
     """Series by name, each with its colour."""
     names = sorted(set(rows["series"]))
-    return {
-        name: Method(name, colour)
-        for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True)
-    }
+    palette = sns.color_palette("colorblind", len(names))
+    return {name: Method(name, legible(colour, MARK)) for name, colour in zip(names, palette, strict=True)}
+
+
+def legible(colour: tuple[float, float, float], contrast: float) -> tuple[float, float, float]:
+    """The colour, as much darker as it takes for this contrast with white (WCAG 2.2: relative luminance)."""
+    while 1.05 / (_luminance(colour) + 0.05) < contrast:
+        red, green, blue = colour
+        colour = (0.97 * red, 0.97 * green, 0.97 * blue)
+    return colour
+
+
+def _luminance(colour: tuple[float, float, float]) -> float:
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def point_title(row: pd.Series) -> str:
@@ -96,7 +108,7 @@ def point_title(row: pd.Series) -> str:
 def warning_words(rows: pd.DataFrame) -> str:
     """Which methods have a repeat with a warning."""
     warned = sorted(set(rows.loc[rows["verdict"] == "WARN", "series"]))
-    return f"With a warning in some repeat (table methods): {', '.join(warned)}." if warned else ""
+    return f"With a warning in some repeat (table methods): {'; '.join(warned)}." if warned else ""
 
 
 def limits(ax: Axes, rows: pd.DataFrame, x: str, y: str, right: float = 0.12) -> None:
@@ -120,10 +132,11 @@ def limits(ax: Axes, rows: pd.DataFrame, x: str, y: str, right: float = 0.12) ->
         setter(back(bottom), back(top))
 
 
-def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, object]]) -> None:
-    """A name beside each point (x, y, name, colour): as near as it covers no mark, no level bar and no other name.
+def label_points(ax: Axes, labels: Sequence[tuple[float, float, Method]]) -> None:
+    """A name beside each point (x, y, method): as near as it covers no mark, no level bar and no other name.
 
-    A line leads to the point where the name is not right beside it. Places are taken in points of the figure as it is
+    Where it covers some everywhere, it stands where it covers least. A name of several parts has a line for each. A line
+    leads to the point where the name is not right beside it. Places are taken in points of the figure as it is
     laid out now; axes must have their limits, and all their marks.
     """
     figure = ax.get_figure()
@@ -143,29 +156,30 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, object]]) -
         if line.get_marker() in ("None", "", None) and len(ends) == 2 and abs(ends[0][1] - ends[1][1]) < 1:
             left, right = sorted(float(x) for x, _ in ends)
             taken.append((left, right, float(ends[0][1]) - 1.5, float(ends[0][1]) + 1.5))
-    for x, y, name, colour in sorted(labels, key=lambda each: (each[1], each[0])):
+    for x, y, method in sorted(labels, key=lambda each: (each[1], each[0])):
         at = ax.transData.transform((x, y)) * scale
-        width = 0.55 * LABEL_SIZE * len(name)
+        lines = [f"{part}," for part in method.name.split(", ")]
+        lines[-1] = lines[-1].removesuffix(",")
         steps = [sign * step * 0.65 * LABEL_SIZE for step in range(16) for sign in (1, -1)]
-        places = [(side, up) for up in steps for side in (1, -1)]
-        boxes = {place: _box(at, width, *place) for place in places}
+        boxes = {(side, up): _box(at, lines, side, up) for up in steps for side in (1, -1)}
         inside = [place for place, box in boxes.items() if _inside(box, panel, scale)]
-        free = [place for place in inside if not any(_cover(boxes[place], other) for other in taken)]
-        side, up = (free or inside or places)[0]
+        side, up = min(inside or boxes, key=lambda place: sum(_covered(boxes[place], other) for other in taken))
         taken.append(boxes[side, up])
-        line = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
+        line = {"arrowstyle": "-", "color": method.colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
         ax.annotate(
-            name, (x, y), xytext=(side * BESIDE, up), textcoords="offset points", fontsize=LABEL_SIZE, color=colour,
-            va="center", ha="left" if side > 0 else "right", arrowprops=line if up else None, zorder=8,
+            "\n".join(lines), (x, y), xytext=(side * BESIDE, up), textcoords="offset points", fontsize=LABEL_SIZE,
+            color=legible(method.colour, TEXT), va="center", ha="left" if side > 0 else "right",
+            arrowprops=line if up else None, zorder=8, linespacing=1.05,
         )  # fmt: skip
 
 
 Box = tuple[float, float, float, float]  # left, right, bottom, top, in points
 
 
-def _box(at: Sequence[float], width: float, side: int, up: float) -> Box:
+def _box(at: Sequence[float], lines: Sequence[str], side: int, up: float) -> Box:
+    width, half = 0.55 * LABEL_SIZE * max(map(len, lines)), 0.6 * LABEL_SIZE * len(lines)
     left = at[0] + BESIDE if side > 0 else at[0] - BESIDE - width
-    return left, left + width, at[1] + up - 0.6 * LABEL_SIZE, at[1] + up + 0.6 * LABEL_SIZE
+    return left, left + width, at[1] + up - half, at[1] + up + half
 
 
 def _inside(box: Box, panel: BboxBase, scale: float) -> bool:
@@ -173,5 +187,7 @@ def _inside(box: Box, panel: BboxBase, scale: float) -> bool:
     return across and panel.y0 * scale < box[2] and box[3] < panel.y1 * scale
 
 
-def _cover(one: Box, other: Box) -> bool:
-    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]
+def _covered(one: Box, other: Box) -> float:
+    """How much of both is the same, in square points."""
+    across, along = min(one[1], other[1]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[2], other[2])
+    return max(0.0, across) * max(0.0, along)

@@ -26,7 +26,7 @@ from campaign.results.figures.method_data import (
 from campaign.results.figures.select import Tables, data_words
 from campaign.results.figures.style import INK, MUTED, RC, finish, new_figure
 
-PANELS = {"nll": "NLL (nats per image)", "calibration_error_debiased": "calibration error (debiased)"}
+PANELS = {"nll": "NLL (nats per image)", "calibration_error": "expected calibration error"}
 COST, TIME = "cost", "seconds_to_nll"
 SHAPES = ("s", "^", "D", "v", "P", "X")  # of shifts, one for each kind; images as they are: circles
 
@@ -54,7 +54,7 @@ def uncertainty_figure(tables: Tables, context: Context) -> Figure:
             for ax, column in zip(axes[len(PANELS) * index :], PANELS, strict=False):
                 names = clean(mine).dropna(subset=[column, x])
                 at = zip(names[x], names[column], names["series"], strict=True)
-                label_points(ax, [(x, y, name, methods[name].colour) for x, y, name in at])
+                label_points(ax, [(x, y, methods[name]) for x, y, name in at])
     handles = [_handle("o", "images as they are", filled=True)]
     handles += [_handle(SHAPES[index], shift) for index, shift in enumerate(shifts)]
     notes = [
@@ -85,7 +85,7 @@ def _without_time(rows: pd.DataFrame) -> str:
     all_of_them = clean(rows)
     late = sorted(set(all_of_them.loc[all_of_them[TIME].isna(), "series"]))
     return (
-        f"Without a time to NLL {rows['nll_target'].iloc[0]:g} (table methods says why): {', '.join(late)}."
+        f"Without a time to NLL {rows['nll_target'].iloc[0]:g} (table methods says why): {'; '.join(late)}."
         if late
         else ""
     )

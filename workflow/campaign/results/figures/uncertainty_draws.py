@@ -61,11 +61,11 @@ def _panel(ax: Axes, rows: pd.DataFrame, of_draws: pd.DataFrame, methods: dict[s
     for row in rows.to_dict("records"):
         curve = of_draws[of_draws["series"] == row["series"]].sort_values("draws")
         frame = curve if len(curve) > 1 else pd.DataFrame([row])
-        colour = methods[row["series"]].colour
-        with marked(ax, row["series"], pd.DataFrame([row]), "methods"):
-            _method(ax, frame, colour)
+        method = methods[row["series"]]
+        with marked(ax, method.name, pd.DataFrame([row]), "methods"):
+            _method(ax, frame, method.colour)
         last = frame.iloc[-1]
-        labels.append((float(last[X]), float(last[Y]), row["series"], colour))
+        labels.append((float(last[X]), float(last[Y]), method))
         drawn.append(frame)
     limits(ax, pd.concat(drawn), X, Y, right=0.45)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1000 * value:,.6g}"))
