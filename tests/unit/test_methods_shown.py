@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 from campaign.plan.content import plan_content
 from campaign.results.figures.catalogue import available, not_measured
 from campaign.results.figures.context import Context
 from campaign.results.figures.draw import draw_figure
-from campaign.results.figures.method_data import hardest_shifts
+from campaign.results.figures.method_data import MARK, TEXT, hardest_shifts, methods_of
 from campaign.results.figures.select import NothingToDrawError
 from campaign.results.figures.style import notice, save
 from campaign.results.report import write_report
@@ -95,10 +97,35 @@ def test_the_time_to_an_nll_has_panels_of_its_own_and_names_who_has_none() -> No
         assert places == {10.0, 11.0, 40.0}
     (front,) = [line for line in figure.axes[2].lines if line.get_label() == "_front"]
     assert front.get_xydata().tolist() == [[10.0, 1.10], [11.0, 0.90]]
-    late = "local reparameterization, reparameterization, temperature-scaled"
+    late = "local reparameterization; reparameterization; temperature-scaled"
     assert f"Without a time to NLL 1.6 (table methods says why): {late}." in words(figure)
     alone = [row if row["method"] == "IVON" else row | {"seconds_to_nll": None} for row in timed_rows()]
     assert len(draw("uncertainty", method_frames(alone)).axes) == 2, "one method alone is no comparison"
+
+
+def test_names_stand_apart_and_can_be_read() -> None:
+    """Also where points are crowded at the bottom of a panel, as calibrated methods are."""
+    crowd = {"calibration_error": 0.02, "calibration_error_low": 0.015, "calibration_error_high": 0.025}
+    rows = method_rows(temperature_scaled=crowd, deterministic=crowd | {"method": "ensemble of 3, temperature-scaled"})
+    figure = draw("uncertainty", method_frames(rows))
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        names = [text for text in ax.texts if isinstance(text, Annotation)]
+        assert len(names) > 4
+        boxes = [Text.get_window_extent(text) for text in names]
+        for (one, box), (other, another) in combinations(zip(names, boxes, strict=True), 2):
+            assert not box.overlaps(another), (one.get_text(), other.get_text())
+        assert {"ensemble of 3,\ntemperature-scaled"} <= {text.get_text() for text in names}
+        for text in names:
+            assert contrast(text.get_color()) >= TEXT
+    many = methods_of(pd.DataFrame({"series": list("abcdefghijkl")}))
+    assert all(contrast(method.colour) >= MARK for method in many.values())
+
+
+def contrast(colour: Any) -> float:
+    """With white, by WCAG's formula."""
+    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    return 1.05 / (0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2] + 0.05)
 
 
 def test_curves_of_draws_end_where_the_method_stands() -> None:

@@ -135,8 +135,8 @@ def limits(ax: Axes, rows: pd.DataFrame, x: str, y: str, right: float = 0.12) ->
 def label_points(ax: Axes, labels: Sequence[tuple[float, float, Method]]) -> None:
     """A name beside each point (x, y, method): as near as it covers no mark, no level bar and no other name.
 
-    Where it covers some everywhere, it stands where it covers least. A name of several parts has a line for each. A line
-    leads to the point where the name is not right beside it. Places are taken in points of the figure as it is
+    Where it covers some everywhere, it stands where it covers least. A name of several parts has a line for each. A
+    line leads to the point where the name is not right beside it. Places are taken in points of the figure as it is
     laid out now; axes must have their limits, and all their marks.
     """
     figure = ax.get_figure()

@@ -18,7 +18,14 @@ MEASURES: dict[str, tuple[str, str]] = {
     "seconds_per_image": ("s", "wall time of all draws of the slowest rank / images"),
 }
 AT_MOST_ONE = frozenset(
-    {"calibration_error", "calibration_error_debiased", "accuracy", "aurc", "ood_auroc_entropy", "ood_auroc_information"}
+    {
+        "calibration_error",
+        "calibration_error_debiased",
+        "accuracy",
+        "aurc",
+        "ood_auroc_entropy",
+        "ood_auroc_information",
+    }
 )
 
 
