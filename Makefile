@@ -51,7 +51,7 @@ gpu_scaling: setup ## the scaling runs on GPUs and their figures
 peer_comparison: setup ## step times and memory against bayesian-torch and TFP (downloads 3 GB the first time)
 	@$(SNAKEMAKE) peer_comparison
 
-methods: setup ## what each method costs and buys, side by side (less than 25 minutes; goes on where it was stopped)
+methods: setup ## what each method costs and buys, side by side (20 to 40 minutes; goes on where it was stopped)
 	@$(SNAKEMAKE) methods
 
 time_to_accuracy: setup ## training time to an accuracy, BNN against CNN (hours; goes on where it was stopped)

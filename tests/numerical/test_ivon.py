@@ -279,7 +279,7 @@ def test_the_posterior_of_a_linear_regression_is_the_exact_one(by_kernels: bool,
     options = IvonOptions(ess=float(n), delta=delta, hess_init=1.0, beta2=0.999)
     models = [nn.Parameter(torch.zeros(d)) for _ in range(ranks)]
     optimizers = [Ivon([weight], [], 0.1, options) for weight in models]
-    steps, means, hessians = 12_000, [], []
+    steps, means, hessians = 24_000, [], []
     for step in range(steps):
         for optimizer in optimizers:  # as a schedule does
             optimizer.param_groups[0]["lr"] = 0.1 * min(1.0, 3 * (1 - step / steps))

@@ -120,9 +120,9 @@ def test_nll_as_draws_grow_ends_where_the_methods_row_is(tables: dict[str, pd.Da
 
 def test_a_row_per_method_and_shift_over_repeats(tables: dict[str, pd.DataFrame]) -> None:
     rows = tables["methods"]
-    names = {"deterministic", "at temperature 2.5", "flipout", "flipout, at temperature 2.5"}
+    names = {"deterministic", "at temperature 2.5", "flipout", "flipout (at temperature 2.5)"}
     mixed = {
-        f"ensemble of 2{rest}" for rest in ("", ", at temperature 2.5", ", flipout", ", flipout, at temperature 2.5")
+        f"ensemble of 2{rest}" for rest in ("", " (at temperature 2.5)", " (flipout)", " (flipout, at temperature 2.5)")
     }
     assert set(rows["method"]) == names | mixed
     assert len(rows) == len(names | mixed) * 2
@@ -151,7 +151,7 @@ def test_the_cost_is_relative_to_the_conventional_network_and_paired_by_repeat(
 ) -> None:
     rows = tables["methods"].set_index(["method", "shift"])
     wanted = ratio_interval([0.30, 0.33], [0.20, 0.21])
-    for method in ("flipout", "flipout, at temperature 2.5"):
+    for method in ("flipout", "flipout (at temperature 2.5)"):
         row = rows.loc[(method, "rotation:3")]
         assert row["baseline"] == "cnn (base)"
         assert row["cost_repeats"] == 2
@@ -161,7 +161,7 @@ def test_the_cost_is_relative_to_the_conventional_network_and_paired_by_repeat(
     own = rows.loc[("at temperature 2.5", "")]
     assert own["cost"] == own["cost_low"] == own["cost_high"] == 1
     assert rows.loc[("ensemble of 2", ""), "cost"] == 2, "both members are trained"
-    assert rows.loc[("ensemble of 2, flipout", ""), "cost_high"] == pytest.approx(2 * wanted.high, rel=1e-6)
+    assert rows.loc[("ensemble of 2 (flipout)", ""), "cost_high"] == pytest.approx(2 * wanted.high, rel=1e-6)
 
 
 def test_an_ensemble_says_what_the_mean_of_its_members_says(tables: dict[str, pd.DataFrame]) -> None:
@@ -198,7 +198,7 @@ def test_the_time_to_an_nll_is_told_where_all_repeats_reach_it(tables: dict[str,
     assert late["nll_reached"] == 1
     assert math.isnan(late["seconds_to_nll"])
     assert "NLL 1.6 was reached in 1 of 2 repeats (lowest in 12 steps: 1.5)" in late["reason"]
-    for other in ("ensemble of 2, flipout", "flipout, at temperature 2.5"):
+    for other in ("ensemble of 2 (flipout)", "flipout (at temperature 2.5)"):
         assert math.isnan(rows.loc[(other, ""), "seconds_to_nll"])
         assert OF_OTHERS in rows.loc[(other, ""), "reason"]
 
@@ -260,7 +260,7 @@ def test_the_fastest_conventional_network_is_the_baseline(tables: dict[str, pd.D
 
 def test_a_mixture_is_called_so(tables: dict[str, pd.DataFrame]) -> None:
     rows = altered(tables, inference_others=lambda jobs: jobs.assign(members=3))
-    assert {"ensemble of 3", "ensemble of 3, flipout"} <= {method for method, _ in rows.index}
+    assert {"ensemble of 3", "ensemble of 3 (flipout)"} <= {method for method, _ in rows.index}
 
 
 def test_no_predictions_make_no_rows() -> None:
@@ -274,13 +274,13 @@ def test_no_predictions_make_no_rows() -> None:
         (("cnn", "cnn-best", "fit"), "temperature-scaled"),
         (("cnn", "cnn", "2.5"), "at temperature 2.5"),
         (("cnn", "cnn", "", 5), "ensemble of 5"),
-        (("cnn", "cnn", "fit", 5), "ensemble of 5, temperature-scaled"),
+        (("cnn", "cnn", "fit", 5), "ensemble of 5 (temperature-scaled)"),
         (("bnn", "bnn-flipout"), "flipout"),
         (("bnn", "bnn-flipout-torch-bfloat16"), "flipout"),
         (("bnn", "bnn-flipout-reference"), "flipout (reference)"),
         (("bnn", "bnn-local-reparameterization-compiled"), "local reparameterization"),
-        (("bnn", "bnn-reparameterization", "fit"), "reparameterization, temperature-scaled"),
-        (("bnn", "bnn-ivon-torch", "", 3), "ensemble of 3, IVON"),
+        (("bnn", "bnn-reparameterization", "fit"), "reparameterization (temperature-scaled)"),
+        (("bnn", "bnn-ivon-torch", "", 3), "ensemble of 3 (IVON)"),
         (("bnn", "bnn-of-tomorrow"), "of-tomorrow"),
     ],
 )

@@ -106,7 +106,7 @@ def test_the_time_to_an_nll_has_panels_of_its_own_and_names_who_has_none() -> No
 def test_names_stand_apart_and_can_be_read() -> None:
     """Also where points are crowded at the bottom of a panel, as calibrated methods are."""
     crowd = {"calibration_error": 0.02, "calibration_error_low": 0.015, "calibration_error_high": 0.025}
-    rows = method_rows(temperature_scaled=crowd, deterministic=crowd | {"method": "ensemble of 3, temperature-scaled"})
+    rows = method_rows(temperature_scaled=crowd, deterministic=crowd | {"method": "ensemble of 3 (temperature-scaled)"})
     figure = draw("uncertainty", method_frames(rows))
     figure.draw_without_rendering()
     for ax in figure.axes:
@@ -115,7 +115,7 @@ def test_names_stand_apart_and_can_be_read() -> None:
         boxes = [Text.get_window_extent(text) for text in names]
         for (one, box), (other, another) in combinations(zip(names, boxes, strict=True), 2):
             assert not box.overlaps(another), (one.get_text(), other.get_text())
-        assert {"ensemble of 3,\ntemperature-scaled"} <= {text.get_text() for text in names}
+        assert {"ensemble of 3\n(temperature-scaled)"} <= {text.get_text() for text in names}
         for text in names:
             assert contrast(text.get_color()) >= TEXT
     many = methods_of(pd.DataFrame({"series": list("abcdefghijkl")}))
@@ -166,8 +166,8 @@ def test_variants_of_one_method_and_warnings_are_told_apart() -> None:
         row | {"variant": "other", "verdict": "WARN", "nll": 0.5} for row in method_rows() if row["method"] == "IVON"
     ]
     said = words(draw("uncertainty", method_frames(method_rows() + more)))
-    assert "IVON (IVON)" in said
-    assert "IVON (other)" in said
+    assert "IVON\n(IVON)" in said  # beside its point, what stands in brackets below
+    assert "IVON\n(other)" in said
     assert "With a warning in some repeat (table methods): IVON (other)." in said
 
 

@@ -135,7 +135,7 @@ def limits(ax: Axes, rows: pd.DataFrame, x: str, y: str, right: float = 0.12) ->
 def label_points(ax: Axes, labels: Sequence[tuple[float, float, Method]]) -> None:
     """A name beside each point (x, y, method): as near as it covers no mark, no level bar and no other name.
 
-    Where it covers some everywhere, it stands where it covers least. A name of several parts has a line for each. A
+    Where it covers some everywhere, it stands where it covers least. What stands in brackets has its own line. A
     line leads to the point where the name is not right beside it. Places are taken in points of the figure as it is
     laid out now; axes must have their limits, and all their marks.
     """
@@ -158,8 +158,7 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, Method]]) -> Non
             taken.append((left, right, float(ends[0][1]) - 1.5, float(ends[0][1]) + 1.5))
     for x, y, method in sorted(labels, key=lambda each: (each[1], each[0])):
         at = ax.transData.transform((x, y)) * scale
-        lines = [f"{part}," for part in method.name.split(", ")]
-        lines[-1] = lines[-1].removesuffix(",")
+        lines = method.name.replace(" (", "\n(").split("\n")
         steps = [sign * step * 0.65 * LABEL_SIZE for step in range(16) for sign in (1, -1)]
         boxes = {(side, up): _box(at, lines, side, up) for up in steps for side in (1, -1)}
         inside = [place for place, box in boxes.items() if _inside(box, panel, scale)]

@@ -25,9 +25,13 @@ def method_name(kind: str, implementation: str, temperature: str = "", members: 
     else:
         estimator = implementation.removeprefix("bnn-")
         trained = next((words for name, words in ESTIMATORS.items() if estimator.startswith(name)), estimator)
-    if members > 1:
-        trained = f"ensemble of {members}" + ("" if kind == "cnn" else f", {trained}")
-    if not temperature:
-        return trained
-    scaled = SCALED if temperature == "fit" else f"at temperature {temperature}"
-    return scaled if trained == DETERMINISTIC else f"{trained}, {scaled}"
+    scaled = "" if not temperature else SCALED if temperature == "fit" else f"at temperature {temperature}"
+    if members < 2:
+        return scaled if scaled and trained == DETERMINISTIC else _with(trained, scaled)
+    return _with(f"ensemble of {members}", "" if kind == "cnn" else trained, scaled)
+
+
+def _with(name: str, *details: str) -> str:
+    """Details in brackets, so that names can stand in a list."""
+    said = ", ".join(filter(None, details))
+    return f"{name} ({said})" if said else name
