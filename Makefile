@@ -80,7 +80,7 @@ lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, import-linter
 # Tests that computing beside them does not disturb: those that compute, those of the workflow whose runs have one rank,
 # and those that wait for emulated schedulers.
 # Long ones come first, so that no process is left with one at the end.
-BESIDE = tests/numerical tests/fuzz $(wildcard tests/integration/test_report_*browser.py tests/integration/test_chaos*.py) \
+BESIDE = tests/numerical tests/fuzz $(wildcard tests/integration/test_*_browser.py tests/integration/test_chaos*.py) \
 	$(addprefix tests/integration/test_workflow_,after.py jobs.py methods.py) tests/integration/test_snakemake_site.py \
 	$(addprefix tests/integration/test_faults,.py _driver.py _limits.py) tests/integration/test_packing.py \
 	workflow/executor/tests tests/unit

@@ -113,6 +113,15 @@ class DatasetFacts:
     train_size: int
 
 
+def listed(value: Any) -> Any:
+    """A list as a command line gives it, 3,32,32; any other value is left as it is. No boolean is a number."""
+    if isinstance(value, str):
+        return value.split(",")
+    if isinstance(value, list | tuple) and any(isinstance(each, bool) for each in value):
+        raise ValueError("true and false are no numbers")
+    return value
+
+
 class Options(Given):
     """Options of a data set; one that takes none uses this class itself."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from bnn.data.base import Dataset, DatasetFacts, Options, Split, TaskName
+from bnn.data.base import Dataset, DatasetFacts, Options, Split, TaskName, listed
 from bnn.data.recipe import Recipe
 
 NAME = "synthetic"
@@ -29,7 +29,7 @@ class SyntheticOptions(Options):
     `task`: classification, segmentation (a class per pixel) or regression (`classes` values per image).
     """
 
-    shape: tuple[Positive, Positive, Positive] = (3, 32, 32)
+    shape: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(listed)] = (3, 32, 32)
     task: TaskName = "classification"  # before `classes`, which it bounds
     classes: int = Field(10, ge=1)
     size: int = Field(50_000, gt=0)
@@ -41,11 +41,6 @@ class SyntheticOptions(Options):
         if value < 2 and known.data.get("task") != "regression":
             raise ValueError("must be at least 2, but for a regression")
         return value
-
-    @field_validator("shape", mode="before")
-    @classmethod
-    def _from_command_line(cls, value: Any) -> Any:
-        return value.split(",") if isinstance(value, str) else value
 
 
 def make_split(

@@ -439,15 +439,14 @@ def test_printed_it_is_a_pdf_that_can_be_read(page: Page, made: Made) -> None:
     text = normalize("NFKC", " ".join(pages))  # of ligatures the letters
     place = 0
     for heading in page.locator("main > section > h2").all_inner_texts():
-        place = text.find(heading, place)
-        assert place >= 0, heading
+        found = text.find(heading, place)
+        assert found >= 0, heading
+        place = found + len(heading)
     for name in ("fig2a", "fig3a", "losses"):  # words within pictures, which are drawn, not scanned
         (title,) = page.locator(f"#{name} svg text").filter(has_text=" on Toy machine").all_text_contents()
         assert " ".join(title.split()) in text, name
-    row = made.tables["cells"].query("counted").iloc[0]
-    assert str(row["implementation"]) in text
-    wide = [float(box.width) for box in (sheet.mediabox for sheet in printed.pages)]
-    assert max(wide) == pytest.approx(595, abs=2)  # A4 upright: nothing made the paper wider
+    for column in page.locator("#cells-table thead th").all_inner_texts()[-2:]:  # wide tables are not cut off
+        assert " ".join(column.split()) in text, column
 
 
 def with_script(text: str, script: str) -> str:

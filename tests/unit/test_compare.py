@@ -17,11 +17,15 @@ from scipy import stats
 
 from bnn.errors import UserError
 from bnn.records.columns import read_table
+from campaign.results.compare.folder import Side
 from campaign.results.compare.metrics import METRICS, chosen, tolerances
 from campaign.results.compare.ratios import Noise, adjusted, by_repeat, chance, noise, quantile, unpaired
-from campaign.results.compare.rows import compare
+from campaign.results.compare.rows import cell_words, compare
+from campaign.results.compare.said import LOST, totals
+from campaign.results.compare.samples import place_of
 from campaign.results.compare.schema import BETTER, COMPARISON, SAME, UNDECIDED, WORSE
 from campaign.results.compare.write import page
+from campaign.results.tables.schemas import IDENTITY_KEYS, TABLES
 from campaign.tell.cli import cli
 from tests.support.comparisons import measured, provenance, settings, side, write_side
 
@@ -322,29 +326,62 @@ def test_cells_of_one_side_are_listed(tmp_path: Path):
     assert ["old" in found["only_in_a"][0], "new" in found["only_in_b"][0]] == [True, True]
 
 
-@pytest.mark.parametrize("status", [("INVALID", "OK"), ("OK", "MISSING")])
-def test_a_cell_of_which_no_repeat_is_valid_any_more_is_lost(tmp_path: Path, status: tuple[str, str]):
+def without(rows: list[Row], verdict: str) -> list[Row]:
+    return [row | {"counted": False, "verdict": verdict} for row in rows]
+
+
+@pytest.mark.parametrize("verdict", ["INVALID", "MISSING"])
+def test_a_cell_of_which_no_repeat_is_valid_any_more_is_lost(tmp_path: Path, verdict: str):
     """A job that crashes in B would else be undecided, which is exit code 0 to whom a pipeline asks."""
     a = write_side(tmp_path / "a", measured(A) + measured(A, variant="old"))
-    broken = measured(A, variant="old")
-    for row in broken:
-        row |= {"counted": False, "verdict": status[0], "status": status[1]}
-    b = write_side(tmp_path / "b", measured(A) + broken)
+    b = write_side(tmp_path / "b", measured(A) + without(measured(A, variant="old"), verdict))
     found = run(a, b, "--metric", "throughput")
     assert found.exit_code == 1
-    assert "lost: valid in A, no repeat is in B: synthetic vgg16 bnn nodes=1 batch=16 old" in found.output
+    assert f"{LOST}: synthetic vgg16 bnn nodes=1 batch=16 old\n" in found.output
     told = json.loads(run(a, b, "--json").output)
     assert (told["exit_code"], told["lost"]) == (1, ["synthetic vgg16 bnn nodes=1 batch=16 old"])
     assert run(b, a, "--metric", "throughput").exit_code == 0  # a cell that works now
     page = tmp_path / "c.html"
     run(a, b, "--out", page)
-    assert "Lost: valid in A" in page.read_text()
+    assert LOST in page.read_text()
+
+
+def test_lost_predictions_and_sweeps_are_told_from_their_cells():
+    identity = {key: measured(A)[0][key] for key in (*IDENTITY_KEYS, "synthetic")}
+    sweep = {"semantics": "removal", "scope": "layer", "by": "weight", "seconds_total": 3.0}
+
+    def both(status: str) -> Side:
+        told = [identity | {"repeat": repeat, "verdict": "OK", "status": status} for repeat in (1, 2)]
+        return side(status, measured(A), inference=[blank("inference") | row | {"seconds_draws": 2.0} for row in told],
+                    pruning_summary=[blank("pruning_summary") | row | sweep for row in told])  # fmt: skip
+
+    found = compare(both("OK"), both("MISSING"), list(METRICS.values()), dict.fromkeys(METRICS, 0.1))
+    name = cell_words(place_of(measured(A)[0]))
+    assert found.lost == [f"{name} predictions", f"{name} removal layer weight pruning"]
+    assert "2 lost" in totals(found)[0]
+
+
+def blank(table: str) -> Row:
+    return dict.fromkeys(TABLES[table].names)
+
+
+@pytest.mark.parametrize(("others", "lost"), [(True, True), (False, False)])
+def test_a_targets_own_cell_is_lost_where_the_target_was_run(others: bool, lost: bool):
+    """It has no row at all in B, as a cell has none that its target alone runs and that has not finished."""
+    mine, its = measured(A, variant="mine"), measured(A, variant="its")
+    a, b = side("A", measured(A) + mine + its), side("B", measured(A) + (its if others else []))
+    b.plan["cells"] = [
+        {key: row[key] for key in IDENTITY_KEYS} | {"target": "methods" if row["variant"] in ("mine", "its") else ""}
+        | {"settings": row["settings"].model_dump(mode="json")} for row in measured(A) + mine + its
+    ]  # fmt: skip
+    found = compare(a, b, THROUGHPUT, LIMITS)
+    name = "synthetic vgg16 bnn nodes=1 batch=16 mine"
+    assert (found.lost == [name], name in found.only["A"]) == (lost, not lost)
 
 
 def test_where_everything_is_lost_that_is_said(tmp_path: Path):
     a = write_side(tmp_path / "a", measured(A))
-    broken = [row | {"counted": False, "verdict": "INVALID"} for row in measured(A)]
-    assert run(a, write_side(tmp_path / "b", broken)).exit_code == 1
+    assert run(a, write_side(tmp_path / "b", without(measured(A), "INVALID"))).exit_code == 1
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from campaign.results.figures.context import Context
 from campaign.results.figures.draw import draw_figure
 from campaign.results.figures.style import save
 from tests.support.cells import built_campaign
+from tests.support.methods import method_frames, timed_rows
 
 STORED = Path(__file__).parents[1] / "data/pictures"
-NAMES = ("fig2a", "fig3a", "fig3c", "losses", "efficiencies")
+NAMES = ("fig2a", "fig3a", "fig3c", "losses", "efficiencies", "uncertainty", "uncertainty_draws")
 SMALLER, BLOCK = 3, 8  # pixels: the stored picture is smaller by this, and compared in blocks of that
 ROOM = 12.0  # of 255: how far a block's grey may be off
 
@@ -48,9 +49,13 @@ def off(ours: Image.Image, stored: Image.Image) -> float:
     return float(np.abs(blocks(ours.crop((0, 0, *size))) - blocks(stored.crop((0, 0, *size)))).max())
 
 
+def tables_of(name: str) -> dict[str, pd.DataFrame]:
+    return method_frames(timed_rows()) if name.startswith("uncertainty") else built_campaign()[1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_figure_is_as_it_was_when_it_was_looked_at(name: str, tmp_path: Path) -> None:
-    found, file = picture(name, built_campaign()[1], tmp_path), STORED / f"{name}.png"
+    found, file = picture(name, tables_of(name), tmp_path), STORED / f"{name}.png"
     if os.environ.get("UPDATE_GOLDEN"):
         file.parent.mkdir(parents=True, exist_ok=True)
         found.quantize(64).save(file, optimize=True)

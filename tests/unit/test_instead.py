@@ -63,16 +63,39 @@ def test_nothing_takes_the_place_of_a_data_set_that_is_another_than_is_meant(tmp
     ("instead", "words"),
     [
         ({"dataset": "mnits-sample"}, "c.yaml: studies.own.instead.dataset: unknown data set 'mnits-sample'"),
-        ({"dataset": "mnist-sample", "settings": {"epoch": 1}}, "epoch: unknown setting, did you mean epochs"),
         ({}, "instead.dataset: missing"),
+        (
+            {"dataset": "mnist-sample", "infer": {"ood": {"dataset": "mnits"}}},
+            "studies.own.instead.infer: the study asks",
+        ),
         ({"dataset": "mnist-sample", "infer": {"ood": None}}, "studies.own.instead.infer: the study asks for no pre"),
         ({"dataset": "mnist-sample", "infer": {"ood": {}}}, "instead.infer.ood"),
         ({"dataset": "mnist-sample", "infer": {"draws": 3}}, "instead.infer.draws"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, instead: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize("there", [False, True])
+def test_a_mistake_is_named(tmp_path: Path, instead: dict[str, Any], words: str, there: bool) -> None:
+    """Also by a machine on which nothing is replaced."""
+    if there:
+        prepare(tmp_path)
     with pytest.raises(UserError, match=words):
         planned(tmp_path, instead=instead)
+
+
+def test_a_mistake_in_its_settings_is_named_where_they_apply(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="epoch: unknown setting, did you mean epochs"):
+        planned(tmp_path, instead={"dataset": "mnist-sample", "settings": {"epoch": 1}})
+
+
+def test_other_images_of_another_data_set_are_checked_where_they_are_written(tmp_path: Path) -> None:
+    infer = {"draws": 4, "images": None}
+    more = {"infer": infer, "settings": STUDY["settings"] | {"save_posterior": True}}
+    prepare(tmp_path)
+    with pytest.raises(UserError, match=r"instead\.infer\.ood\.dataset: unknown data set 'mnits'"):
+        planned(tmp_path, instead=STUDY["instead"] | {"infer": {"ood": {"dataset": "mnits"}}}, **more)
+    wide = {"dataset": "synthetic", "dataset_options": {"shape": [3, 32, 32]}}
+    with pytest.raises(UserError, match=r"studies.own.infer.ood: images of shape \[3, 32, 32\]; those of mine have"):
+        planned(tmp_path, **(more | {"infer": infer | {"ood": wide}}))
 
 
 @pytest.mark.parametrize("ood", [None, {"dataset": "synthetic", "dataset_options": {"shape": [1, 28, 28]}}])

@@ -277,7 +277,7 @@ def test_no_predictions_make_no_rows() -> None:
         (("cnn", "cnn", "fit", 5), "ensemble of 5 (temperature-scaled)"),
         (("bnn", "bnn-flipout"), "flipout"),
         (("bnn", "bnn-flipout-torch-bfloat16"), "flipout"),
-        (("bnn", "bnn-flipout-reference"), "flipout (reference)"),
+        (("bnn", "bnn-flipout-reference"), "reference flipout"),
         (("bnn", "bnn-local-reparameterization-compiled"), "local reparameterization"),
         (("bnn", "bnn-reparameterization", "fit"), "reparameterization (temperature-scaled)"),
         (("bnn", "bnn-ivon-torch", "", 3), "ensemble of 3 (IVON)"),

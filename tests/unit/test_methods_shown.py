@@ -120,6 +120,9 @@ def test_names_stand_apart_and_can_be_read() -> None:
             assert contrast(text.get_color()) >= TEXT
     many = methods_of(pd.DataFrame({"series": list("abcdefghijkl")}))
     assert all(contrast(method.colour) >= MARK for method in many.values())
+    numbers = [text for text in draw("uncertainty_draws", method_frames()).axes[0].texts if text.get_text().isdigit()]
+    assert numbers
+    assert all(contrast(text.get_color()) >= TEXT for text in numbers)
 
 
 def contrast(colour: Any) -> float:

@@ -37,6 +37,17 @@ def is_prepared(dataset: str, options: dict[str, Any], origin: str, data_dir: Pa
         return dataset_facts(dataset, options, data_dir).input_shape is not None
 
 
+def image_shape(
+    dataset: str, options: dict[str, Any], origin: str, data_dir: Path | None = None
+) -> tuple[int, int, int] | None:
+    """Shape (C, H, W) of an image; None where that is not known before it is prepared.
+
+    Raises UserError as `train_size`.
+    """
+    with _named(dataset, origin):
+        return dataset_facts(dataset, options, data_dir).input_shape
+
+
 @contextmanager
 def _named(dataset: str, origin: str) -> Iterator[None]:
     if dataset not in DATASETS:

@@ -10,7 +10,7 @@ from typing import Any
 from bnn.errors import UserError
 from bnn.models.describe import MODELS
 from bnn.settings import SettingsError, TrainSettings, parse_settings
-from campaign.ask.datasets import called, train_size
+from campaign.ask.datasets import called, image_shape, train_size
 from campaign.ask.studies import Study
 from campaign.io.schema import did_you_mean
 from campaign.site.launchers import Placement
@@ -82,6 +82,18 @@ def check_room(study: Study, settings: TrainSettings, site: Site, nodes: int, pe
     if settings.engine == "torch" and site.scheduler.kind == "cobalt" and placement.machines > 1:
         raise UserError(f"{study.origin}: engine torch must be told rank 0's host, which Cobalt's jobs do not know")
     return placement
+
+
+def check_other_images(study: Study, data_dir: Path | None = None) -> None:
+    """Raises UserError where another data set's images, which are to be told from the study's, have another shape."""
+    for section in study.sections:
+        if section.ood is None:
+            continue
+        shape = image_shape(study.dataset, study.dataset_options, study.origin, data_dir)
+        other = image_shape(*section.ood.data, f"{section.origin}.ood", data_dir)
+        if shape and other and shape != other:
+            name = called(study.dataset, study.dataset_options, study.origin)
+            raise UserError(f"{section.origin}.ood: images of shape {list(other)}; those of {name} have {list(shape)}")
 
 
 def check_point(study: Study, settings: TrainSettings, nodes: int, ranks: int, data_dir: Path | None = None) -> None:

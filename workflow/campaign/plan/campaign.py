@@ -17,7 +17,7 @@ from campaign.ask.datasets import called
 from campaign.ask.instead import choose
 from campaign.ask.studies import Study, Variant, parse_studies, parse_variants
 from campaign.ask.tuning import Tuning, expand
-from campaign.ask.validate import check_point, check_room, resolve_settings
+from campaign.ask.validate import check_other_images, check_point, check_room, resolve_settings
 from campaign.io.schema import check, merge, near
 from campaign.io.yamlfile import read_yaml
 from campaign.jobs.after import AfterJob
@@ -124,6 +124,8 @@ def parse_campaign(values: dict[str, Any], origin: str, site: Site, data_dir: Pa
     common = values.get("settings", {})
     where = f"{site.origin}: site.grid.{name}.settings" if "settings" in overrides else f"{origin}: settings"
     resolve_settings([(where, common)], {})
+    for study in studies.values():
+        check_other_images(study, data_dir)
     planned: dict[Cell, TrainJob] = {}
     for point in _points(studies):
         study = studies[point.study]

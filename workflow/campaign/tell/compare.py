@@ -49,8 +49,9 @@ def compare(
 ) -> None:  # fmt: skip
     """Is B better or worse than A? Folders of two campaigns, as in results/local: sites, dates or versions.
 
-    Exit code: 0 where nothing is worse, 1 where something is, 2 for an error, for cells that measured something else,
-    and where nothing can be judged. docs/compare.md says how verdicts are made and how often they are wrong.
+    Exit code: 0 where nothing is worse, 1 where something is, or lost, 2 for an error, for cells that measured
+    something else, and where nothing can be judged. docs/compare.md says how verdicts are made, and how often they are
+    wrong.
     """
     from campaign.results.compare import said
     from campaign.results.compare.write import writer

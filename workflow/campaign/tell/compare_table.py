@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from campaign.results.compare.rows import Comparison
+from campaign.results.compare.said import without_row
 from campaign.results.compare.schema import BETTER, WORSE
 from campaign.results.compare.write import ordered, shown
 
@@ -39,10 +40,8 @@ def lists(found: Comparison) -> list[str]:
     """Lines on cells that could not be compared, and on what else differs between both sides."""
     lines = [f"refused: {each['cell']}: {each['difference']}" for each in found.refused]
     lines += [f"compared although it differs: {each['cell']}: {each['difference']}" for each in found.accepted]
-    lines += [f"lost: valid in A, no repeat is in B: {cell}" for cell in found.lost]
-    for name, cells in found.only.items():
-        if cells:
-            more = f"; and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
-            lines.append(f"only in {name}: {'; '.join(cells[:MOST_NAMED])}{more}")
+    for title, cells in without_row(found):
+        more = f"; and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
+        lines.append(f"{title}: {'; '.join(cells[:MOST_NAMED])}{more}")
     lines += [f"{row['fact']}: {row['a']} in A, {row['b']} in B" for row in found.environment]
     return lines + found.notes

@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from rich.highlighter import ReprHighlighter
+from rich.highlighter import RegexHighlighter
 from rich.text import Text
 
 from bnn.records.columns import read_table
@@ -16,7 +16,15 @@ from campaign.results.figures.sites import other_sites
 from campaign.results.report.summary import QUESTIONS, Statement, summary
 from campaign.results.tables.schemas import OF_REPORT
 
-NUMBERS = ReprHighlighter()
+
+class Numbers(RegexHighlighter):
+    """Numbers stand out in a terminal; in a file they are as all else."""
+
+    base_style = "repr."
+    highlights = (r"(?<![\w.])(?P<number>-?\d[\d,]*(\.\d+)?%?)(?![\w])",)
+
+
+NUMBERS = Numbers()
 
 
 def of_site(results: Path, site: str) -> dict[str, list[Statement]]:
@@ -34,10 +42,7 @@ def as_json(answers: dict[str, list[Statement]]) -> dict[str, list[dict[str, Any
 
 
 def as_text(answers: dict[str, list[Statement]], width: int) -> list[Text]:
-    """Headings, and a list of sentences below each, in lines of at most `width` characters where words allow it.
-
-    Numbers stand out in a terminal; in a file they are as the others.
-    """
+    """Headings, and a list of sentences below each, in lines of at most `width` characters where words allow it."""
     lines = []
     for name, heading in QUESTIONS.items():
         lines.append(Text(heading, style="bold"))

@@ -25,12 +25,14 @@ SCALING = "scaling_efficiency"
 class Source:
     """A table with a cell's identity in its rows. `within` tells apart rows of one repeat of one cell.
 
-    `conditions`: what has to be the same in both campaigns, besides what identifies the cell.
+    `conditions`: what has to be the same in both campaigns, besides what identifies the cell. `words`: what of a cell
+    it has, empty where that is the cell itself.
     """
 
     table: str
     within: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ class Metric:
 
 CELLS = Source("cells")
 EFFICIENCIES = Source("cell_efficiencies")
-INFERENCE = Source("inference", (), ("split", "images", "draws", "mode", "form", "ranks", "threads"))
-PRUNING = Source("pruning_summary", ("semantics", "scope", "by"), ("split", "images", "draws", "levels", "threads"))
+INFERENCE = Source("inference", (), ("split", "images", "draws", "mode", "form", "ranks", "threads"), "predictions")
+PRUNING = Source(
+    "pruning_summary", ("semantics", "scope", "by"), ("split", "images", "draws", "levels", "threads"), "pruning"
+)
 
 
 def _learnt(name: str, source: Source, column: str, better: str, tolerance: float = LEARNING_TOLERANCE) -> Metric:

@@ -12,7 +12,7 @@ from campaign.results.compare.environment import differences
 from campaign.results.compare.folder import Side, origin
 from campaign.results.compare.metrics import Metric, unit_of
 from campaign.results.compare.ratios import Noise, Ratio, by_repeat, chance, noise, unpaired
-from campaign.results.compare.samples import PLACE_KEYS, Place, Sample, place_of, samples
+from campaign.results.compare.samples import PLACE_KEYS, Place, Sample, counts, place_of, samples
 from campaign.results.compare.verdicts import judge
 from campaign.results.statistics import interval_or_nan
 
@@ -51,7 +51,9 @@ def compare(
     """Compare B with A. `accept`: keys in which cells may differ. docs/compare.md says what the verdicts mean."""
     found = Comparison(origin(a), origin(b), environment=differences(a, b))
     ours, theirs = ({place_of(row) for row in side.tables["cells"].to_dict("records")} for side in (a, b))
-    found.only = {"A": _named(ours - theirs), "B": _named(theirs - ours)}
+    lost = _valid(a) & (_asked(b, theirs) - theirs)
+    found.only = {"A": _named(ours - theirs - lost), "B": _named(theirs - ours)}
+    found.lost = _named(lost)
     unlike = differing(a, b)
     for place, said in sorted(unlike.items(), key=str):
         _note(found, cell_words(place), said, accept)
@@ -60,8 +62,9 @@ def compare(
         before, after = samples(a.tables, metric), samples(b.tables, metric)
         pairs: dict[Key, tuple[Sample, Sample]] = {}
         for key in sorted(set(before) & set(after), key=str):
-            if before[key].counted and not after[key].counted and cell_words(*key) not in found.lost:
-                found.lost.append(cell_words(*key))
+            what = f"{cell_words(*key)} {metric.source.words}".rstrip()
+            if before[key].counted and not after[key].counted and what not in found.lost:
+                found.lost.append(what)
             if key[0] in barred:
                 continue
             said = conditions(before[key], after[key])
@@ -123,6 +126,18 @@ def metric_rows(
         }  # fmt: skip
         rows.append(row | _ratio(metric, a, b, same, scatter))
     return rows
+
+
+def _asked(side: Side, there: set[Place]) -> set[Place]:
+    """Planned cells, but those of targets that were not run: a target's own cells have no row before they finish."""
+    planned = [(place_of(entry), entry.get("target", "")) for entry in side.plan["cells"]]
+    run = {target for place, target in planned if place in there}
+    return {place for place, target in planned if target in run}
+
+
+def _valid(side: Side) -> set[Place]:
+    """Cells that have a valid repeat."""
+    return {place_of(row) for row in side.tables["cells"].to_dict("records") if counts(row)}
 
 
 def _named(places: set[Place]) -> list[str]:

@@ -12,6 +12,7 @@ from campaign.results.compare.rows import Comparison
 from campaign.results.compare.schema import BETTER, COMPARISON, VERDICTS, WORSE
 
 FINE, SOMETHING_WORSE, REFUSED = 0, 1, 2
+LOST = "Lost: valid in A, without a valid repeat in B"
 
 
 def exit_code(found: Comparison) -> int:
@@ -30,7 +31,7 @@ def totals(found: Comparison) -> list[str]:
     """Lines on how many rows have each verdict, and on how many of these may be wrong."""
     count = Counter(row["verdict"] for row in found.rows)
     said = ", ".join(f"{count[name]} {name}" for name in VERDICTS)
-    lines = [f"B against A, {len(found.rows)} rows: {said}"]
+    lines = [f"B against A, {len(found.rows)} rows: {said}" + (f"; {len(found.lost)} lost" if found.lost else "")]
     if decided := count[WORSE] + count[BETTER]:
         lines.append(
             f"Of the {decided} that are worse or better, {MOST_WRONG:.0%} are wrong in the mean at most (Benjamini and "
@@ -40,6 +41,12 @@ def totals(found: Comparison) -> list[str]:
     if without:
         lines.append(f"{without} rows have no interval: they are undecided, whatever their ratio is")
     return lines
+
+
+def without_row(found: Comparison) -> list[tuple[str, list[str]]]:
+    """Cells that one side alone has, with what is said of them; only lists that have some."""
+    lists = ((LOST, found.lost), *((f"Only in {name}", cells) for name, cells in found.only.items()))
+    return [(title, cells) for title, cells in lists if cells]
 
 
 def refusal(found: Comparison) -> str:

@@ -14,7 +14,7 @@ from bnn.records.columns import write_table
 from bnn.records.files import write_text
 from campaign.io.files import os_errors_named
 from campaign.results.compare.rows import Comparison, cell_words
-from campaign.results.compare.said import totals
+from campaign.results.compare.said import totals, without_row
 from campaign.results.compare.samples import PLACE_KEYS
 from campaign.results.compare.schema import BETTER, COMPARISON, SAME, UNDECIDED, VERDICTS, WORSE
 from campaign.results.report.words import number, percent, span
@@ -90,8 +90,7 @@ def page(found: Comparison) -> str:
         rows=[shown(row) for row in ordered(found.rows)],
         refused=found.refused,
         accepted=found.accepted,
-        only=found.only,
-        lost=found.lost,
+        lists=without_row(found),
         environment=found.environment,
         notes=found.notes,
     )

@@ -20,12 +20,15 @@ MARK, TEXT = 3.0, 4.5  # least contrast with white (WCAG 2.2, 1.4.11 and 1.4.3)
 ROOM = 0.12  # room beside the outermost points, as a share of their range
 
 
+Colour = tuple[float, float, float]  # red, green, blue, of 1
+
+
 @dataclass(frozen=True)
 class Method:
     """A series: a method, with its variant where others of the name are beside it."""
 
     name: str
-    colour: tuple[float, float, float]
+    colour: Colour
 
 
 def require(table: pd.DataFrame, columns: Sequence[str], what: str) -> pd.DataFrame:
@@ -85,7 +88,7 @@ def methods_of(rows: pd.DataFrame) -> dict[str, Method]:
     return {name: Method(name, legible(colour, MARK)) for name, colour in zip(names, palette, strict=True)}
 
 
-def legible(colour: tuple[float, float, float], contrast: float) -> tuple[float, float, float]:
+def legible(colour: Colour, contrast: float) -> Colour:
     """The colour, as much darker as it takes for this contrast with white (WCAG 2.2: relative luminance)."""
     while 1.05 / (_luminance(colour) + 0.05) < contrast:
         red, green, blue = colour
@@ -93,7 +96,7 @@ def legible(colour: tuple[float, float, float], contrast: float) -> tuple[float,
     return colour
 
 
-def _luminance(colour: tuple[float, float, float]) -> float:
+def _luminance(colour: Colour) -> float:
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -158,7 +161,7 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, Method]]) -> Non
             taken.append((left, right, float(ends[0][1]) - 1.5, float(ends[0][1]) + 1.5))
     for x, y, method in sorted(labels, key=lambda each: (each[1], each[0])):
         at = ax.transData.transform((x, y)) * scale
-        lines = method.name.replace(" (", "\n(").split("\n")
+        lines = method.name.replace(" (", "\n(", 1).split("\n")
         steps = [sign * step * 0.65 * LABEL_SIZE for step in range(16) for sign in (1, -1)]
         boxes = {(side, up): _box(at, lines, side, up) for up in steps for side in (1, -1)}
         inside = [place for place, box in boxes.items() if _inside(box, panel, scale)]

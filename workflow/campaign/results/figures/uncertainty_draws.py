@@ -12,10 +12,13 @@ from campaign.results.figures.context import Context
 from campaign.results.figures.marks import marked
 from campaign.results.figures.method_data import (
     POINT_KEYS,
+    TEXT,
+    Colour,
     Method,
     clean,
     compared,
     label_points,
+    legible,
     limits,
     methods_of,
     point_title,
@@ -73,9 +76,10 @@ def _panel(ax: Axes, rows: pd.DataFrame, of_draws: pd.DataFrame, methods: dict[s
     label_points(ax, labels)
 
 
-def _method(ax: Axes, frame: pd.DataFrame, colour: object) -> None:
+def _method(ax: Axes, frame: pd.DataFrame, colour: Colour) -> None:
     """One method's curve, its intervals, and the number of draws at each point of several."""
     ax.plot(frame[X], frame[Y], color=colour, marker="o", markersize=4, zorder=4)
+    words = legible(colour, TEXT)
     for one in frame.to_dict("records"):
         if pd.notna(one[f"{Y}_low"]):
             ax.plot([one[X]] * 2, [one[f"{Y}_low"], one[f"{Y}_high"]], color=colour, lw=0.8, alpha=0.6)
@@ -83,4 +87,4 @@ def _method(ax: Axes, frame: pd.DataFrame, colour: object) -> None:
             ax.plot([one[f"{X}_low"], one[f"{X}_high"]], [one[Y]] * 2, color=colour, lw=0.8, alpha=0.6)
         if len(frame) > 1:
             place = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
-            ax.annotate(f"{one['draws']:.0f}", (one[X], one[Y]), fontsize=6.5, color=colour, **place)
+            ax.annotate(f"{one['draws']:.0f}", (one[X], one[Y]), fontsize=6.5, color=words, **place)

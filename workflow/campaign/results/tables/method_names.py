@@ -6,7 +6,7 @@ from __future__ import annotations
 ESTIMATORS = {
     "local-reparameterization": "local reparameterization",
     "reparameterization": "reparameterization",
-    "flipout-reference": "flipout (reference)",
+    "flipout-reference": "reference flipout",
     "flipout": "flipout",
     "ivon": "IVON",
     "mc-dropout": "MC dropout",

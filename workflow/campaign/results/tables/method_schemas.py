@@ -54,7 +54,7 @@ METHOD_DRAWS = TableSchema(
 # One row per point, method and shift. A point's cost and the predictions of its posteriors have repeats of their own.
 METHODS = TableSchema(
     name="methods",
-    version=4,  # 1: no mixtures, no threads; 2: no time to an NLL; 3: no expected calibration error
+    version=4,  # 1: no mixtures, no threads; 2: no time to an NLL; 3: no expected calibration error, other names
     columns=(
         *POINT,
         Column("method", "string", "", "what it is called (campaign.results.tables.method_names)"),
