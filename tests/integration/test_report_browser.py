@@ -30,7 +30,7 @@ from campaign.results.report import write_report
 from campaign.results.report.page import SECTIONS
 from campaign.results.tables.build import build_tables, frame
 from campaign.results.tables.claims import CLAIMS
-from tests.support.browser import Visit, chromium, need_chromium
+from tests.support.browser import Visit, need_chromium, violations
 from tests.support.cells import built_campaign, small_campaign
 
 # This campaign has no jobs of inference and pruning, and no GPUs; their figures have tests of their own.
@@ -60,12 +60,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         save(draw_figure(name, tables, Context.from_plan(plan)), path, path.with_suffix(".png"))
     write_report(plan, tables, figures, folder / "report.html", cells=folder / "report" / "cells")
     return Made(folder / "report.html", tables)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as launched:
-        yield launched
 
 
 @pytest.fixture
@@ -383,8 +377,7 @@ def test_each_cell_has_a_page_that_says_what_its_row_says(visit: Visit, made: Ma
         hrefs = page.locator("#files a").evaluate_all("(links) => links.map((one) => one.getAttribute('href'))")
         name = Path(links[index]).stem
         assert hrefs[-2:] == [f"../../jobs/{name}.sh", f"../../jobs/{name}.json"]
-        found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-        assert [each["id"] for each in found] == []
+        assert violations(page) == []
         page.set_viewport_size({"width": 390, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.locator("nav a").click()

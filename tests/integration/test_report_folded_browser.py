@@ -8,22 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from campaign.results.report import folded as folding
 from campaign.results.report import write_report
-from tests.support.browser import Visit, chromium, need_chromium
+from tests.support.browser import Visit, need_chromium, violations
 from tests.support.cells import built_campaign
 
 pytestmark = need_chromium
 MOST = 12  # rows of a table on the page; more are folded
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as launched:
-        yield launched
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +43,6 @@ def rows(page: Page, table: str) -> list[dict[str, Any]]:
       .map((row) => ({texts: [...row.cells].map((cell) => cell.textContent.trim()), facets: {...row.dataset},
                       href: row.querySelector('a')?.href ?? ''}))"""
     return list(page.evaluate(script, table))
-
-
-def violations(page: Page) -> list[tuple[str, list[str]]]:
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    return [(each["id"], [node["html"][:200] for node in each["nodes"][:3]]) for each in found]
 
 
 def test_a_group_leads_to_its_rows_and_each_of_them_to_its_cell(visit: Visit, report: Path) -> None:

@@ -33,8 +33,7 @@ def is_prepared(dataset: str, options: dict[str, Any], origin: str, data_dir: Pa
 
     Raises UserError as `train_size`: also for one that is not prepared and whose options do not state its size.
     """
-    with _named(dataset, origin):
-        return dataset_facts(dataset, options, data_dir).input_shape is not None
+    return image_shape(dataset, options, origin, data_dir) is not None
 
 
 def image_shape(

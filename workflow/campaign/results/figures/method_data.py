@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.transforms import BboxBase
+from seaborn.utils import relative_luminance
 
 from campaign.results.figures.select import NothingToDrawError, model_name
 from campaign.results.tables.schemas import POINT_KEYS as POINT
@@ -90,15 +91,10 @@ def methods_of(rows: pd.DataFrame) -> dict[str, Method]:
 
 def legible(colour: Colour, contrast: float) -> Colour:
     """The colour, as much darker as it takes for this contrast with white (WCAG 2.2: relative luminance)."""
-    while 1.05 / (_luminance(colour) + 0.05) < contrast:
+    while 1.05 / (relative_luminance(colour) + 0.05) < contrast:
         red, green, blue = colour
         colour = (0.97 * red, 0.97 * green, 0.97 * blue)
     return colour
-
-
-def _luminance(colour: Colour) -> float:
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def point_title(row: pd.Series) -> str:
