@@ -323,6 +323,33 @@ def test_rows_fit_the_table_and_show_ours_beside(tmp_path):
     assert len(read.loc["half", "cells"].split("; ")) == 4
 
 
+@pytest.mark.parametrize(
+    ("judged", "beside", "said"), [(0.8, 0.5, True), (0.8, 0.9, False), (0.5, 0.5, False), (0.8, None, False)]
+)
+def test_a_claim_that_the_side_beside_keeps_is_refuted_by_its_implementation(judged, beside, said):
+    base = (("bnn", "bnn-flipout", 10 * (beside or 0)), ("cnn", "cnn", 10))
+    others = [cell(kind, repeat, time, variant="base", implementation=name)
+              for repeat in (1, 2) for kind, name, time in base]  # fmt: skip
+    rows = [*pairs(judged, judged)["cells"].to_dict("records"), *(others if beside else [])]
+    (row,) = claim_rows(ledger(claims=(claim(),)), cells(*rows))
+    assert row["verdict"] == ("holds here" if judged == 0.5 else "does not hold here")
+    assert ("the implementation decides" in row["reason"]) == said
+
+
+def test_what_is_known_of_a_claim_is_said_where_it_is_refuted():
+    known = "its logs count start-up"
+    assert verdict(pairs(0.8, 0.8), why=known).reason.endswith(f"; known of it: {known}")
+    assert known not in verdict(pairs(0.5, 0.5), why=known).reason
+    assert known not in verdict({}, why=known).reason
+
+
+def test_what_the_papers_ledger_knows_of_a_claim_names_claims_that_it_has():
+    claims = load_ledger().claims
+    named = {name for one in claims for name in re.findall(r"slip-[a-z0-9.-]+", one.why)}
+    assert named
+    assert named <= {one.id for one in claims}
+
+
 def two_machines(rates, site):
     """Cells of a site by which the ledger compares GPUs with nodes: samples/s by repeat."""
     more = {"site": site, "dataset": "infinite-mnist", "model": "vgg16", "nodes": 8, "batch_size": 512}

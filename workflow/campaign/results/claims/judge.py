@@ -15,6 +15,7 @@ from campaign.results.claims.numbers import SCALES, changed, printed
 AGREES, DIFFERS, UNDECIDED = "agrees", "differs", "undecided"
 HOLDS_HERE, FAILS_HERE = "holds here", "does not hold here"
 NOT_COMPARABLE, NOT_TESTED = "not comparable", "not tested"
+CONFIRMING, REFUTING = (AGREES, HOLDS_HERE), (DIFFERS, FAILS_HERE)
 VERDICTS = (AGREES, DIFFERS, UNDECIDED, HOLDS_HERE, FAILS_HERE, NOT_COMPARABLE, NOT_TESTED)
 MOST_REPEATS = 1000
 SAME_HARDWARE = "same hardware"
@@ -62,7 +63,8 @@ def judge(claim: Claim, found: Estimate, same_hardware: bool) -> Verdict:
             return Verdict(NOT_TESTED, f"arithmetic comes to {_words(claim)}, but no cell was measured for it")
         return Verdict(HOLDS_HERE if here else AGREES, f"all of the interval is {_words(claim)}")
     if at.high < low or at.low > high:
-        return Verdict(FAILS_HERE if here else DIFFERS, _by_how_much(at, low, high))
+        known = f"; known of it: {claim.why}" if claim.why else ""
+        return Verdict(FAILS_HERE if here else DIFFERS, _by_how_much(at, low, high) + known)
     return Verdict(UNDECIDED, _what_would_decide(found, low, high))
 
 

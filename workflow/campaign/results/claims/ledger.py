@@ -40,6 +40,7 @@ class Claim:
     relation: str = ""
     bound: float = 1.0
     work: Mapping[str, int] | None = None
+    why: str = ""  # what is known to make measurements differ from it
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnn.metrics import Interval
 from campaign.results.claims.expressions import Estimate, estimate
-from campaign.results.claims.judge import judge
+from campaign.results.claims.judge import CONFIRMING, REFUTING, Verdict, judge
 from campaign.results.claims.ledger import BOUNDED, Claim, Ledger
 from campaign.results.claims.measures import Side, names_sites, selections
 from campaign.results.claims.numbers import SCALES, changed, printed
@@ -57,7 +57,7 @@ def _row(claim: Claim, ledger: Ledger, tables: Mapping[str, pd.DataFrame]) -> Ro
     beside = estimate(claim.expression, tables, side_of(ledger, BESIDE)) if _has_sides(claim) else Estimate()
     like = ledger.known if _of_sites(claim) else partial(ledger.measured_on, claim)  # what names sites takes no others
     same = bool(found.sites) and all(map(like, found.sites))
-    verdict = judge(claim, found, same)
+    verdict = _with_implementation(judge(claim, found, same), judge(claim, beside, same), ledger)
     said, ours, other = printed(claim.printed), _shown(claim, found), _shown(claim, beside)
     bounded = claim.type in BOUNDED
     least = claim.bound if claim.relation == "at least" else math.nan
@@ -91,6 +91,14 @@ def _row(claim: Claim, ledger: Ledger, tables: Mapping[str, pd.DataFrame]) -> Ro
         "ledger": ledger.name,
         "ledger_sha256": ledger.sha256,
     }
+
+
+def _with_implementation(verdict: Verdict, beside: Verdict, ledger: Ledger) -> Verdict:
+    """A verdict that refutes a claim says so where the side beside is within it: then the implementation decides."""
+    if verdict.verdict not in REFUTING or beside.verdict not in CONFIRMING:
+        return verdict
+    names = " and ".join(" or ".join(ledger.sides[BESIDE][kind]) for kind in ("bnn", "cnn"))
+    return Verdict(verdict.verdict, f"{verdict.reason}; the implementation decides: {names}, beside, are within it")
 
 
 def unit_of(claim: Claim) -> str:

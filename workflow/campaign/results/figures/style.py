@@ -77,7 +77,8 @@ def finish(figure: Figure, title: str, handles: Iterable[Artist], notes: Iterabl
     with mpl.rc_context(RC):
         words = textwrap.fill(title, int(figure.get_figwidth() * 12))
         figure.suptitle(words, fontsize=10.5, fontweight="bold", x=0.01, ha="left")
-        figure.draw_without_rendering()
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)  # what a drawing would do first, without the drawing
         figure.set_layout_engine("none")
         bottom = _legend(figure, list(handles))
         characters = int(figure.get_figwidth() * 17.5)
@@ -116,8 +117,7 @@ def save(figure: Figure, svg: Path, png: Path) -> None:
     """Write both formats, each whole or not at all; the same figure gives the same bytes."""
     number_marks(figure)
     with mpl.rc_context(RC):
-        # what bbox_inches="tight" does, but once for both: it draws the whole figure to know what is around it
-        figure.draw_without_rendering()
+        # what bbox_inches="tight" does, but once for both, and without the drawing before it
         whole = figure.get_tightbbox().padded(0.08)
         for path, kind in ((svg, "svg"), (png, "png")):
             buffer = io.BytesIO()
