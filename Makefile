@@ -54,7 +54,7 @@ peer_comparison: setup ## step times and memory against bayesian-torch and TFP (
 methods: setup ## what each method costs and buys, side by side (20 to 40 minutes; goes on where it was stopped)
 	@$(SNAKEMAKE) methods
 
-time_to_accuracy: setup ## training time to an accuracy, BNN against CNN (hours; goes on where it was stopped)
+time_to_accuracy: setup ## training time to an accuracy, BNN against CNN (2 h 40 min on two cores; goes on where it was stopped)
 	@$(SNAKEMAKE) time_to_accuracy
 
 tuning: setup ## cycle time, fusion buffer, block size and ranks tried; which is best, beyond noise (goes on where it was stopped)
