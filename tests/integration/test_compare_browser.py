@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 
 from campaign.results.compare.said import LOST
 from campaign.tell.cli import cli
-from tests.support.browser import Visit, need_chromium, violations
+from tests.support.browser import Visit, assert_readable, need_chromium
 from tests.support.comparisons import measured, write_side
 
 pytestmark = need_chromium
@@ -34,16 +34,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "c.html"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1300])
-def test_it_is_clean_and_no_width_scrolls_sideways(browser: Browser, made: Path, scheme: str, width: int) -> None:
-    visit = Visit(browser, color_scheme=scheme, viewport={"width": width, "height": 900})
-    page = visit.open(made)
-    assert violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert [request for request in visit.asked if request != "about:blank"] == [made.as_uri()]
-    assert visit.said == []
-    visit.context.close()
+def test_it_can_be_read(browser: Browser, made: Path) -> None:
+    assert_readable(browser, made)
 
 
 def test_everything_that_was_found_is_told(browser: Browser, made: Path) -> None:

@@ -26,6 +26,7 @@ from campaign.results.figures.catalogue import FIGURES
 from campaign.results.tables.schemas import TABLES
 from campaign.run.journal import last_of_scripts
 from campaign.site.site import load_site
+from tests.support.browser import assert_readable, with_chromium
 from tests.support.ranks import BIN, environment, need_horovod
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.mpi, pytest.mark.slow]
@@ -321,6 +322,13 @@ def test_the_peer_comparison_measures_draws_and_reports_and_is_done_then(project
     assert project.dry_jobs("peer_comparison")["bench"] == 1, "it cannot be read: measured anew"
     header_path(record).write_text(header)
     assert "bench" not in project.dry_jobs("peer_comparison")
+
+
+@pytest.mark.browser
+@with_chromium
+def test_its_report_can_be_read(project, browser):
+    """With what was measured of two ranks and of the peers."""
+    assert_readable(browser, project.layout.report)
 
 
 def test_slips_are_one_line_before_anything_runs(project):

@@ -13,6 +13,7 @@ from campaign.plan.campaign import load_campaign
 from campaign.results.tables.schemas import TABLES
 from campaign.site.site import load_site
 from tests.integration.test_workflow import Project
+from tests.support.browser import assert_readable, with_chromium
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.slow]
 
@@ -76,6 +77,14 @@ def test_all_figures_infers_and_prunes_what_was_trained(project):
     assert "pruning_full" not in page
     assert "time_to_accuracy" not in page
     assert project.dry_jobs("all_figures") == {}
+
+
+@pytest.mark.browser
+@with_chromium
+def test_its_report_can_be_read(project, browser):
+    assert_readable(browser, project.layout.report)
+    for page in sorted(project.layout.report_cells.glob("*.html"))[:2]:
+        assert_readable(browser, page)
 
 
 def test_other_draws_run_inference_again_and_train_nothing(project):

@@ -7,6 +7,7 @@ from campaign.plan.campaign import load_campaign
 from campaign.results.tables.schemas import TABLES
 from campaign.site.site import load_site
 from tests.integration.test_workflow import Project
+from tests.support.browser import assert_readable, with_chromium
 
 pytestmark = [pytest.mark.snakemake, pytest.mark.slow]
 
@@ -67,3 +68,9 @@ def test_it_leaves_the_table_the_figures_and_a_page_that_says_it(project):
     assert 'id="methods-table"' in page
     assert "a single repeat: no intervals" in page
     assert project.dry_jobs("methods") == {}
+
+
+@pytest.mark.browser
+@with_chromium
+def test_its_report_can_be_read(project, browser):
+    assert_readable(browser, project.layout.report)

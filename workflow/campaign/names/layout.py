@@ -57,9 +57,14 @@ class Layout:
         return self.root / "report.html"
 
     @property
+    def report_pages(self) -> Path:
+        """Folder of the pages to which report.html leads."""
+        return self.root / "report"
+
+    @property
     def report_cells(self) -> Path:
-        """Folder of the report's pages of single cells; report.html leads there."""
-        return self.root / "report" / "cells"
+        """Those of single cells."""
+        return self.report_pages / "cells"
 
     @property
     def check(self) -> Path:

@@ -14,10 +14,7 @@ from campaign.results.tables.steps import StepsFile
 
 
 def main(snakemake: Any) -> None:
-    """Parameter `plan`, inputs `tables` and `figures` (SVG files called after figures); output `html`.
-
-    The pages of cells, to which it leads, are no output of the step: they are as old as it is.
-    """
+    """Parameter `plan`, inputs `tables` and `figures` (SVG files called after figures); outputs `html` and `pages`."""
     paths = snakemake.input.get("figures", [])
     figures = {Path(path).stem: Path(path) for path in ([paths] if isinstance(paths, str) else paths)}
     files = {Path(path).stem: path for path in snakemake.input.tables}
