@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import matplotlib as mpl
 import pandas as pd
-import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,11 +18,10 @@ from campaign.results.figures.style import INK, KIND_NAMES, MUTED, RC, WIDTH, fi
 from campaign.results.tables.loss_schemas import BAYESIAN, CONVENTIONAL, INFLATION, STEP, WORDS
 
 # Computing is blue to purple, waiting red to yellow, the rest grey to green; from the bottom of a stack to its top.
-_PALETTE = sns.color_palette("colorblind")
 COLOURS = {
     "forward": "#C6DBEF", "backward": "#6BAED6",
     CONVENTIONAL: "#3182BD", BAYESIAN: "#C44E8C", INFLATION: "#7A1C4B",
-    "input": _PALETTE[2], "optimizer": "#8C8C8C", "between": "#C7C7C7",
+    "input": "#029E73", "optimizer": "#8C8C8C", "between": "#C7C7C7",
     "transfer": "#FDBE6F", "negotiation": "#F28E2B", "reduction": "#F28E2B", "late": "#D62728", "exchange": "#8C2D04",
     UNEXPLAINED: "white",
 }  # fmt: skip

@@ -61,9 +61,7 @@ def entry(handle: Artist) -> Artist:
 
 def mark_points(artist: Artist, series: str, table: str, value: str, rows: pd.DataFrame) -> None:
     """Say of an artist with a point per row, in their order, of which rows of `table` and which column they are."""
-    keys = [key for key in KEYS if key in rows.columns]
-    points = tuple(tuple(map(_plain, row)) for row in rows[keys].itertuples(index=False, name=None))
-    artist.set_gid(Mark(series, table, value, points).text())
+    artist.set_gid(Mark(series, table, value, _identities(rows)).text())
 
 
 @contextmanager
@@ -71,19 +69,21 @@ def marked(ax: Axes, series: str, rows: pd.DataFrame | None = None, table: str =
     """Within the block all that is drawn on `ax` is of this series, and of `rows`, of `table` by their identity."""
     before = set(ax.get_children())
     yield
+    said = (Mark(series) if rows is None else Mark(series, table, "", _identities(rows))).text()
     for artist in ax.get_children():
-        if artist in before or artist.get_gid():
-            continue
-        if rows is None:
-            mark(artist, series)
-        else:
-            mark_points(artist, series, table, "", rows)
+        if artist not in before and not artist.get_gid():
+            artist.set_gid(said)
 
 
 def mark_bars(bars: Iterable[Artist], series: str, table: str, value: str, rows: pd.DataFrame) -> None:
     """As `mark_points`, of an artist per row."""
     for index, bar in enumerate(bars):
         mark_points(bar, series, table, value, rows.iloc[index : index + 1])
+
+
+def _identities(rows: pd.DataFrame) -> tuple[tuple[Any, ...], ...]:
+    keys = [key for key in KEYS if key in rows.columns]
+    return tuple(tuple(map(_plain, row)) for row in rows[keys].itertuples(index=False, name=None))
 
 
 def _plain(value: Any) -> Any:

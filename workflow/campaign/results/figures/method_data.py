@@ -13,6 +13,7 @@ from matplotlib.transforms import BboxBase
 from seaborn.utils import relative_luminance
 
 from campaign.results.figures.select import NothingToDrawError, model_name
+from campaign.results.figures.style import lay_out
 from campaign.results.tables.schemas import POINT_KEYS as POINT
 
 POINT_KEYS = [key for key in POINT if key not in ("kind", "variant")]
@@ -140,7 +141,7 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, Method]]) -> Non
     """
     figure = ax.get_figure()
     assert figure is not None
-    figure.draw_without_rendering()
+    lay_out(figure)
     scale = 72 / figure.get_dpi()
     panel = ax.get_window_extent()
     marks = [

@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, ScalarFormatter
 
@@ -67,19 +68,23 @@ def new_figure(
 ) -> tuple[Figure, list[Axes]]:
     """A figure in the house style and its axes, row by row; `ratios` are the rows' heights relative to one another."""
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(width, height * rows), layout="constrained")
+        figure = Figure(figsize=(width, height * rows))
         axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios)
     return figure, list(axes.flat)
 
 
+def lay_out(figure: Figure) -> None:
+    """Give the axes their places. The figure keeps no layout engine: with one it is drawn once more for each file."""
+    if figure.axes:
+        ConstrainedLayoutEngine().execute(figure)
+
+
 def finish(figure: Figure, title: str, handles: Iterable[Artist], notes: Iterable[str]) -> Figure:
-    """Title above; legend, then footnotes below, outside of all axes. Ends the automatic layout."""
+    """Lay out the axes; title above; legend, then footnotes below, outside of all axes."""
     with mpl.rc_context(RC):
         words = textwrap.fill(title, int(figure.get_figwidth() * 12))
         figure.suptitle(words, fontsize=10.5, fontweight="bold", x=0.01, ha="left")
-        if layout := figure.get_layout_engine():
-            layout.execute(figure)  # what a drawing would do first, without the drawing
-        figure.set_layout_engine("none")
+        lay_out(figure)
         bottom = _legend(figure, list(handles))
         characters = int(figure.get_figwidth() * 17.5)
         lines = [line for note in notes if note for line in textwrap.wrap(note, characters)]
