@@ -65,8 +65,15 @@ def with_verdict(verdict, counted):
     return changed
 
 
-def test_the_catalogue_loads_nothing_heavy():
-    code = "import sys, campaign.results.figures.catalogue; print({'matplotlib', 'pandas', 'torch'} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("campaign.results.figures.catalogue", {"matplotlib", "pandas", "torch"}),
+        ("campaign.results.steps.report", {"scipy", "seaborn", "torch"}),
+    ],
+)
+def test_what_draws_nothing_loads_nothing_heavy(module, heavy):
+    code = f"import sys, {module}; print({heavy} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": ".:workflow"}
     )

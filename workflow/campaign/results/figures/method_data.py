@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.transforms import BboxBase
-from seaborn.utils import relative_luminance
 
 from campaign.results.figures.select import NothingToDrawError, model_name
 from campaign.results.figures.style import lay_out
@@ -85,6 +83,8 @@ def hardest_shifts(rows: pd.DataFrame) -> list[str]:
 
 def methods_of(rows: pd.DataFrame) -> dict[str, Method]:
     """Series by name, each with its colour."""
+    import seaborn as sns  # the report names methods without it
+
     names = sorted(set(rows["series"]))
     palette = sns.color_palette("colorblind", len(names))
     return {name: Method(name, legible(colour, MARK)) for name, colour in zip(names, palette, strict=True)}
@@ -92,6 +92,8 @@ def methods_of(rows: pd.DataFrame) -> dict[str, Method]:
 
 def legible(colour: Colour, contrast: float) -> Colour:
     """The colour, as much darker as it takes for this contrast with white (WCAG 2.2: relative luminance)."""
+    from seaborn.utils import relative_luminance
+
     while 1.05 / (relative_luminance(colour) + 0.05) < contrast:
         red, green, blue = colour
         colour = (0.97 * red, 0.97 * green, 0.97 * blue)

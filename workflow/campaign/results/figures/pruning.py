@@ -19,17 +19,12 @@ from campaign.results.figures.marks import entry, marked
 from campaign.results.figures.posteriors import SWEEP_KEYS, counted, data_note, of_job, warned, warning_note
 from campaign.results.figures.select import NothingToDrawError, Tables, model_name
 from campaign.results.figures.style import LINES, MARKERS, RC, finish, log_axis, mark, mark_style, new_figure
-from campaign.results.tables.inference_schemas import PRUNING
+from campaign.results.tables.inference_schemas import PRUNING, SEMANTICS
 from campaign.results.tables.schemas import IDENTITY_KEYS
 
-WORDS = {
-    "zero": "zero: mean and sigma 0",
-    "mean-only": "mean-only: mean 0, sigma kept",
-    "bprune": "bprune, as published: mean 0, sigma softplus(0) = 0.693",
-}
 STYLES = {
     name: {"color": colour, "linestyle": line, "marker": marker, "markersize": 4}
-    for name, colour, line, marker in zip(WORDS, ("#1B7837", "#8073AC", "#B35806"), LINES, MARKERS, strict=False)
+    for name, colour, line, marker in zip(SEMANTICS, ("#1B7837", "#8073AC", "#B35806"), LINES, MARKERS, strict=False)
 }
 ROWS = {"accuracy": "accuracy", "nll": f"NLL ({PRUNING.unit('nll')})"}
 # What makes networks one column; their repeats are averaged.
@@ -50,8 +45,8 @@ def pruning_figure(tables: Tables, context: Context) -> Figure:
             _column(axes[place], axes[len(columns) + place], mine, tables)
         for row, label in enumerate(ROWS.values()):
             axes[row * len(columns)].set_ylabel(label)
-    named = [name for name in WORDS if name in set(jobs["semantics"])]
-    handles = [entry(Line2D([], [], label=WORDS[name], **STYLES[name])) for name in named]
+    named = [name for name in SEMANTICS if name in set(jobs["semantics"])]
+    handles = [entry(Line2D([], [], label=SEMANTICS[name], **STYLES[name])) for name in named]
     papers = {model: share for model, share in published.UNCHANGED_PERCENT.items() if model in set(jobs["model"])}
     if papers:
         words = ", ".join(f"{share}% ({model_name(model)})" for model, share in papers.items())
@@ -93,11 +88,11 @@ def means(curves: list[pd.DataFrame], column: str) -> pd.DataFrame:
 
 
 def _column(top: Axes, bottom: Axes, jobs: pd.DataFrame, tables: Tables) -> None:
-    for semantics in (name for name in WORDS if name in set(jobs["semantics"])):
+    for semantics in (name for name in SEMANTICS if name in set(jobs["semantics"])):
         sweeps = [(job, levels(tables, job)) for _, job in jobs[jobs["semantics"] == semantics].iterrows()]
         cells = pd.DataFrame([job[list(IDENTITY_KEYS)] for job, _ in sweeps])
         for ax, column in zip((top, bottom), ROWS, strict=True):
-            with marked(ax, WORDS[semantics], cells):
+            with marked(ax, SEMANTICS[semantics], cells):
                 _curve(ax, sweeps, column, STYLES[semantics])
     top.set_title(network_words(jobs.iloc[0]), loc="left")
     model = jobs["model"].iloc[0]

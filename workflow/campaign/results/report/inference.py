@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from campaign.results.figures.pruning import WORDS as SEMANTICS
 from campaign.results.report.cells import anchor
 from campaign.results.report.grid import Column, grid
 from campaign.results.report.words import DASH, number, percent, span, text
 from campaign.results.statistics import worse
+from campaign.results.tables.inference_schemas import SEMANTICS
 from campaign.results.tables.schemas import IDENTITY_KEYS
 
 if TYPE_CHECKING:

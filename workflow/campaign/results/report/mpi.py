@@ -63,7 +63,7 @@ def mpi_section(tables: Mapping[str, pd.DataFrame], fold: Callable[[Row], Row] |
     profiled = dict(list(ranks.groupby(keys, sort=False)))
     called = dict(list(calls.groupby(keys, sort=False)))
     checks, routines = [], []
-    for _, cell in tables["cells"].iterrows():
+    for cell in tables["cells"].to_dict("records"):
         key = tuple(cell[name] for name in keys)
         if key in profiled:
             checks.append(_check(cell, profiled[key]))
@@ -82,7 +82,7 @@ def mpi_section(tables: Mapping[str, pd.DataFrame], fold: Callable[[Row], Row] |
     }
 
 
-def _check(cell: pd.Series, ranks: pd.DataFrame) -> Row:
+def _check(cell: Row, ranks: pd.DataFrame) -> Row:
     """Rank 0's numbers (else the first profiled rank's), and what all profiled ranks say of the gradients."""
     first = ranks.sort_values("rank").iloc[0]
     said = sorted(set(ranks["gradient_check"]))

@@ -8,6 +8,12 @@ from bnn.records import inference, pruning
 from bnn.records.columns import Column, TableSchema
 from campaign.results.tables.identity import IDENTITY, LABELS
 
+# Values of column `semantics`, in words.
+SEMANTICS = {
+    "zero": "zero: mean and sigma 0",
+    "mean-only": "mean-only: mean 0, sigma kept",
+    "bprune": "bprune, as published: mean 0, sigma softplus(0) = 0.693",
+}
 # Of the cell whose posterior was taken. What LABELS calls engine and ranks is of its training, and said so here.
 _TRAINED = (
     *(column for column in LABELS if column.name not in ("engine", "ranks")),
