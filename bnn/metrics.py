@@ -98,8 +98,8 @@ def steady_of(by_step: pd.DataFrame) -> pd.DataFrame:
     rows = by_step[by_step["phase"] == STEADY]
     if rows.empty:
         return rows
-    best = rows["attempt"].value_counts().sort_index().idxmax()
-    return rows[rows["attempt"] == best]
+    attempts, counts = np.unique(rows["attempt"].to_numpy(), return_counts=True)
+    return rows if len(attempts) == 1 else rows[rows["attempt"] == attempts[counts.argmax()]]
 
 
 class Chosen(NamedTuple):

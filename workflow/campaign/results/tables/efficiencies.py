@@ -85,14 +85,14 @@ def _works(point: pd.DataFrame) -> dict[int, UsefulWork]:
     """The useful work of the counted repeats of a point that have a value."""
     rows = point[point["counted"].astype(bool)].dropna(subset=["useful_seconds"])
     return {
-        int(row["repeat"]): UsefulWork(
-            total=row["useful_seconds"],
-            largest=row["useful_seconds_largest"],
-            seconds=row["steady_seconds"],
-            ranks=int(row["ranks"]),
-            samples=int(row["steady_samples"]),
+        int(row.repeat): UsefulWork(
+            total=row.useful_seconds,
+            largest=row.useful_seconds_largest,
+            seconds=row.steady_seconds,
+            ranks=int(row.ranks),
+            samples=int(row.steady_samples),
         )
-        for _, row in rows.iterrows()
+        for row in rows.itertuples()
     }
 
 

@@ -44,7 +44,10 @@ def cell_loss_rows(loaded: LoadedCell) -> list[Row]:
     ranks = rank_losses(loaded.steps, error, loaded.chosen)
     if not ranks:
         return [row | {"reason": "no steady steps"}]
-    return [row | _rank(each) | _reasons(loaded, each, error) for each in ranks]
+    gpu = loaded.settings.device == "cuda"
+    earlier = bool(loaded.steps["ended_at"].isna().all())
+    known = not earlier and bool(loaded.steps["seconds_late"].notna().any())
+    return [row | _rank(each) | _reasons(each, gpu, earlier, known, error) for each in ranks]
 
 
 def _rank(losses: RankLosses) -> Row:
@@ -58,14 +61,10 @@ def _rank(losses: RankLosses) -> Row:
     }
 
 
-def _reasons(loaded: LoadedCell, losses: RankLosses, error: float | None) -> Row:
-    """Why some of a rank's values are missing."""
-    assert loaded.steps is not None
-    gpu = loaded.settings.device == "cuda"
-    earlier = bool(loaded.steps["ended_at"].isna().all())
+def _reasons(losses: RankLosses, gpu: bool, earlier: bool, known: bool, error: float | None) -> Row:
+    """Why some of a rank's values are missing. `earlier`: no second clock was read; `known`: who was late is."""
     split = ""
     if "late" not in losses.parts:
-        known = loaded.steps["seconds_late"].notna().any()
         off = OFF.format(error=error) if error is not None else NO_CLOCK
         split = ON_GPU if gpu else EARLIER if earlier else off if known else RESUMED if error is not None else NO_CLOCK
     elif "transfer" not in losses.parts:
@@ -100,7 +99,7 @@ def _compute(cells: pd.DataFrame) -> dict[int, float]:
 def _point(point: pd.DataFrame, baseline: dict[str, dict[int, float]]) -> list[Row]:
     counted = point[point["counted"].astype(bool)]
     known = counted.dropna(subset=["seconds"])
-    means = known.groupby("repeat")[["seconds", *PARTS, UNEXPLAINED, HIDDEN]].agg(lambda x: x.mean(skipna=False))
+    means = known.groupby("repeat")[["seconds", *PARTS, UNEXPLAINED, HIDDEN]].mean(skipna=False)
     first = (counted if len(counted) else point).iloc[0]
     base: Row = {key: first[key] for key in (*POINT_KEYS, *LABEL_KEYS)}
     base |= {"verdict": worse("OK", *counted["verdict"]) if len(counted) else "INVALID", "repeats": len(means)}

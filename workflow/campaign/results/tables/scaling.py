@@ -25,18 +25,24 @@ WITHOUT_NODES = [key for key in POINT_KEYS if key != "nodes"]
 
 def scaling_rows(cells: pd.DataFrame, throughput: pd.DataFrame) -> list[Row]:
     """The rows of table `scaling`: NaN with a reason wherever a definition does not apply."""
+    counted = cells[cells["counted"].to_numpy(dtype=bool)]
+    repeats = dict(iter(counted.groupby(list(POINT_KEYS))))
+
+    def of(point: pd.Series) -> pd.DataFrame:
+        return repeats.get(tuple(point[list(POINT_KEYS)]), counted.iloc[:0])
+
     rows = []
     for _, family in throughput.groupby(WITHOUT_NODES, sort=True):
-        baseline = family[family["nodes"] == BASELINE_NODES]
-        for _, point in family.sort_values("nodes").iterrows():
-            rows.append(_row(cells, point, baseline.iloc[0] if len(baseline) else None))
+        ordered = [point for _, point in family.sort_values("nodes").iterrows()]
+        baseline = next((point for point in ordered if point["nodes"] == BASELINE_NODES), None)
+        theirs = None if baseline is None else of(baseline)
+        rows += [_row(point, of(point), baseline, theirs) for point in ordered]
     return rows
 
 
-def _row(cells: pd.DataFrame, point: pd.Series, baseline: pd.Series | None) -> Row:
+def _row(point: pd.Series, ours: pd.DataFrame, baseline: pd.Series | None, theirs: pd.DataFrame | None) -> Row:
+    """`ours` and `theirs`: the counted repeats of the point and of its baseline."""
     row: Row = {key: point[key] for key in (*POINT_KEYS, *LABEL_KEYS)}
-    ours = _repeats(cells, point)
-    theirs = None if baseline is None else _repeats(cells, baseline)
     reason = _no_baseline(point, baseline)
     steady, reason_steady, sigma = NO_INTERVAL, reason, math.nan
     total, reason_total, total_sigma = NO_INTERVAL, reason, math.nan
@@ -87,20 +93,17 @@ def _no_baseline(point: pd.Series, baseline: pd.Series | None) -> str:
     return ""
 
 
-def _repeats(cells: pd.DataFrame, point: pd.Series) -> pd.DataFrame:
-    """The counted repeats of a point."""
-    chosen = cells["counted"].to_numpy(dtype=bool)
-    for key in POINT_KEYS:
-        chosen = chosen & (cells[key] == point[key]).to_numpy()
-    return cells[chosen]
-
-
 def _efficiency(theirs: pd.DataFrame, ours: pd.DataFrame, column: str, n: float) -> tuple[Interval, list[float]]:
     """Efficiency paired by repeat from a column of seconds, and every pair's value."""
-    one = theirs.dropna(subset=[column]).set_index("repeat")[column].to_dict()
-    many = ours.dropna(subset=[column]).set_index("repeat")[column].to_dict()
+    one, many = (_known(side, column) for side in (theirs, ours))
     values = [scaling_efficiency(one[r], many[r], n) for r in sorted(set(one) & set(many))]
     return paired(one, {r: n * seconds for r, seconds in many.items()}), values
+
+
+def _known(side: pd.DataFrame, column: str) -> dict[int, float]:
+    values = side[column]
+    known = values.notna()
+    return dict(zip(side["repeat"][known], values[known], strict=True))
 
 
 def _not_complete(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
