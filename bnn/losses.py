@@ -76,7 +76,7 @@ def rank_losses(steps: pd.DataFrame, clock_error: float | None = 0.0, chosen: Ch
     return [
         RankLosses(
             rank=int(rank),
-            steps=int(ranks.count[at]),
+            steps=int(ranks.sizes[at]),
             wall=float(wall[at]),
             by_laps=float(laps[at]),
             parts={name: float(found[at]) for name, found in means.items()},
@@ -92,7 +92,7 @@ class _ByRank(NamedTuple):
 
     ranks: np.ndarray
     place: np.ndarray
-    count: np.ndarray
+    sizes: np.ndarray
 
     @staticmethod
     def of(column: pd.Series) -> _ByRank:
@@ -104,7 +104,7 @@ class _ByRank(NamedTuple):
         known = ~np.isnan(values)
         count = np.bincount(self.place, known, len(self.ranks))
         total = np.bincount(self.place, np.where(known, values, 0.0), len(self.ranks))
-        told = count == self.count if whole else count > 0
+        told = count == self.sizes if whole else count > 0
         return np.divide(total, count, out=np.full(len(total), np.nan), where=told)
 
 
