@@ -15,6 +15,7 @@ from bnn.errors import UserError
 from campaign.results.figures.catalogue import FIGURES, available, not_measured
 from campaign.results.figures.context import Context
 from campaign.results.figures.draw import draw_figure, drawing
+from campaign.results.figures.select import data_note
 from campaign.results.figures.style import COLOURS, save
 from campaign.results.tables.build import frame
 from campaign.results.tables.projection_schemas import EFFICIENCY_PROJECTION
@@ -118,6 +119,17 @@ def test_every_figure_has_labels_with_units_and_no_empty_axes(name):
 )
 def test_figures_name_their_data(name, data):
     assert any(data in text for text in words(draw_figure(name, tables(), context())))
+
+
+def test_a_note_names_the_data_of_cells_that_ran_and_counts_the_others():
+    cells = tables()["cells"]
+    ran = cells[cells["verdict"] != "MISSING"].iloc[:1].assign(dataset="mnist-sample", variant="base", width=1.0)
+    planned = ran.assign(verdict="MISSING", counted=False, dataset="infinite-mnist", variant="narrow", width=0.25)
+    note = data_note(pd.concat([ran, planned]))
+    assert "Data: mnist-sample." in note
+    assert "narrow" not in note
+    assert "1 planned repeat has no record." in note
+    assert "Data: infinite-mnist. Variant narrow:" in data_note(planned), "where none ran, of what was to run"
 
 
 def test_throughput_has_a_bar_per_series_and_node_count():

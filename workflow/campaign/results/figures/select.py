@@ -106,9 +106,14 @@ def model_name(model: str) -> str:
 
 
 def data_note(cells: pd.DataFrame) -> str:
-    """Data set, repeats and every setting that departs from the paper's model: goes below each figure."""
-    text = data_words(cells)
-    for variant, rows in cells.groupby("variant"):
+    """Data set, repeats and every setting that departs from the paper's model: goes below each figure.
+
+    Of cells that have no record only their number is said: nothing of them is drawn.
+    """
+    there = cells[cells["verdict"] != "MISSING"]
+    there = there if len(there) else cells
+    text = data_words(there)
+    for variant, rows in there.groupby("variant"):
         found = departures(rows)
         if found:
             text += f" Variant {variant}: {', '.join(found)}."

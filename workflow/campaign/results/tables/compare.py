@@ -65,8 +65,7 @@ def _ratio(bnn: pd.DataFrame, cnn: pd.DataFrame) -> Row:
     seconds = [step_seconds(side) for side in (bnn, cnn)]
     common = sorted(set(seconds[0]) & set(seconds[1]))
     interval = paired(*seconds) if common else NO_INTERVAL
-    counted = [side[side["counted"]] for side in (bnn, cnn)]
-    verdicts = [verdict for side in counted for verdict in side["verdict"]]
+    verdicts = [verdict for side in (bnn, cnn) for verdict in side.loc[side["counted"], "verdict"]]
     centres = [_mean([side[r] for r in common]) for side in seconds]
     return row | {
         "bnn_implementation": bnn.iloc[0]["implementation"],
@@ -85,7 +84,8 @@ def _ratio(bnn: pd.DataFrame, cnn: pd.DataFrame) -> Row:
 
 def step_seconds(side: pd.DataFrame) -> dict[int, float]:
     """Seconds of a steady step by repeat, from the headline throughput; counted repeats only."""
-    measured = side[side["counted"]].dropna(subset=["throughput_steady"])
+    known = side["counted"] & side["throughput_steady"].notna()
+    measured = side.loc[known, ["repeat", "batch_size", "ranks", "throughput_steady"]]
     seconds = measured["batch_size"] * measured["ranks"] / measured["throughput_steady"]
     return dict(zip(measured["repeat"], seconds, strict=True))
 

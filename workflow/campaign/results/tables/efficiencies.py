@@ -83,7 +83,8 @@ def _row(point: pd.DataFrame, baseline: pd.DataFrame) -> Row:
 
 def _works(point: pd.DataFrame) -> dict[int, UsefulWork]:
     """The useful work of the counted repeats of a point that have a value."""
-    rows = point[point["counted"].astype(bool)].dropna(subset=["useful_seconds"])
+    known = point["counted"].astype(bool) & point["useful_seconds"].notna()
+    names = ["repeat", "useful_seconds", "useful_seconds_largest", "steady_seconds", "ranks", "steady_samples"]
     return {
         int(row.repeat): UsefulWork(
             total=row.useful_seconds,
@@ -92,7 +93,7 @@ def _works(point: pd.DataFrame) -> dict[int, UsefulWork]:
             ranks=int(row.ranks),
             samples=int(row.steady_samples),
         )
-        for row in rows.itertuples()
+        for row in point.loc[known, names].itertuples()
     }
 
 

@@ -91,8 +91,8 @@ def loss_rows(cells: pd.DataFrame) -> list[Row]:
 
 def _compute(cells: pd.DataFrame) -> dict[int, float]:
     """Seconds of forward and backward pass per step, mean over ranks, by counted repeat."""
-    known = cells[cells["counted"].astype(bool)].dropna(subset=["seconds"])
-    means = known.groupby("repeat")[["forward", "backward"]].mean().sum(axis=1)
+    known = cells.loc[cells["counted"].astype(bool) & cells["seconds"].notna(), ["repeat", "forward", "backward"]]
+    means = known.groupby("repeat").mean().sum(axis=1)
     return {int(repeat): float(value) for repeat, value in means.items()}
 
 
