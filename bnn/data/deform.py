@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from bnn.data.base import Images, Labels, Split
+from bnn.data.frame import SIDE
 
 FIRST_INDEX = 10_000  # the authors' indices below are MNIST's test images
-SIDE = 28
 FIELDS = 1522
 FIELD_SIGMA = 4.0  # pixels; width of the Gaussian that smooths the noise
 IMAGE_SIGMA = 0.9  # pixels; width of the Gaussian that smooths the digit

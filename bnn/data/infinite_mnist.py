@@ -19,7 +19,7 @@ from rich.console import Console
 from bnn.data import mnist, mnist_sample
 from bnn.data.base import Dataset, DatasetFacts, Options, Split, prepare_command
 from bnn.data.files import locked, progress_bar, write_folder
-from bnn.data.frame import FrameOptions
+from bnn.data.frame import SIDE, FrameOptions
 from bnn.data.mapped import content_checksum, open_mapped
 from bnn.data.recipe import Recipe
 from bnn.errors import UserError
@@ -27,7 +27,7 @@ from bnn.regular import open_regular
 
 NAME = "infinite-mnist"
 CLASSES = 10
-SHAPE = (1, 28, 28)
+SHAPE = (1, SIDE, SIDE)
 VERSION = 1  # of the files: raised when the same options give other images
 IMAGES, LABELS, SIDECAR = NAMES = "images.npy", "labels.npy", "facts.json"
 WRITE_CHUNK = 10_000
