@@ -72,7 +72,7 @@ def rank_losses(steps: pd.DataFrame, clock_error: float | None = 0.0, chosen: Ch
     laps, hidden = ranks.mean(rows["seconds"]), ranks.mean(rows["seconds_hidden"], whole=True)
     wall = ranks.mean(rows["ended_at"] - rows["started_at"], whole=True)
     late = rows["late_rank"]
-    last = ranks.mean((late == rows["rank"]).astype(float).where(late.notna()) if trusted else late * math.nan)
+    last = ranks.mean((late == rows["rank"]).astype(float).where(late.notna() & trusted))
     return [
         RankLosses(
             rank=int(rank),

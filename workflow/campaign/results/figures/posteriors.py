@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from campaign.results.figures.select import NothingToDrawError, departures, model_name
+from campaign.results.figures.select import NothingToDrawError, model_name, variant_words
 from campaign.results.tables.schemas import IDENTITY_KEYS
 
 COUNTED = ("OK", "WARN")
@@ -69,11 +69,7 @@ def point_words(job: pd.Series) -> str:
 
 def data_note(jobs: pd.DataFrame) -> str:
     """Data sets, and of every variant what departs from the paper's model."""
-    text = f"Data: {', '.join(sorted(map(str, jobs['dataset'].unique())))}."
-    for variant, rows in jobs.groupby("variant"):
-        found = departures(rows)
-        text += f" Variant {variant}: {', '.join(found)}." if found else ""
-    return text
+    return f"Data: {', '.join(sorted(map(str, jobs['dataset'].unique())))}.{variant_words(jobs)}"
 
 
 def warning_note(jobs: pd.DataFrame) -> str:

@@ -112,12 +112,13 @@ def data_note(cells: pd.DataFrame) -> str:
     """
     there = cells[cells["verdict"] != "MISSING"]
     there = there if len(there) else cells
-    text = data_words(there)
-    for variant, rows in there.groupby("variant"):
-        found = departures(rows)
-        if found:
-            text += f" Variant {variant}: {', '.join(found)}."
-    return text + repeats_words(cells)
+    return data_words(there) + variant_words(there) + repeats_words(cells)
+
+
+def variant_words(cells: pd.DataFrame) -> str:
+    """Of every variant what departs from the paper's model; starts with a space unless empty."""
+    found = {variant: departures(rows) for variant, rows in cells.groupby("variant")}
+    return "".join(f" Variant {variant}: {', '.join(words)}." for variant, words in found.items() if words)
 
 
 def data_words(cells: pd.DataFrame) -> str:
